@@ -1,0 +1,3 @@
+module github.com/spillway-dev/spillway
+
+go 1.26

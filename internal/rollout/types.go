@@ -1,0 +1,138 @@
+package rollout
+
+import (
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Spec is what is wanted of one app.
+type Spec struct {
+	App spillway.Ref
+	// Releases are all releases that exist, by number. Every release that the status or an intent
+	// names is here, or has been pruned.
+	Releases map[int]spillway.Release
+	Intents  []spillway.Intent // not yet acted on (Seq > Status.Intent), in the order of Seq
+}
+
+// Status is the engine's memory of one app, saved before anything is applied. The zero value is an app
+// that has never been deployed. It names every release that may have replicas or traffic by the engine's will.
+type Status struct {
+	Phase  spillway.Phase `json:"phase"`
+	Stable int            `json:"stable"` // the release that serves; 0 = none yet
+	Good   []int          `json:"good"`   // earlier stable releases, newest first, at most 10: rollback targets
+	Intent int64          `json:"intent"` // Seq of the last intent acted on
+
+	Rollout  *Rollout `json:"rollout,omitempty"` // the one that runs, if any
+	Rollouts int64    `json:"rollouts"`          // how many were started; numbers them
+	Queue    *Queued  `json:"queue,omitempty"`   // the newest deploy that waits
+	Last     *Result  `json:"last,omitempty"`    // how the last rollout ended
+
+	Sizes   map[string]int   `json:"sizes,omitempty"`   // replicas chosen by scale, by service; absent = as the release says
+	Restart map[string]int64 `json:"restart,omitempty"` // how often a restart was asked for, by service
+	Held    bool             `json:"held,omitempty"`    // automatic deploys stay away after a rollback until resume
+	Destroy bool             `json:"destroy,omitempty"` // everything goes
+
+	// Route is the last route asked for. Route.Generation never falls.
+	Route spillway.Route `json:"route"`
+	// Drain is how long each group that lost its traffic has been waited for, by Group.String().
+	Drain map[string]spillway.Duration `json:"drain,omitempty"`
+	// Now is the time of the last decision. Time in a step is added up from the differences, each
+	// taken as 0 to maxTick, so a clock that jumps neither skips a hold nor misses a deadline by more.
+	Now time.Time `json:"now"`
+}
+
+// Rollout is the move of the stable track from Status.Stable to Release.
+type Rollout struct {
+	ID       int64              `json:"id"`
+	Release  int                `json:"release"`            // the candidate
+	Stable   int                `json:"stable"`             // where it returns to; 0 on the first deploy
+	Strategy spillway.Strategy  `json:"strategy"`           // of the lead service, or of the deploy command
+	Steps    []Step             `json:"steps"`              // the last has Weight Whole
+	Step     int                `json:"step"`               // index of the step that it is at or moving to
+	Elapsed  spillway.Duration  `json:"elapsed"`            // in this step since it was begun (ready, route and hold)
+	Held     spillway.Duration  `json:"held"`               // in this step since the data plane acknowledged its weight
+	Routed   bool               `json:"routed"`             // the step's weight has been asked for
+	Paused   bool               `json:"paused"`             // by a person, by a pause step or by thin evidence
+	Forced   bool               `json:"forced"`             // promote: no more holds and certificates
+	Outcome  spillway.Outcome   `json:"outcome,omitempty"`  // RollingBack: how it will have ended
+	Reason   string             `json:"reason,omitempty"`   // RollingBack: why; Paused: for what
+	Back     bool               `json:"back,omitempty"`     // this is a rollback to an older release
+	Evidence *spillway.Evidence `json:"evidence,omitempty"` // the last seen
+	Memory   []byte             `json:"memory,omitempty"`   // the judge's state, for a data plane that lost it
+	Began    time.Time          `json:"began"`
+}
+
+// Queued is a deploy that waits for the present rollout to end.
+type Queued struct {
+	Release  int               `json:"release"`
+	Strategy spillway.Strategy `json:"strategy,omitempty"`
+	Back     bool              `json:"back,omitempty"`
+	Intent   int64             `json:"intent"`
+}
+
+// Result is how a rollout ended.
+type Result struct {
+	ID      int64            `json:"id"`
+	Release int              `json:"release"`
+	Outcome spillway.Outcome `json:"outcome"`
+	Reason  string           `json:"reason"`
+	At      time.Time        `json:"at"`
+}
+
+// Step is one resting point of a rollout. Candidate and Stable are parts of a service's size.
+type Step struct {
+	Weight    spillway.Share    `json:"weight"`    // of the users, on the candidate
+	Candidate spillway.Share    `json:"candidate"` // capacity that must be ready before the weight moves
+	Stable    spillway.Share    `json:"stable"`    // capacity that stays
+	Hold      spillway.Duration `json:"hold"`      // shortest stay after the weight is acknowledged
+	Manual    bool              `json:"manual"`    // waits for a person at this weight
+	Certify   bool              `json:"certify"`   // goes on only with the verdict healthy
+}
+
+// Observation is all that is known about the world, possibly some rounds old.
+type Observation struct {
+	Groups []Group
+	// Served is the route that the data plane serves, with the generation that it acknowledges: of a
+	// tripped candidate the weight is 0 here although the generation is the one asked for.
+	Served spillway.Route
+	// NoData: the data plane did not answer; Served and Evidence are the last known.
+	NoData   bool
+	Evidence *spillway.Evidence // of Served.Trial
+	Memory   []byte             // the judge's state behind Evidence
+}
+
+// Group is all replicas of one spillway.Group that exist.
+type Group struct {
+	Group    spillway.Group
+	Running  int    // replicas that exist in any state
+	Ready    int    // of those, ready, not draining
+	InFlight int    // open requests
+	Crashes  int    // ends of replicas that never had been ready, in a row, since the last one became ready
+	Restarts int    // ends of replicas that had been ready, since the group exists
+	Problem  string // why a replica is not ready, in words; "" when none has a problem
+	Fatal    bool   // waiting longer cannot help: it listens on another port, its command is not found
+}
+
+// Desired is what must be the case. It is complete: a group that is not in it has no replicas.
+// Applying it twice is harmless.
+type Desired struct {
+	Groups []Want         // sorted by group
+	Route  spillway.Route // Generation included
+}
+
+// Want is the number of replicas of one group.
+type Want struct {
+	Group    spillway.Group
+	Replicas int   // >= 0
+	Release  int   // the release whose configuration of the service starts new replicas
+	Restart  int64 // replicas started under a lower number are replaced, one by one, ready before gone
+}
+
+// Decision is what to remember and what to do.
+type Decision struct {
+	Status  Status           // save this and Events, in one transaction, BEFORE applying Desired
+	Events  []spillway.Event // what changed and why
+	Desired Desired          // complete, never a difference; applying it twice is harmless
+	WakeAt  time.Time        // decide again at this time; zero: only when something changes
+}

@@ -1,0 +1,86 @@
+package spillway
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Release is one immutable, numbered state of a whole app: its file, its artefacts, its source. It is
+// never rebuilt and never edited; rolling back is deploying an older one again.
+type Release struct {
+	App       Ref                 `json:"ref"`
+	Number    int                 `json:"number"` // 1, 2, 3 … per Ref; 0 is "no release"
+	Config    App                 `json:"config"`
+	Source    Source              `json:"source"`
+	Artefacts map[string]Artefact `json:"artefacts"` // by service name
+	// Groups says for each service which group serves it in this release: the number of the release
+	// in which the service last changed. Groups[s] <= Number. A service that did not change keeps the
+	// group, and so the replicas, that it had.
+	Groups  map[string]int `json:"groups"`
+	Created time.Time      `json:"created"`
+	By      string         `json:"by,omitempty"`   // who asked: "root", "token ci"
+	Note    string         `json:"note,omitempty"` // free text of the deployer
+}
+
+// Source is where a release came from.
+type Source struct {
+	Commit string `json:"commit,omitempty"` // full hash of the checked-out commit, "" when not in git
+	Dirty  bool   `json:"dirty,omitempty"`  // the working tree differed from Commit
+	Digest string `json:"digest"`           // "sha256:…" of the packed source
+}
+
+// Artefact is what a service runs: a directory, addressed by its content.
+type Artefact struct {
+	Digest string `json:"digest"` // "sha256:…" over names, modes and contents
+	Dir    string `json:"dir"`    // absolute; the working directory of replicas; read-only by convention
+}
+
+// Group is all replicas of one service in one release-of-change: "www.4" is the replicas of www as
+// release 4 changed it. Replicas of a group are interchangeable.
+type Group struct {
+	Service string `json:"service"`
+	Release int    `json:"release"`
+}
+
+// String prints "www.4".
+func (g Group) String() string { return fmt.Sprintf("%s.%d", g.Service, g.Release) }
+
+// Less orders groups by service, then release.
+func (g Group) Less(h Group) bool {
+	if g.Service != h.Service {
+		return g.Service < h.Service
+	}
+	return g.Release < h.Release
+}
+
+// Group gives the group that serves a service in this release; false when the release has no such service.
+func (r Release) Group(service string) (Group, bool) {
+	n, ok := r.Groups[service]
+	return Group{Service: service, Release: n}, ok
+}
+
+// Fingerprint identifies everything about a service in this release that a running replica depends on:
+// artefact, command, environment, needs, probe, limits and stop. Two releases in which a service has
+// the same fingerprint share its replicas. Scale, hosts and strategy are not part of it: they change
+// without a restart. It is "" when the release has no such service.
+func (r Release) Fingerprint(service string) string {
+	s, ok := r.Config.Service(service)
+	if !ok {
+		return ""
+	}
+	text, err := json.Marshal(struct {
+		Artefact string
+		Run      Command
+		Needs    []string
+		Env      map[string]string
+		Health   Probe
+		Limits   Limits
+		Stop     Stop
+	}{r.Artefacts[service].Digest, s.Run, s.Needs, s.Env, s.Health, s.Limits, s.Stop})
+	if err != nil {
+		panic(err) // strings, numbers and maps of strings always marshal
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(text))
+}

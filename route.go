@@ -1,0 +1,126 @@
+package spillway
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Route is what the engine asks of the data plane for one app: how requests are divided between groups.
+// It names no replica; a platform adds Endpoints and makes a Table of it. It is complete, never a difference.
+type Route struct {
+	// Generation rises by one with every change of the route that the engine asks for, and never
+	// falls. The data plane acknowledges the generation that it serves.
+	Generation int64  `json:"generation"`
+	Edges      []Edge `json:"edges"` // sorted by Service, then From
+	Trial      *Trial `json:"trial,omitempty"`
+}
+
+// Edge is one way into a service: from the public (From is zero) by host name, or from one group of
+// the same app that needs it.
+type Edge struct {
+	Service string   `json:"service"`
+	From    Group    `json:"from,omitzero"`
+	Hosts   []string `json:"hosts,omitempty"` // public edge only
+	// Backends and their weights, stable first. Weights sum to Whole, or the list is empty: then
+	// every request is answered 503 with the reason Closed.
+	Backends []Backend `json:"backends"`
+	Closed   string    `json:"closed,omitempty"` // why there is no backend: "recreate: www is being replaced"
+}
+
+// Backend is one group behind an edge.
+type Backend struct {
+	Group Group `json:"group"`
+	// Release is the release that a request given to this backend is a request of: the number in the
+	// X-Spillway-Release header. It can be newer than Group.Release when the service did not change.
+	Release int   `json:"release"`
+	Weight  Share `json:"weight"`
+}
+
+// Trial tells the data plane that a candidate is being judged, so that it can count by release, judge
+// every answer and, when the candidate is harmful, move it to weight 0 by itself (the tripwire).
+type Trial struct {
+	ID        int64           `json:"id"`               // number of the rollout; evidence is kept while it stays the same
+	Release   int             `json:"release"`          // the candidate
+	Stable    int             `json:"stable"`           // what it is compared with
+	Candidate []Group         `json:"candidate"`        // groups that only the candidate release has
+	Budget    int             `json:"budget"`           // failed requests that it may cost
+	Margin    Share           `json:"margin"`           // a certificate says: error rate < stable's + Margin
+	Tolerance int             `json:"tolerance"`        // hundredths: 100 = "not worse", 200 = "less than 2x stable"
+	Limit     Share           `json:"limit"`            // absolute gate: error rate above it is harmful where no comparison is possible; 0 = half
+	Memory    json.RawMessage `json:"memory,omitempty"` // evidence to start from when the data plane has none for ID
+}
+
+// Table is a Route with the replicas that serve it now: all that the data plane needs for one app.
+type Table struct {
+	App    Ref    `json:"app"`
+	Route  Route  `json:"route"`
+	Cohort Cohort `json:"cohort,omitzero"`
+	// Revision rises with every table of the app that a platform pushes, also when only endpoints
+	// changed. A table with a lower revision than the one served is refused as ErrStale.
+	Revision  int64          `json:"revision"`
+	Listeners []EdgeListener `json:"listeners,omitempty"` // one per private edge
+	Endpoints []Endpoint     `json:"endpoints"`           // replicas that may get new requests, and those that drain
+}
+
+// EdgeListener is the loopback address at which one group reaches a service that it needs.
+type EdgeListener struct {
+	Service string `json:"service"`
+	From    Group  `json:"from"`
+	Address string `json:"address"` // "127.0.0.1:20017"
+}
+
+// Endpoint is one replica as the data plane sees it.
+type Endpoint struct {
+	Replica  string `json:"replica"` // "www.4-2"
+	Group    Group  `json:"group"`
+	Address  string `json:"address"`            // "127.0.0.1:20018"
+	Draining bool   `json:"draining,omitempty"` // takes no new request; its open ones are still counted
+}
+
+// Report is what the data plane says about one app.
+type Report struct {
+	App        Ref                `json:"app"`
+	Revision   int64              `json:"revision"`   // of the table that it serves
+	Generation int64              `json:"generation"` // of that table's route
+	Edges      []Edge             `json:"edges"`      // as they are served: a tripped candidate has weight 0 here
+	InFlight   map[string]int     `json:"in_flight"`  // open requests by replica name; draining ones included
+	Counts     map[string]Traffic `json:"counts"`     // since the proxy started, by group ("www.4")
+	Evidence   *Evidence          `json:"evidence,omitempty"`
+	Memory     json.RawMessage    `json:"memory,omitempty"` // the trial's whole state, for safe keeping
+}
+
+// Traffic counts the answers of one group.
+type Traffic struct {
+	Requests int64 `json:"requests"` // sent to the group, retries included
+	Failures int64 `json:"failures"` // 5xx, reset, no connection, timeout
+	P50      int64 `json:"p50_us"`   // microseconds, of the last minute; 0 without data
+	P95      int64 `json:"p95_us"`
+}
+
+// Verdict is what a gate says about a candidate.
+type Verdict string
+
+// The verdicts.
+const (
+	Undecided Verdict = "undecided"  // evidence in neither direction yet
+	Certified Verdict = "healthy"    // worse than the margin is ruled out
+	Harmful   Verdict = "harmful"    // the candidate is worse; roll back
+	NoTraffic Verdict = "no-traffic" // nobody asked it anything
+	NoData    Verdict = "no-data"    // the source of counts is down; says nothing about the candidate
+)
+
+// Evidence is the state of a trial in numbers that a person can check.
+type Evidence struct {
+	Trial     int64     `json:"trial"`  // Trial.ID
+	Margin    Share     `json:"margin"` // for which Verdict was made
+	Verdict   Verdict   `json:"verdict"`
+	Requests  int64     `json:"requests"` // answered by the candidate
+	Failures  int64     `json:"failures"` // of those, failed: what it has spent of the budget
+	Baseline  int64     `json:"baseline"` // answered by stable during the trial
+	BaseFails int64     `json:"base_fails"`
+	Chance    string    `json:"chance,omitempty"`  // "1 in 400": how likely this is if the candidate were fine
+	Needs     int64     `json:"needs,omitempty"`   // about how many more candidate requests a certificate takes
+	Tripped   bool      `json:"tripped,omitempty"` // the data plane took the candidate out of the route
+	Reason    string    `json:"reason,omitempty"`  // one sentence with the numbers, for people
+	At        time.Time `json:"at,omitzero"`       // of the last change of the verdict
+}
