@@ -1,0 +1,85 @@
+package api
+
+import (
+	"context"
+	"io"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Engine is all that the API offers to the outside. The server of cmd/spillway implements it on the
+// loop, the store and the platform; tests implement it in memory. Errors wrap the sentinels of the root.
+type Engine interface {
+	Info(ctx context.Context) Info
+	Apps(ctx context.Context) ([]spillway.Ref, error)
+	Overview(ctx context.Context, app spillway.Ref) (spillway.Overview, error)
+	Releases(ctx context.Context, app spillway.Ref) ([]spillway.Release, error) // newest first
+	Replicas(ctx context.Context, app spillway.Ref) ([]spillway.Replica, error)
+	// Events gives those with ID > since, oldest first, at most limit (0 = 1000); with tail > 0 only the newest tail.
+	Events(ctx context.Context, app spillway.Ref, q EventQuery) ([]spillway.Event, error)
+	// Logs calls line for each line until all are told, or with Follow until ctx ends or line fails.
+	Logs(ctx context.Context, app spillway.Ref, q spillway.LogQuery, line func(spillway.LogLine) error) error
+	// Deploy builds the source and asks for the release. log gets the output of the build, line by
+	// line. It returns when the release and the intent are stored, not when it serves.
+	Deploy(ctx context.Context, r DeployRequest, log func(string)) (DeployResult, error)
+	// Plan says what Deploy would do; it builds and changes nothing.
+	Plan(ctx context.Context, r DeployRequest) (spillway.Plan, error)
+	// Ask stores an intent after checking that it makes sense now (the release exists with its
+	// artefacts, the service exists), and wakes the loop.
+	Ask(ctx context.Context, app spillway.Ref, intent spillway.Intent) (spillway.Intent, error)
+	Doctor(ctx context.Context) []spillway.Check
+}
+
+// Info describes the server.
+type Info struct {
+	Version string `json:"version"`
+	Dir     string `json:"dir"`    // state directory
+	Listen  string `json:"listen"` // address of the API
+	HTTP    string `json:"http"`   // address of the proxy, "[::]:8080"
+	PID     int    `json:"pid"`
+	Proxy   int    `json:"proxy"` // pid of the proxy, 0 = not running
+}
+
+// DeployRequest asks for a new release from source.
+type DeployRequest struct {
+	Source    io.Reader         `json:"-"`             // gzipped tar of the app's directory
+	File      string            `json:"file"`          // path of the app file inside Source, "spillway.yaml"
+	Env       string            `json:"env,omitempty"` // environment; "" = production
+	Strategy  spillway.Strategy `json:"strategy,omitempty"`
+	IfRelease int               `json:"if_release,omitempty"` // only when this is the newest release; 0 = always
+	Commit    string            `json:"commit,omitempty"`
+	Dirty     bool              `json:"dirty,omitempty"`
+	By        string            `json:"by,omitempty"` // filled in by the server from who is authenticated
+	Note      string            `json:"note,omitempty"`
+}
+
+// DeployResult names what was stored.
+type DeployResult struct {
+	App     spillway.Ref `json:"app"`
+	Release int          `json:"release"`
+	Intent  int64        `json:"intent"`         // follow events until status.Intent >= Intent
+	Event   int64        `json:"event"`          // the newest event ID before this deploy: follow from here
+	Same    bool         `json:"same,omitempty"` // nothing differs from the newest release: nothing was stored
+	URLs    []string     `json:"urls,omitempty"` // where its public services answer
+}
+
+// DeployLine is one line of the NDJSON answer to a deploy: exactly one field is set.
+type DeployLine struct {
+	Log    string        `json:"log,omitempty"`
+	Result *DeployResult `json:"result,omitempty"`
+	Error  *Error        `json:"error,omitempty"`
+}
+
+// EventQuery selects events.
+type EventQuery struct {
+	Since int64 // IDs above it
+	Tail  int   // only the newest; 0 = all
+	Limit int   // at most; 0 = 1000
+}
+
+// Error is an error on the wire.
+type Error struct {
+	Kind   string                `json:"kind"` // "not found", "conflict", … the text of a sentinel, or "internal"
+	Text   string                `json:"text"`
+	Fields []spillway.FieldError `json:"fields,omitempty"`
+}
