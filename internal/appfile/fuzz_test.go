@@ -1,0 +1,142 @@
+package appfile_test
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"reflect"
+	"testing"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/appfile"
+)
+
+// Parse never panics; its error is a list of mistakes; and an App that it returns, written down as a
+// file again, is the same App.
+func FuzzParse(f *testing.F) {
+	for _, folder := range []string{"good", "bad"} {
+		for _, file := range files(f, folder) {
+			f.Add(read(f, file))
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		app, err := appfile.Parse("a.yaml", text)
+		if err != nil {
+			var mistakes spillway.FieldErrors
+			if !errors.As(err, &mistakes) || len(mistakes) == 0 {
+				t.Fatalf("not a list of mistakes: %v", err)
+			}
+			return
+		}
+		again, err := appfile.Parse("again.yaml", written(t, app))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, written(t, app))
+		}
+		if !reflect.DeepEqual(app, again) {
+			t.Fatalf("was\n%+v\nand is\n%+v", app, again)
+		}
+	})
+}
+
+func TestParse_ReadsBackWhatItRead(t *testing.T) {
+	for _, file := range files(t, "good") {
+		app, err := appfile.Parse(file, read(t, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := appfile.Parse("again.yaml", written(t, app))
+		if err != nil || !reflect.DeepEqual(app, again) {
+			t.Errorf("%s: was\n%+v\nand is\n%+v\n%v", file, app, again, err)
+		}
+	}
+}
+
+// written is an app file, in JSON, with everything that an App says.
+func written(t testing.TB, app spillway.App) []byte {
+	services := map[string]any{}
+	for _, s := range app.Services {
+		services[s.Name] = writtenService(s)
+	}
+	file := map[string]any{
+		"app": app.Name, "services": services, "budget": app.Budget,
+		"watch": app.Watch.String(), "deadline": app.Deadline.String(), "thin": app.Thin,
+	}
+	var keys, gates []string
+	for _, k := range app.Cohort.Key {
+		keys = append(keys, k.Kind+" "+k.Name)
+	}
+	for _, g := range app.Gates {
+		gates = append(gates, g.Text)
+	}
+	if keys != nil {
+		file["cohort"] = map[string]any{"key": keys}
+	}
+	if gates != nil {
+		file["gates"] = gates
+	}
+	text, err := json.Marshal(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func writtenService(s spillway.Service) map[string]any {
+	health := map[string]any{
+		"interval": s.Health.Interval.String(), "timeout": s.Health.Timeout.String(), "start": s.Health.Start.String(),
+		"healthy": s.Health.Healthy, "unhealthy": s.Health.Unhealthy,
+	}
+	if s.Health.Path != "" {
+		health["path"] = s.Health.Path
+	}
+	file := map[string]any{
+		"run": writtenCommand(s.Run), "health": health, "scale": s.Scale, "strategy": s.Strategy,
+		"surge": writtenCount(s.Surge), "unavailable": writtenCount(s.Unavailable),
+		"stop": map[string]any{"signal": s.Stop.Signal, "grace": s.Stop.Grace.String(), "drain": s.Stop.Drain.String()},
+	}
+	limits := map[string]any{}
+	if s.Limits.CPU > 0 {
+		limits["cpu"] = s.Limits.CPU.String()
+	}
+	if s.Limits.Memory > 0 {
+		limits["memory"] = s.Limits.Memory.String()
+	}
+	optional := map[string]any{"host": s.Host, "needs": s.Needs, "env": s.Env, "limits": limits, "steps": writtenSteps(s.Steps)}
+	maps.DeleteFunc(optional, func(_ string, v any) bool { return reflect.ValueOf(v).Len() == 0 })
+	maps.Copy(file, optional)
+	if s.Build != nil {
+		build := map[string]any{"dir": s.Build.Dir}
+		if !s.Build.Command.Zero() {
+			build["command"] = writtenCommand(s.Build.Command)
+		}
+		file["build"] = build
+	}
+	return file
+}
+
+func writtenCommand(c spillway.Command) any {
+	if c.Exec != nil {
+		return c.Exec
+	}
+	return c.Shell
+}
+
+func writtenCount(c spillway.Count) any {
+	if c.Share > 0 {
+		return c.Share.String()
+	}
+	return c.N
+}
+
+func writtenSteps(steps []spillway.StepSpec) []string {
+	var list []string
+	for _, s := range steps {
+		switch {
+		case s.Pause:
+			list = append(list, "pause")
+		default:
+			list = append(list, s.Weight.String()+" "+s.Hold.String())
+		}
+	}
+	return list
+}

@@ -1,0 +1,161 @@
+package appfile
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// key is one key of a mapping.
+type key struct {
+	name     string
+	doc      string // for the schema: one or two sentences
+	shape    shape  // nil: the design has the key, this version does not
+	example  string // a value, for hints: "write <name>: <example>"
+	required bool
+	value    any // the default, for the schema; nil when there is none
+}
+
+// hint says how to write the key.
+func (k key) hint() string { return "write " + k.name + ": " + k.example }
+
+// objectShape is a mapping with known keys.
+type objectShape struct {
+	name string // "a service"
+	keys []key
+	// elsewhere says where a key belongs that is not one of these: it gives "services.<name>.health"
+	// for health, and "" for what it does not know. It may be nil.
+	elsewhere func(name string) string
+}
+
+func (s objectShape) noun() string      { return s.name }
+func (s objectShape) takes(k kind) bool { return k == aMapping }
+
+func (s objectShape) check(r *report, n *node, path, _ string) {
+	for _, e := range n.entries {
+		i := slices.IndexFunc(s.keys, func(k key) bool { return k.name == e.name })
+		at := &node{place: e.key}
+		switch {
+		case i < 0:
+			r.add(at, join(path, e.name), "unknown key", s.suggest(e.name))
+		case s.keys[i].shape == nil:
+			r.add(at, join(path, e.name), e.name+" is not supported by this version of Spillway", s.keys[i].example)
+		case s.keys[i].required && e.kind == aNull && !e.bad:
+			r.add(e.node, join(path, e.name), "has no value", s.keys[i].hint())
+		default:
+			examine(r, s.keys[i].shape, e.node, join(path, e.name), s.keys[i].hint())
+		}
+	}
+	for _, k := range s.keys {
+		missing := !slices.ContainsFunc(n.entries, func(e entry) bool { return e.name == k.name })
+		if k.required && missing {
+			at := &node{place: n.place}
+			if n.key.line > 0 {
+				at.place = n.key
+			}
+			r.add(at, join(path, k.name), "is missing", k.hint())
+		}
+	}
+}
+
+// suggest says what an unknown key may have been meant to be.
+func (s objectShape) suggest(wrong string) string {
+	if s.elsewhere != nil {
+		if where := s.elsewhere(wrong); where != "" {
+			return "it belongs to " + where
+		}
+	}
+	names := s.names()
+	if near := closest(wrong, names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "the keys here are " + strings.Join(names, ", ") + "; keys that begin with x- are yours"
+}
+
+// names lists the keys that this version supports, in the order of the table.
+func (s objectShape) names() []string {
+	var names []string
+	for _, k := range s.keys {
+		if k.shape != nil {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
+func (s objectShape) schema() map[string]any {
+	properties := map[string]any{}
+	var required []string
+	for _, k := range s.keys {
+		if k.shape == nil {
+			continue
+		}
+		property := k.shape.schema()
+		property["description"] = k.doc
+		if k.value != nil {
+			property["default"] = k.value
+		}
+		properties[k.name] = property
+		if k.required {
+			required = append(required, k.name)
+		}
+	}
+	schema := map[string]any{
+		"type":                 "object",
+		"properties":           properties,
+		"patternProperties":    map[string]any{"^x-": map[string]any{}},
+		"additionalProperties": false,
+	}
+	if required != nil {
+		schema["required"] = required
+	}
+	return schema
+}
+
+// dictShape is a mapping whose keys are the user's.
+type dictShape struct {
+	name    string         // "a mapping of services"
+	keyName string         // "a service's name"
+	pattern *regexp.Regexp // of the keys; begins with ^
+	keyHint string         // what a key looks like
+	// problem says what is wrong with a key that the pattern lets through, and what to do. It may be nil.
+	problem func(key string) (problem, hint string)
+	of      shape
+	example string // of a value, for hints
+	min     int    // fewest entries
+}
+
+func (s dictShape) noun() string      { return s.name }
+func (s dictShape) takes(k kind) bool { return k == aMapping }
+
+func (s dictShape) check(r *report, n *node, path, hint string) {
+	if len(n.entries) < s.min {
+		r.add(n, path, "is empty", hint)
+	}
+	for _, e := range n.entries {
+		at, entryPath := &node{place: e.key}, join(path, e.name)
+		if !s.pattern.MatchString(e.name) {
+			r.add(at, path, fmt.Sprintf("%s is not %s", quote(e.name), s.keyName), s.keyHint)
+		} else if s.problem != nil {
+			if problem, better := s.problem(e.name); problem != "" {
+				r.add(at, entryPath, problem, better)
+			}
+		}
+		examine(r, s.of, e.node, entryPath, "write "+e.name+": "+s.example)
+	}
+}
+
+func (s dictShape) schema() map[string]any {
+	// Keys that begin with x- are ignored here too, although some would match the pattern.
+	pattern := "^(?!x-)" + strings.TrimPrefix(s.pattern.String(), "^")
+	schema := map[string]any{
+		"type":                 "object",
+		"patternProperties":    map[string]any{"^x-": map[string]any{}, pattern: s.of.schema()},
+		"additionalProperties": false,
+	}
+	if s.min > 0 {
+		schema["minProperties"] = s.min
+	}
+	return schema
+}

@@ -1,0 +1,258 @@
+package appfile_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/spillway-dev/spillway/internal/appfile"
+)
+
+func TestSchema_IsTheReviewedOne(t *testing.T) {
+	golden(t, filepath.Join("testdata", "schema.json"), appfile.Schema())
+}
+
+// Whatever Parse accepts, an editor with the schema accepts too.
+func TestSchema_AcceptsWhatParseAccepts(t *testing.T) {
+	for _, file := range files(t, "good") {
+		if problem := againstSchema(t, read(t, file)); problem != "" {
+			t.Errorf("%s: %s", file, problem)
+		}
+	}
+}
+
+// The mistakes that concern one value are mistakes for an editor too.
+func TestSchema_RefusesWhatIsWrongByItself(t *testing.T) {
+	const service = "app: shop\nservices: {web: {run: x, %s}}\n"
+	for _, wrong := range []string{
+		"scael: 3", "scale: 0", `scale: "3"`, "scale: {min: 1}", "image: redis", "health: healthz", "health: {timeout: 5}",
+		"steps: [half]", "steps: []", "host: http://a.example.com", "strategy: canery", "env: {1A: x}", "env: {A: [x]}",
+		"limits: {cpu: lots}", "surge: -1", "surge: 5 %", "stop: {signal: TERM}", "build: /src", "needs: db",
+	} {
+		text := fmt.Appendf(nil, service, wrong)
+		if _, err := appfile.Parse("a.yaml", text); err == nil {
+			t.Errorf("Parse accepts %s", wrong)
+		}
+		if againstSchema(t, text) == "" {
+			t.Errorf("the schema accepts %s", wrong)
+		}
+	}
+}
+
+// Each key of the schema is one that Parse knows, and the other way round: for the keys that are not
+// in it, Parse says "unknown" or "not supported", for those that are it never does.
+func TestSchema_HasTheKeysOfParse(t *testing.T) {
+	schema := decodeSchema(t)
+	service := schema["properties"].(map[string]any)["services"].(map[string]any)["patternProperties"].(map[string]any)
+	delete(service, "^x-")
+	for _, s := range service {
+		checkKeys(t, "app: shop\nservices: {web: {run: x, %s: %s}}\n", s.(map[string]any))
+	}
+	checkKeys(t, "app: shop\nservices: {web: {run: x}}\n%s: %s\n", schema)
+}
+
+func checkKeys(t *testing.T, format string, schema map[string]any) {
+	properties := schema["properties"].(map[string]any)
+	known := []string{
+		"app", "services", "cohort", "budget", "watch", "deadline", "gates", "thin", "routes", "flags", "alerts", "pipeline",
+		"environments", "build", "run", "host", "needs", "env", "health", "scale", "limits", "stop", "image", "port", "protocol", "tls",
+		"secrets", "release", "volumes", "strategy", "steps", "surge", "unavailable", "standby", "tracks", "command", "dir", "path",
+	}
+	for _, name := range slices.Concat(known, slices.Collect(maps.Keys(properties))) {
+		_, err := appfile.Parse("a.yaml", fmt.Appendf(nil, format, name, "!wrong x"))
+		if err == nil {
+			t.Fatalf("%s: a value that no key takes was taken", name)
+		}
+		refused := strings.Contains(err.Error(), name+": unknown key") || strings.Contains(err.Error(), ": "+name+" is not supported")
+		if _, in := properties[name]; in == refused {
+			t.Errorf("%s: in the schema: %v; Parse says %v", name, in, err)
+		}
+	}
+	for name, p := range properties {
+		if doc, _ := p.(map[string]any)["description"].(string); !strings.HasSuffix(doc, ".") {
+			t.Errorf("%s: the description %q is no sentence", name, doc)
+		}
+	}
+}
+
+func decodeSchema(t testing.TB) map[string]any {
+	t.Helper()
+	var schema map[string]any
+	if err := json.Unmarshal(appfile.Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// againstSchema says what of a file the schema refuses; "" when nothing.
+func againstSchema(t testing.TB, text []byte) string {
+	t.Helper()
+	var value any
+	if err := yaml.Unmarshal(text, &value); err != nil {
+		t.Fatal(err)
+	}
+	return refused(decodeSchema(t), value, "file")
+}
+
+// refused is a check of the few words of JSON Schema that Schema uses; it panics at any other.
+func refused(schema map[string]any, value any, path string) string {
+	for word, want := range schema {
+		problem := ""
+		switch word {
+		case "$schema", "title", "description", "default", "additionalProperties", "patternProperties":
+		case "type":
+			problem = wrongType(want, value)
+		case "enum":
+			if !slices.ContainsFunc(want.([]any), func(v any) bool { return fmt.Sprint(v) == fmt.Sprint(value) && sameType(v, value) }) {
+				problem = fmt.Sprintf("%v is none of %v", value, want)
+			}
+		case "pattern":
+			if text, ok := value.(string); ok && !matches(want.(string), text) {
+				problem = fmt.Sprintf("%q does not match %s", text, want)
+			}
+		case "minimum", "maximum", "exclusiveMinimum":
+			v, limit := reflect.ValueOf(value), want.(float64)
+			if n, ok := number(v); ok && (word == "minimum" && n < limit || word == "maximum" && n > limit || word == "exclusiveMinimum" && n <= limit) {
+				problem = fmt.Sprintf("%v breaks %s %v", value, word, limit)
+			}
+		case "minItems", "items":
+			problem = refusedItems(schema, value, path)
+		case "required", "minProperties", "properties":
+			problem = refusedObject(schema, value, path)
+		case "anyOf":
+			var problems []string
+			for _, s := range want.([]any) {
+				problems = append(problems, refused(s.(map[string]any), value, path))
+			}
+			if !slices.Contains(problems, "") {
+				problem = strings.Join(problems, "; ")
+			}
+		default:
+			panic("the schema uses " + word)
+		}
+		if problem != "" {
+			return path + ": " + problem
+		}
+	}
+	if _, ok := schema["patternProperties"]; ok && schema["properties"] == nil {
+		return refusedObject(schema, value, path)
+	}
+	return ""
+}
+
+func refusedItems(schema map[string]any, value any, path string) string {
+	list, ok := value.([]any)
+	if !ok {
+		return ""
+	}
+	if least, _ := schema["minItems"].(float64); float64(len(list)) < least {
+		return "too few items"
+	}
+	for i, item := range list {
+		if problem := refused(schema["items"].(map[string]any), item, fmt.Sprintf("%s[%d]", path, i)); problem != "" {
+			return problem
+		}
+	}
+	return ""
+}
+
+func refusedObject(schema map[string]any, value any, path string) string {
+	object, ok := value.(map[string]any)
+	if !ok {
+		return ""
+	}
+	if least, _ := schema["minProperties"].(float64); float64(len(object)) < least {
+		return "too few keys"
+	}
+	required, _ := schema["required"].([]any)
+	for _, key := range required {
+		if _, ok := object[key.(string)]; !ok {
+			return key.(string) + " is missing"
+		}
+	}
+	properties, _ := schema["properties"].(map[string]any)
+	for key, v := range object {
+		var found []map[string]any
+		if s, ok := properties[key]; ok {
+			found = append(found, s.(map[string]any))
+		}
+		for pattern, s := range schema["patternProperties"].(map[string]any) {
+			if matches(pattern, key) {
+				found = append(found, s.(map[string]any))
+			}
+		}
+		if found == nil {
+			return key + " is not allowed"
+		}
+		for _, s := range found {
+			if problem := refused(s, v, path+"."+key); problem != "" {
+				return problem
+			}
+		}
+	}
+	return ""
+}
+
+func matches(pattern, text string) bool {
+	if rest, ok := strings.CutPrefix(pattern, "^(?!x-)"); ok { // Go's regexp has no lookahead
+		return !strings.HasPrefix(text, "x-") && matches("^"+rest, text)
+	}
+	return regexp.MustCompile(pattern).MatchString(text)
+}
+
+func wrongType(want, value any) string {
+	names, ok := want.([]any)
+	if !ok {
+		names = []any{want}
+	}
+	got := typeOf(value)
+	if slices.Contains(names, any(got)) || got == "integer" && slices.Contains(names, any("number")) {
+		return ""
+	}
+	return fmt.Sprintf("is %s, not %v", got, names)
+}
+
+func sameType(a, b any) bool {
+	_, aText := a.(string)
+	_, bText := b.(string)
+	return aText == bText
+}
+
+func number(v reflect.Value) (float64, bool) {
+	switch {
+	case v.IsValid() && v.CanInt():
+		return float64(v.Int()), true
+	case v.IsValid() && v.CanUint():
+		return float64(v.Uint()), true
+	case v.IsValid() && v.CanFloat():
+		return v.Float(), true
+	}
+	return 0, false
+}
+
+func typeOf(value any) string {
+	switch value.(type) {
+	case string, time.Time:
+		return "string"
+	case bool:
+		return "boolean"
+	case float64:
+		return "number"
+	case []any:
+		return "array"
+	case map[string]any:
+		return "object"
+	case nil:
+		return "null"
+	}
+	return "integer"
+}
