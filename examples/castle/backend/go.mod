@@ -1,0 +1,3 @@
+module castle/backend
+
+go 1.24

@@ -1,0 +1,3 @@
+module castle/www
+
+go 1.24
