@@ -1,0 +1,38 @@
+# Spillway
+#
+#   make run     start it, deploy examples/castle and follow; Ctrl-C stops it all
+#   make check   format, vet, staticcheck, unit tests with the race detector
+#   make test    check, a short simulation and the end-to-end tests
+#   make sim     a long simulation: SIM_ROUNDS=2000000 make sim
+#   make bench   benchmarks against other proxies
+#
+# It needs Go and, for the race detector, a C compiler. The binary itself is pure Go.
+
+export CGO_ENABLED = 0
+export SIM_ROUNDS ?= 2000000
+
+.PHONY: help run check test sim bench
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+run:
+	go run ./cmd/spillway up examples/castle
+
+check:
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w:" $$unformatted; exit 1; }
+	go vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+	@command -v "$$(go env CC)" >/dev/null || { echo "the race detector needs a C compiler: install gcc, or set CC"; exit 1; }
+	CGO_ENABLED=1 go test -race ./...
+
+test: check
+	$(MAKE) sim SIM_ROUNDS=20000
+	if test -d test/e2e; then cd test/e2e && go test -count=1 -timeout 30m ./...; fi
+
+sim:
+	go test -tags sim -timeout 2h ./internal/...
+
+bench:
+	@test -d bench || { echo "there is no bench directory"; exit 1; }
+	cd bench && go test -run '^$$' -bench . ./...
