@@ -35,6 +35,8 @@ type Status struct {
 
 	// Route is the last route asked for. Route.Generation never falls.
 	Route spillway.Route `json:"route"`
+	// Wants are the groups last asked for. What is in it is not stopped before its traffic is gone.
+	Wants []Want `json:"wants,omitempty"`
 	// Drain is how long each group that lost its traffic has been waited for, by Group.String().
 	Drain map[string]spillway.Duration `json:"drain,omitempty"`
 	// Now is the time of the last decision. Time in a step is added up from the differences, each
@@ -53,6 +55,11 @@ type Rollout struct {
 	Elapsed  spillway.Duration  `json:"elapsed"`            // in this step since it was begun (ready, route and hold)
 	Held     spillway.Duration  `json:"held"`               // in this step since the data plane acknowledged its weight
 	Routed   bool               `json:"routed"`             // the step's weight has been asked for
+	Acked    bool               `json:"acked"`              // and the data plane has acknowledged it
+	Passed   bool               `json:"passed"`             // a person let it go on from a pause step
+	Exposed  bool               `json:"exposed"`            // the candidate has been given traffic at some time
+	Cleared  bool               `json:"cleared"`            // recreate: the old replicas were stopped
+	Returned bool               `json:"returned"`           // recreate, rolling back: the new replicas were stopped
 	Paused   bool               `json:"paused"`             // by a person, by a pause step or by thin evidence
 	Forced   bool               `json:"forced"`             // promote: no more holds and certificates
 	Outcome  spillway.Outcome   `json:"outcome,omitempty"`  // RollingBack: how it will have ended
@@ -106,6 +113,7 @@ type Observation struct {
 type Group struct {
 	Group    spillway.Group
 	Running  int    // replicas that exist in any state
+	Draining int    // of those, on their way out: no new requests
 	Ready    int    // of those, ready, not draining
 	InFlight int    // open requests
 	Crashes  int    // ends of replicas that never had been ready, in a row, since the last one became ready
@@ -124,9 +132,9 @@ type Desired struct {
 // Want is the number of replicas of one group.
 type Want struct {
 	Group    spillway.Group
-	Replicas int   // >= 0
-	Release  int   // the release whose configuration of the service starts new replicas
-	Restart  int64 // replicas started under a lower number are replaced, one by one, ready before gone
+	Replicas int   `json:"replicas"`          // >= 0
+	Release  int   `json:"release"`           // the release whose configuration of the service starts new replicas
+	Restart  int64 `json:"restart,omitempty"` // replicas started under a lower number are replaced, one by one, ready before gone
 }
 
 // Decision is what to remember and what to do.

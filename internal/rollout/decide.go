@@ -1,0 +1,163 @@
+package rollout
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+const (
+	maxTick    = time.Minute            // the most time that one decision adds to a step
+	heartbeat  = 20 * time.Second       // decide at least this often while time matters; below maxTick
+	drainTick  = 500 * time.Millisecond // while something that lost its traffic is waited for
+	maxCrash   = 3                      // ends before ready, in a row, that make a candidate a failure
+	maxRestart = 5                      // ends after ready that make a candidate harmful when no gate says otherwise
+	keepGood   = 10                     // rollback targets remembered
+)
+
+// Decide says what the platform should look like next, and what to remember.
+//
+// It is a pure function: the same arguments give the same Decision; arguments are neither changed nor
+// shared with the result. Call it again when the observation changes and at WakeAt. The order inside is
+// the order of what matters: first what people asked for, then leaving what is harmful, then going on.
+func Decide(spec Spec, status Status, obs Observation, now time.Time) Decision {
+	t := &turn{spec: spec, st: status.clone(), obs: obs, now: now}
+	t.tick()
+	t.takeIntents()
+	t.remember()
+	switch {
+	case t.st.Destroy:
+		t.destroy()
+	case t.leave():
+	case t.st.Rollout == nil:
+		t.rest()
+	case t.st.Phase == spillway.RollingBack:
+		t.rollBack()
+	case t.st.Phase == spillway.Promoting:
+		t.watch()
+	default:
+		t.progress()
+	}
+	desired := t.desired()
+	return Decision{Status: t.st, Events: t.events, Desired: desired, WakeAt: t.wakeAt()}
+}
+
+// turn is one call of Decide at work.
+type turn struct {
+	spec   Spec
+	st     Status // our own copy
+	obs    Observation
+	now    time.Time
+	dt     spillway.Duration // since the last decision, clamped
+	wait   []time.Duration   // when something will be due, from now
+	turned bool              // the way back began in this turn
+	events []spillway.Event
+}
+
+// tick measures the time since the last decision. A clock that went back counts as no time, one that
+// leapt ahead (or a server that was away) as at most maxTick.
+func (t *turn) tick() {
+	if !t.st.Now.IsZero() {
+		t.dt = spillway.Duration(min(max(t.now.Sub(t.st.Now), 0), maxTick))
+	}
+}
+
+// remember keeps the evidence of the running trial, so that it survives the data plane.
+func (t *turn) remember() {
+	r, e := t.st.Rollout, t.obs.Evidence
+	if r == nil || e == nil || e.Trial != r.ID {
+		return
+	}
+	evidence := *e
+	r.Evidence, r.Memory = &evidence, bytes.Clone(t.obs.Memory)
+}
+
+// acked reports whether the data plane serves the route that was asked for last.
+func (t *turn) acked() bool {
+	return !t.obs.NoData && t.obs.Served.Generation == t.st.Route.Generation
+}
+
+func (t *turn) group(g spillway.Group) Group {
+	if i := slices.IndexFunc(t.obs.Groups, func(o Group) bool { return o.Group == g }); i >= 0 {
+		return t.obs.Groups[i]
+	}
+	return Group{Group: g}
+}
+
+func (t *turn) stable() spillway.Release { return t.spec.Releases[t.st.Stable] }
+
+// candidate is the release being tried; the zero Release when none is.
+func (t *turn) candidate() spillway.Release {
+	if t.st.Rollout == nil {
+		return spillway.Release{}
+	}
+	return t.spec.Releases[t.st.Rollout.Release]
+}
+
+func (t *turn) event(kind spillway.EventKind, release int, format string, args ...any) *spillway.Event {
+	e := spillway.Event{App: t.spec.App, At: t.now, Kind: kind, Release: release, Text: fmt.Sprintf(format, args...)}
+	if t.st.Rollout != nil {
+		e.Rollout = t.st.Rollout.ID
+	}
+	t.events = append(t.events, e)
+	return &t.events[len(t.events)-1]
+}
+
+// after asks to be woken when the remaining time is over.
+func (t *turn) after(left spillway.Duration) {
+	t.wait = append(t.wait, max(time.Duration(left), 10*time.Millisecond))
+}
+
+// wakeAt is the earliest time at which something is due. Where time matters at all, Status.Now is kept.
+func (t *turn) wakeAt() time.Time {
+	if t.st.Rollout == nil && len(t.wait) == 0 {
+		t.st.Now = time.Time{}
+		return time.Time{}
+	}
+	t.st.Now = t.now
+	return t.now.Add(slices.Min(append(t.wait, heartbeat)))
+}
+
+// clone copies a status so that nothing is shared.
+func (s Status) clone() Status {
+	s.Good = slices.Clone(s.Good)
+	s.Sizes, s.Restart, s.Drain = maps.Clone(s.Sizes), maps.Clone(s.Restart), maps.Clone(s.Drain)
+	s.Route, s.Wants = cloneRoute(s.Route), slices.Clone(s.Wants)
+	if s.Rollout != nil {
+		r := *s.Rollout
+		r.Steps, r.Memory = slices.Clone(r.Steps), bytes.Clone(r.Memory)
+		if r.Evidence != nil {
+			e := *r.Evidence
+			r.Evidence = &e
+		}
+		s.Rollout = &r
+	}
+	if s.Queue != nil {
+		q := *s.Queue
+		s.Queue = &q
+	}
+	if s.Last != nil {
+		l := *s.Last
+		s.Last = &l
+	}
+	s.Phase = cmp.Or(s.Phase, spillway.Healthy)
+	return s
+}
+
+func cloneRoute(r spillway.Route) spillway.Route {
+	r.Edges = slices.Clone(r.Edges)
+	for i, e := range r.Edges {
+		r.Edges[i].Hosts, r.Edges[i].Backends = slices.Clone(e.Hosts), slices.Clone(e.Backends)
+	}
+	if r.Trial != nil {
+		trial := *r.Trial
+		trial.Candidate, trial.Memory = slices.Clone(trial.Candidate), bytes.Clone(trial.Memory)
+		r.Trial = &trial
+	}
+	return r
+}

@@ -1,0 +1,177 @@
+package rollout
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// desired makes the route and the groups out of the status. The route's generation rises when what it
+// asks for differs from what was asked for last.
+func (t *turn) desired() Desired {
+	route := t.route()
+	route.Generation = t.st.Route.Generation
+	if !sameRoute(route, t.st.Route) {
+		route.Generation++
+	}
+	t.st.Route = cloneRoute(route)
+	if lost := t.obs.Evidence == nil || t.st.Rollout != nil && t.obs.Evidence.Trial != t.st.Rollout.ID; route.Trial != nil && lost {
+		route.Trial.Memory = slices.Clone(t.st.Rollout.Memory)
+	}
+	wants := t.wants()
+	t.keepWhatServes(wants)
+	var groups []Want
+	for _, g := range slices.SortedFunc(maps.Keys(wants), compareGroups) {
+		if wants[g].Replicas > 0 {
+			groups = append(groups, wants[g])
+		}
+	}
+	t.st.Wants = slices.Clone(groups)
+	return Desired{Groups: groups, Route: route}
+}
+
+// wants is how many replicas each group of the stable and the candidate release should have.
+func (t *turn) wants() map[spillway.Group]Want {
+	wants := map[spillway.Group]Want{}
+	if t.st.Destroy {
+		return wants
+	}
+	add := func(release spillway.Release, service string, n int) {
+		g, _ := release.Group(service)
+		n = max(n, wants[g].Replicas)
+		wants[g] = Want{Group: g, Replicas: n, Release: release.Number, Restart: t.st.Restart[service]}
+	}
+	for _, s := range t.stable().Config.Services {
+		add(t.stable(), s.Name, t.stableSize(s))
+	}
+	for _, s := range t.incoming().Config.Services {
+		add(t.incoming(), s.Name, t.candidateSize(s))
+	}
+	return wants
+}
+
+// stableSize is how many replicas the stable release keeps of a service.
+func (t *turn) stableSize(s spillway.Service) int {
+	r, size := t.st.Rollout, sizeOf(s, t.st.Sizes)
+	old, _ := t.stable().Group(s.Name)
+	new, inNew := t.candidate().Group(s.Name)
+	switch {
+	case r == nil || !inNew || old == new:
+		return size
+	case t.recreates(s.Name) && t.st.Phase == spillway.RollingBack:
+		if r.Cleared && !r.Returned {
+			return 0
+		}
+		return size
+	case t.recreates(s.Name):
+		return 0
+	case t.st.Phase == spillway.RollingBack:
+		return size
+	}
+	return max(1, t.step().Stable.Of(size))
+}
+
+// candidateSize is how many replicas the candidate has of a service at the present step. A rolling
+// rollout waits for replicas of stable to be gone before it goes beyond the surge.
+func (t *turn) candidateSize(s spillway.Service) int {
+	r := t.st.Rollout
+	old, inOld := t.stable().Group(s.Name)
+	new, _ := t.incoming().Group(s.Name)
+	n := t.capacity(s, t.step().Candidate)
+	switch {
+	case !inOld || old == new:
+		return sizeOf(s, t.st.Sizes)
+	case t.recreates(s.Name):
+		if !r.Cleared {
+			return 0
+		}
+		return n
+	case r.Strategy != spillway.Rolling:
+		return n
+	}
+	size := sizeOf(s, t.st.Sizes)
+	most := max(size+max(1, s.Surge.Of(size)), n+t.stableSize(s))
+	have := t.group(new).Running - t.group(new).Draining
+	return max(min(n, have), min(n, most-t.group(old).Running))
+}
+
+// keepWhatServes raises wants for groups that are wanted no more, as long as a request could reach one of
+// their replicas or is open there: the route asked for is not acknowledged, or it or the route served
+// still gives them weight, or requests are in flight and the drain limit has not passed. What was wanted
+// last counts, not what was seen: an old observation may not know the group yet.
+func (t *turn) keepWhatServes(wants map[spillway.Group]Want) {
+	last := map[spillway.Group]int{}
+	for _, o := range t.obs.Groups {
+		last[o.Group] = o.Running - o.Draining
+	}
+	for _, w := range t.st.Wants {
+		last[w.Group] = w.Replicas
+	}
+	drain := map[string]spillway.Duration{}
+	for _, g := range slices.SortedFunc(maps.Keys(last), compareGroups) {
+		o := t.group(g)
+		if wants[g].Replicas > 0 || last[g] == 0 && o.Running == 0 {
+			continue
+		}
+		quiet := t.acked() && t.weightOf(t.st.Route, g, wants) == 0 && t.weightOf(t.obs.Served, g, wants) == 0
+		waited, began := t.st.Drain[g.String()]
+		if began && !t.obs.NoData {
+			waited += t.dt // the time before the first look does not count
+		}
+		if quiet {
+			drain[g.String()] = waited
+		}
+		t.after(spillway.Duration(drainTick))
+		if quiet && (o.InFlight == 0 || waited >= t.drainLimit(g)) {
+			continue
+		}
+		wants[g] = Want{Group: g, Replicas: last[g], Release: g.Release, Restart: t.st.Restart[g.Service]}
+	}
+	t.st.Drain = nil
+	if len(drain) > 0 {
+		t.st.Drain = drain
+	}
+}
+
+// weightOf is the greatest weight that a route gives to a group, on edges whose callers there are.
+func (t *turn) weightOf(route spillway.Route, g spillway.Group, wants map[spillway.Group]Want) spillway.Share {
+	weight := spillway.Share(0)
+	for _, e := range route.Edges {
+		if e.From.Release != 0 && t.group(e.From).Running == 0 && wants[e.From].Replicas == 0 {
+			continue
+		}
+		for _, b := range e.Backends {
+			if b.Group == g {
+				weight = max(weight, b.Weight)
+			}
+		}
+	}
+	return weight
+}
+
+func (t *turn) drainLimit(g spillway.Group) spillway.Duration {
+	if s, ok := t.spec.Releases[g.Release].Config.Service(g.Service); ok && s.Stop.Drain > 0 {
+		return s.Stop.Drain
+	}
+	return spillway.DefaultStop().Drain
+}
+
+// recreatedGone reports whether the replicas that a release has of the recreated services have ended,
+// seen under the route that took their traffic away.
+func (t *turn) recreatedGone(leaving, coming spillway.Release) bool {
+	if !t.acked() {
+		return false
+	}
+	for _, s := range coming.Config.Services {
+		g, ok := leaving.Group(s.Name)
+		if ok && t.recreates(s.Name) && t.group(g).Running > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *turn) recreatesAny() bool {
+	return slices.ContainsFunc(t.candidate().Config.Services, func(s spillway.Service) bool { return t.recreates(s.Name) })
+}

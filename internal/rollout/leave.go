@@ -1,0 +1,147 @@
+package rollout
+
+import (
+	"fmt"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// leave takes the users off the candidate when there is a reason to. It comes before everything that
+// could go on, works from every phase, and waits for nothing: not for stable's capacity, not for an
+// acknowledgement. It reports whether it did.
+func (t *turn) leave() bool {
+	if t.st.Rollout == nil || t.st.Phase == spillway.RollingBack {
+		return false
+	}
+	for _, rule := range reasonsToLeave {
+		if outcome, why := rule(t); outcome != "" {
+			t.turnBack(outcome, why)
+			return true
+		}
+	}
+	return false
+}
+
+// reasonsToLeave are asked in this order; the first that gives an outcome wins.
+var reasonsToLeave = []func(*turn) (spillway.Outcome, string){
+	judgedHarmful,
+	cannotStart,
+	restartsTooOften,
+	notReadyInTime,
+	newerWaits,
+}
+
+// judgedHarmful: the judge, here or in the data plane, says that the candidate is worse.
+func judgedHarmful(t *turn) (spillway.Outcome, string) {
+	e := t.st.Rollout.Evidence
+	if e == nil || t.st.Rollout.Stable == 0 || (e.Verdict != spillway.Harmful && !e.Tripped) {
+		return "", ""
+	}
+	return spillway.RolledBack, e.Reason
+}
+
+// cannotStart: a candidate that waiting will not help.
+func cannotStart(t *turn) (spillway.Outcome, string) {
+	for _, g := range t.candidateGroups() {
+		switch o := t.group(g); {
+		case o.Fatal:
+			return t.failure(), fmt.Sprintf("%s cannot become ready: %s", g, o.Problem)
+		case o.Crashes >= maxCrash:
+			return t.failure(), fmt.Sprintf("%s ended %d times before it was ready: %s", g, o.Crashes, o.Problem)
+		}
+	}
+	return "", ""
+}
+
+// restartsTooOften: a candidate whose replicas keep dying after they were ready.
+func restartsTooOften(t *turn) (spillway.Outcome, string) {
+	limit := maxRestart - 1
+	for _, gate := range t.candidate().Config.Gates {
+		if gate.Metric == "restarts" {
+			limit = gate.Max
+		}
+	}
+	for _, g := range t.candidateGroups() {
+		if o := t.group(g); o.Restarts > limit {
+			return t.failure(), fmt.Sprintf("%s ended %d times after it was ready (%d allowed): %s", g, o.Restarts, limit, o.Problem)
+		}
+	}
+	return "", ""
+}
+
+// notReadyInTime: the step's capacity or the data plane's acknowledgement did not come.
+func notReadyInTime(t *turn) (spillway.Outcome, string) {
+	r := t.st.Rollout
+	if t.st.Phase != spillway.Progressing || r.Acked || t.obs.NoData || r.Elapsed+t.dt < t.deadline() {
+		return "", ""
+	}
+	missing := t.missing()
+	if missing == "" {
+		missing = "the proxy did not acknowledge the route"
+	}
+	return t.failure(), fmt.Sprintf("not ready within %s: %s", t.deadline(), missing)
+}
+
+// newerWaits: a newer deploy waits, so users go back to the last good release before it starts. During
+// the watch a release that looks no worse than the one before is good enough to be that release.
+func newerWaits(t *turn) (spillway.Outcome, string) {
+	q := t.st.Queue
+	if q == nil || (t.st.Phase == spillway.Promoting && t.looksFine()) {
+		return "", ""
+	}
+	return spillway.Superseded, fmt.Sprintf("release %d is next", q.Release)
+}
+
+// failure is the outcome of a candidate that failed by itself: users who saw it are rolled back.
+func (t *turn) failure() spillway.Outcome {
+	if t.st.Rollout.Exposed {
+		return spillway.RolledBack
+	}
+	return spillway.Failed
+}
+
+// turnBack begins the way back.
+func (t *turn) turnBack(outcome spillway.Outcome, reason string) {
+	r := t.st.Rollout
+	r.Outcome, r.Reason, r.Paused, r.Forced, r.Elapsed = outcome, reason, false, false, 0
+	t.st.Phase, t.turned = spillway.RollingBack, true
+	t.event(spillway.EventAborting, r.Release, "release %d to 0%%: %s", r.Release, reason)
+}
+
+// rollBack goes on until the data plane has acknowledged that the candidate has no traffic; what is left
+// of it is then stopped like everything that has lost its traffic. It does not wait for stable to be ready.
+func (t *turn) rollBack() {
+	r := t.st.Rollout
+	r.Elapsed += t.dt
+	if t.turned || !t.acked() { // what is acknowledged may still be the route before the turn
+		return
+	}
+	if r.Cleared { // recreate: the old replicas have to be started again, after the new ones are gone
+		if !r.Returned {
+			r.Returned = t.recreatedGone(t.candidate(), t.stable())
+			return
+		}
+		if missing := t.missingOf(t.stable(), spillway.Whole); missing != "" && r.Elapsed < t.deadline() {
+			return
+		}
+	}
+	t.finish(r.Outcome, r.Reason)
+}
+
+// finish ends the rollout. Only Succeeded changes which release is stable.
+func (t *turn) finish(outcome spillway.Outcome, reason string) {
+	r := t.st.Rollout
+	text := map[spillway.Outcome]string{
+		spillway.Succeeded: "release %d is stable%s",
+	}[outcome]
+	if text == "" {
+		text = "release %d was " + string(outcome) + ": %s"
+	}
+	if outcome == spillway.Succeeded && reason != "" {
+		reason = ": " + reason
+	}
+	t.event(spillway.EventFinished, r.Release, text, r.Release, reason).Outcome = outcome
+	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: r.Reason, At: t.now}
+	t.st.Rollout = nil
+	t.st.Phase = t.restPhase()
+}

@@ -1,0 +1,80 @@
+package rollout
+
+import (
+	"slices"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// serving: the data plane has acknowledged that the candidate has all traffic. A deploy is done here as
+// far as its caller is concerned; the watch goes on behind it.
+func (t *turn) serving() {
+	r := t.st.Rollout
+	t.event(spillway.EventServing, r.Release, "release %d has all traffic", r.Release)
+	t.st.Phase = spillway.Promoting
+	r.Elapsed, r.Held = 0, 0
+	if r.Forced && r.Stable != 0 {
+		r.Forced = false // promote skipped the holds on the way here, not the watch
+	}
+	t.watch()
+}
+
+// watch keeps the old release warm for a while after 100 %, and the judge watching.
+func (t *turn) watch() {
+	r := t.st.Rollout
+	if !t.obs.NoData {
+		r.Elapsed += t.dt
+	}
+	length := t.candidate().Config.Watch
+	switch {
+	case r.Stable == 0 || len(t.candidateGroups()) == 0:
+		t.promote("")
+	case r.Forced:
+		t.promote("the watch was ended by hand")
+	case t.st.Queue != nil: // leave() found that it looks fine
+		t.promote("the watch was ended by the next deploy")
+	case r.Elapsed >= length && !t.obs.NoData:
+		t.promote("")
+	default:
+		t.after(length - r.Elapsed)
+	}
+}
+
+// promote swaps the roles. Nothing is rebuilt and no replica changes: those that were tried now serve.
+func (t *turn) promote(reason string) {
+	r := t.st.Rollout
+	good := t.st.Good
+	if r.Stable != 0 && !r.Back {
+		good = append([]int{r.Stable}, good...)
+	}
+	good = slices.DeleteFunc(slices.Clone(good), func(n int) bool { return n == r.Release })
+	t.st.Good = good[:min(len(good), keepGood)]
+	t.st.Stable = r.Release
+	t.finish(spillway.Succeeded, reason)
+}
+
+// looksFine reports whether a release in its watch fails no more often than stable did, give or take a
+// point: not a certificate, but enough to be the release that the next deploy starts from.
+func (t *turn) looksFine() bool {
+	e := t.st.Rollout.Evidence
+	if e == nil || e.Requests == 0 {
+		return true
+	}
+	base := 0.0
+	if e.Baseline > 0 {
+		base = float64(e.BaseFails) / float64(e.Baseline)
+	}
+	return float64(e.Failures)/float64(e.Requests) <= base+0.01
+}
+
+// destroy waits until nothing runs; the loop then forgets the app.
+func (t *turn) destroy() {
+	t.st.Stable, t.st.Good, t.st.Queue, t.st.Phase = 0, nil, nil, spillway.Degraded
+	t.after(spillway.Duration(drainTick))
+}
+
+// Gone reports whether a destroyed app has nothing left: no replica and no route.
+func Gone(st Status, obs Observation) bool {
+	running := slices.ContainsFunc(obs.Groups, func(g Group) bool { return g.Running > 0 })
+	return st.Destroy && !running && len(obs.Served.Edges) == 0 && !obs.NoData
+}

@@ -1,0 +1,220 @@
+package rollout
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// route is the route that should be, without its generation.
+func (t *turn) route() spillway.Route {
+	if t.st.Destroy {
+		return spillway.Route{}
+	}
+	var route spillway.Route
+	for _, name := range t.serviceNames() {
+		if hosts := t.hosts(name); len(hosts) > 0 {
+			edge := t.edge(name, true, true)
+			edge.Hosts = hosts
+			route.Edges = append(route.Edges, edge)
+		}
+	}
+	route.Edges = append(route.Edges, t.privateEdges()...)
+	route.Edges = append(route.Edges, t.leavingEdges(route.Edges)...)
+	slices.SortFunc(route.Edges, compareEdges)
+	route.Trial = t.trial()
+	return route
+}
+
+func compareEdges(a, b spillway.Edge) int {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.From.Service, b.From.Service), cmp.Compare(a.From.Release, b.From.Release))
+}
+
+// incoming is the candidate as far as requests may be given to it: none on the way back.
+func (t *turn) incoming() spillway.Release {
+	if t.st.Phase == spillway.RollingBack {
+		return spillway.Release{}
+	}
+	return t.candidate()
+}
+
+func (t *turn) serviceNames() []string {
+	var names []string
+	for _, r := range []spillway.Release{t.stable(), t.incoming()} {
+		for _, s := range r.Config.Services {
+			names = append(names, s.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// hosts are the public names of a service in either release, so that going back only moves weights.
+func (t *turn) hosts(service string) []string {
+	var hosts []string
+	for _, r := range []spillway.Release{t.stable(), t.incoming()} {
+		if s, ok := r.Config.Service(service); ok {
+			hosts = append(hosts, s.Host...)
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// edge divides the requests to a service whose callers belong to stable, to the candidate, or to both
+// (users, and replicas that the release did not change).
+func (t *turn) edge(service string, fromStable, fromCandidate bool) spillway.Edge {
+	old, inOld := t.stable().Group(service)
+	new, inNew := t.incoming().Group(service)
+	if !t.recreates(service) { // of a recreated service there is only one at a time, for all callers
+		inOld, inNew = inOld && fromStable, inNew && fromCandidate
+	}
+	edge, weight := spillway.Edge{Service: service}, t.weight()
+	all := func(g spillway.Group, release int) spillway.Edge {
+		edge.Backends = []spillway.Backend{{Group: g, Release: release, Weight: spillway.Whole}}
+		return edge
+	}
+	switch {
+	case inOld && inNew && old == new && weight == spillway.Whole:
+		return all(new, t.incoming().Number)
+	case inOld && (!inNew || old == new):
+		if closed := t.returning(service); closed != "" {
+			edge.Closed = closed
+			return edge
+		}
+		return all(old, t.st.Stable)
+	case !inOld && inNew && (!fromStable || weight > 0):
+		return all(new, t.incoming().Number)
+	case !inNew:
+		edge.Closed = service + " is in no release that serves"
+		return edge
+	case !inOld:
+		edge.Closed = service + " is new and has no traffic yet"
+		return edge
+	case t.recreates(service):
+		if t.st.Rollout.Step == 0 && !t.st.Rollout.Routed {
+			edge.Closed = "recreate: " + service + " is being replaced"
+			return edge
+		}
+		return all(new, t.incoming().Number)
+	}
+	edge.Backends = []spillway.Backend{{Group: old, Release: t.st.Stable, Weight: spillway.Whole - weight}}
+	if weight > 0 {
+		edge.Backends = append(edge.Backends, spillway.Backend{Group: new, Release: t.incoming().Number, Weight: weight})
+	}
+	return edge
+}
+
+// returning says that a recreated service waits for its new replicas to be gone, on the way back.
+func (t *turn) returning(service string) string {
+	r := t.st.Rollout
+	if r != nil && t.st.Phase == spillway.RollingBack && r.Cleared && !r.Returned && t.recreates(service) {
+		return "recreate: " + service + " is being put back"
+	}
+	return ""
+}
+
+// recreates reports whether the rollout replaces the service by stopping it first.
+func (t *turn) recreates(service string) bool {
+	r := t.st.Rollout
+	if r == nil {
+		return false
+	}
+	s, ok := t.candidate().Config.Service(service)
+	old, inOld := t.stable().Group(service)
+	new, _ := t.candidate().Group(service)
+	return ok && inOld && old != new && (s.Strategy == spillway.Recreate || r.Strategy == spillway.Recreate)
+}
+
+// privateEdges: every group reaches each service that it needs through an edge of its own, which leads
+// to that service in the same release. That is how the tiers move together.
+func (t *turn) privateEdges() []spillway.Edge {
+	stable, incoming := t.stable(), t.incoming()
+	var edges []spillway.Edge
+	add := func(release, other spillway.Release) {
+		for _, s := range release.Config.Services {
+			from, _ := release.Group(s.Name)
+			shared := other.Groups != nil && other.Groups[s.Name] == from.Release && from.Release != 0
+			if shared && release.Number == incoming.Number {
+				continue // told with stable
+			}
+			for _, need := range s.Needs {
+				edge := t.edge(need, shared || release.Number == stable.Number, shared || release.Number == incoming.Number)
+				edge.From = from
+				edges = append(edges, edge)
+			}
+		}
+	}
+	add(stable, incoming)
+	if incoming.Number != 0 {
+		add(incoming, stable)
+	}
+	return edges
+}
+
+// leavingEdges are the edges of groups that are in no release any more and still run: their last
+// requests need their peers, so the edges stay as they were until the group is gone.
+func (t *turn) leavingEdges(have []spillway.Edge) []spillway.Edge {
+	var edges []spillway.Edge
+	for _, e := range t.st.Route.Edges {
+		known := slices.ContainsFunc(have, func(h spillway.Edge) bool { return h.Service == e.Service && h.From == e.From })
+		if !known && e.From != (spillway.Group{}) && t.group(e.From).Running > 0 {
+			edges = append(edges, e)
+		}
+	}
+	return edges
+}
+
+// trial tells the data plane whom to judge, and on what terms; nil when there is nothing to compare.
+func (t *turn) trial() *spillway.Trial {
+	r, groups := t.st.Rollout, t.candidateGroups()
+	if r == nil || r.Stable == 0 || len(groups) == 0 {
+		return nil
+	}
+	config := t.candidate().Config
+	trial := spillway.Trial{
+		ID: r.ID, Release: r.Release, Stable: r.Stable, Candidate: groups,
+		Budget: cmp.Or(config.Budget, spillway.DefaultBudget), Margin: t.margin(), Tolerance: 100,
+	}
+	for _, gate := range config.Gates {
+		if gate.Metric == "errors" && gate.Factor > 0 {
+			trial.Tolerance = gate.Factor
+		}
+		if gate.Metric == "errors" && gate.Limit > 0 {
+			trial.Limit = gate.Limit
+		}
+	}
+	return &trial
+}
+
+// candidateGroups are the groups that only the candidate has, sorted.
+func (t *turn) candidateGroups() []spillway.Group {
+	var groups []spillway.Group
+	for _, s := range Changed(t.stable(), t.candidate()) {
+		g, _ := t.candidate().Group(s.Name)
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, compareGroups)
+	return groups
+}
+
+func compareGroups(a, b spillway.Group) int {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Release, b.Release))
+}
+
+// sameRoute compares what routes ask for; generation and the judge's memory are not part of it.
+func sameRoute(a, b spillway.Route) bool {
+	sameEdge := func(x, y spillway.Edge) bool {
+		return x.Service == y.Service && x.From == y.From && x.Closed == y.Closed && slices.Equal(x.Hosts, y.Hosts) && slices.Equal(x.Backends, y.Backends)
+	}
+	if !slices.EqualFunc(a.Edges, b.Edges, sameEdge) || (a.Trial == nil) != (b.Trial == nil) {
+		return false
+	}
+	if a.Trial == nil {
+		return true
+	}
+	x, y := *a.Trial, *b.Trial
+	return x.ID == y.ID && x.Release == y.Release && x.Stable == y.Stable && slices.Equal(x.Candidate, y.Candidate) &&
+		x.Budget == y.Budget && x.Margin == y.Margin && x.Tolerance == y.Tolerance && x.Limit == y.Limit
+}

@@ -1,0 +1,237 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/judge"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+// errFault is what an injected fault returns.
+var errFault = errors.New("injected fault")
+
+// app is the name of the one app of a world.
+const app spillway.Ref = "shop"
+
+// Behaviour is how the replicas of a release act.
+type Behaviour struct {
+	Errors float64 // share of requests that fail
+	Start  int     // ticks until ready
+	Never  bool    // never becomes ready
+	Crash  bool    // ends before it is ready, again and again
+	Fatal  bool    // cannot start at all
+}
+
+// replica is one simulated copy.
+type replica struct {
+	index    int
+	ready    bool
+	draining bool
+	due      int // tick at which it becomes ready, or crashes
+	inflight int
+}
+
+// group is all replicas of one group, with the counters of rollout.Group.
+type group struct {
+	replicas          []*replica
+	crashes, restarts int
+	quietSince        time.Duration // real time since when it has had no weight in the served route
+	next              int
+}
+
+// request is one open request.
+type request struct {
+	group   spillway.Group
+	replica *replica
+	due     int
+}
+
+// World is a platform in virtual time. It implements reconcile.Platform; what it is asked through Apply
+// it does slowly, tick by tick.
+type World struct {
+	rng      *rand.Rand
+	Now      time.Time     // the wall clock, which can be stepped
+	real     time.Duration // time that really passed
+	jumped   time.Duration // real time of the last clock step
+	killed   time.Duration // real time of the last killed replica
+	tickNo   int
+	releases map[int]spillway.Release
+	behave   map[int]Behaviour
+	groups   map[spillway.Group]*group
+	wanted   map[spillway.Group]rollout.Want
+	open     []request
+	plane    plane
+	past     []rollout.Observation // newest last; stale observations come from here
+	traffic  int                   // requests per tick and public edge
+
+	failApply, halfApply, twice, stale, down int   // faults armed by actions
+	broken                                   error // the first invariant that broke inside the world
+}
+
+// plane is the simulated data plane: it serves one route, judges, and trips by itself.
+type plane struct {
+	served  spillway.Route
+	pending []pendingRoute
+	state   judge.State
+	tripped bool
+	failed  map[int]int // failed requests by release, users' view before retries
+}
+
+type pendingRoute struct {
+	route spillway.Route
+	due   int
+}
+
+func newWorld(rng *rand.Rand) *World {
+	return &World{
+		rng: rng, Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), releases: map[int]spillway.Release{}, behave: map[int]Behaviour{},
+		groups: map[spillway.Group]*group{}, wanted: map[spillway.Group]rollout.Want{}, plane: plane{failed: map[int]int{}},
+	}
+}
+
+// Observe gives the truth, or with a stale fault something older.
+func (w *World) Observe(context.Context, spillway.Ref) (rollout.Observation, error) {
+	o := w.observe()
+	w.past = append(w.past, o)
+	if len(w.past) > 8 {
+		w.past = w.past[1:]
+	}
+	if w.stale > 0 {
+		i := max(0, len(w.past)-1-w.stale)
+		w.stale = 0
+		return w.past[i], nil
+	}
+	return o, nil
+}
+
+func (w *World) observe() rollout.Observation {
+	var o rollout.Observation
+	for _, g := range w.sortedGroups() {
+		s := w.groups[g]
+		r := rollout.Group{Group: g, Running: len(s.replicas), Crashes: s.crashes, Restarts: s.restarts, Fatal: w.behave[g.Release].Fatal}
+		for _, x := range s.replicas {
+			r.InFlight += x.inflight
+			if x.draining {
+				r.Draining++
+			} else if x.ready {
+				r.Ready++
+			}
+		}
+		if r.Fatal || s.crashes > 0 {
+			r.Problem = "exited with code 1"
+		}
+		o.Groups = append(o.Groups, r)
+	}
+	o.Served = w.plane.effective()
+	o.NoData = w.down > 0
+	if t := o.Served.Trial; t != nil {
+		e := w.plane.state.Evidence(*t)
+		e.Tripped = w.plane.tripped
+		o.Evidence = &e
+		o.Memory = []byte(fmt.Sprint("memory of ", t.ID))
+	}
+	return o
+}
+
+func (w *World) sortedGroups() []spillway.Group {
+	var groups []spillway.Group
+	for g, s := range w.groups {
+		if len(s.replicas) > 0 {
+			groups = append(groups, g)
+		}
+	}
+	slices.SortFunc(groups, func(a, b spillway.Group) int {
+		if a.Less(b) {
+			return -1
+		}
+		return 1
+	})
+	return groups
+}
+
+// Apply takes over what is wanted; a fault makes it fail before, half way or after.
+func (w *World) Apply(_ context.Context, _ spillway.Ref, _ map[int]spillway.Release, d rollout.Desired) error {
+	if w.failApply > 0 {
+		w.failApply = 0
+		return errFault
+	}
+	if err := w.push(d.Route); err != nil {
+		return err
+	}
+	if w.halfApply > 0 {
+		w.halfApply = 0
+		return errFault
+	}
+	w.wanted = map[spillway.Group]rollout.Want{}
+	for _, want := range d.Groups {
+		w.wanted[want.Group] = want
+	}
+	w.stopUnwanted()
+	if w.twice > 0 {
+		w.twice = 0
+		return errors.Join(w.push(d.Route), errFault)
+	}
+	return nil
+}
+
+// Watch is never called: a run decides when to look.
+func (w *World) Watch(ctx context.Context, _ func(spillway.Ref)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// push sends a route to the data plane, which takes it over some ticks later.
+func (w *World) push(route spillway.Route) error {
+	if w.down > 0 {
+		return errFault
+	}
+	w.plane.pending = append(w.plane.pending, pendingRoute{route, w.tickNo + w.rng.IntN(3)})
+	return nil
+}
+
+// stopUnwanted stops the groups that are not wanted at all, at once and without looking: that nothing is
+// lost by it is the engine's promise, and is checked here.
+func (w *World) stopUnwanted() {
+	for _, g := range w.sortedGroups() {
+		if w.wanted[g].Replicas > 0 {
+			continue
+		}
+		for _, r := range w.groups[g].replicas {
+			switch quiet := w.real - w.groups[g].quietSince; {
+			case weightIn(w.plane.effective(), g) > 0 && !r.draining:
+				w.fail("nothing that gets traffic is stopped: %s has weight %s", g, weightIn(w.plane.effective(), g))
+			case r.inflight > 0 && quiet < drainLimit && w.real-w.jumped > 2*drainLimit && !r.draining:
+				w.fail("nothing that holds a request is stopped: %s holds %d, without traffic for %s", g, r.inflight, quiet)
+			}
+		}
+		w.groups[g] = &group{quietSince: w.groups[g].quietSince}
+	}
+}
+
+func (w *World) fail(format string, args ...any) {
+	if w.broken == nil {
+		w.broken = fmt.Errorf(format, args...)
+	}
+}
+
+// drainLimit is the drain limit of every simulated service.
+const drainLimit = 30 * time.Second
+
+// weightIn is the greatest weight that a route gives a group on an edge that can be used: a public one,
+// or one from a group that has weight itself.
+func weightIn(route spillway.Route, g spillway.Group) spillway.Share {
+	weight := spillway.Share(0)
+	for _, e := range route.Edges {
+		i := slices.IndexFunc(e.Backends, func(b spillway.Backend) bool { return b.Group == g })
+		if i >= 0 && (e.From.Release == 0 || weightIn(route, e.From) > 0) {
+			weight = max(weight, e.Backends[i].Weight)
+		}
+	}
+	return weight
+}
