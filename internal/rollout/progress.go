@@ -59,6 +59,7 @@ func (t *turn) begin(q Queued) {
 		r.Steps, reason = []Step{whole}, ", in one step because the stable release does not serve"
 	}
 	t.st.Phase = spillway.Progressing
+	t.after(0)
 	t.event(spillway.EventStarted, r.Release, "release %d by %s, %d %s%s", r.Release, r.Strategy, len(r.Steps), plural(len(r.Steps), "step"), reason)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/reconcile"
@@ -14,6 +15,7 @@ import (
 
 // Store is a reconcile.Store in memory that can lose a save, or lose the saver right after it.
 type Store struct {
+	mu       sync.Mutex
 	saved    map[spillway.Ref]*shelf
 	CrashPre bool // the next Save does nothing and fails
 	CrashEnd bool // the next Save succeeds and reports a failure
@@ -35,11 +37,15 @@ var _ reconcile.Platform = (*World)(nil)
 
 // Apps lists what is there.
 func (s *Store) Apps(context.Context) ([]spillway.Ref, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.saved)), nil
 }
 
 // Load reads the status back from its saved text, so that what does not survive saving is noticed.
 func (s *Store) Load(_ context.Context, app spillway.Ref) (reconcile.Saved, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	h := s.saved[app]
 	if h == nil {
 		return reconcile.Saved{}, fmt.Errorf("app %s: %w", app, spillway.ErrNotFound)
@@ -60,6 +66,8 @@ func (s *Store) Load(_ context.Context, app spillway.Ref) (reconcile.Saved, erro
 
 // Save replaces the status.
 func (s *Store) Save(_ context.Context, app spillway.Ref, version int64, status rollout.Status, events []spillway.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	h := s.saved[app]
 	if h == nil || h.version != version {
 		return spillway.ErrStale
@@ -86,6 +94,8 @@ func (s *Store) Save(_ context.Context, app spillway.Ref, version int64, status 
 
 // AddRelease numbers and stores a release and the intent to deploy it.
 func (s *Store) AddRelease(_ context.Context, r spillway.Release, in spillway.Intent) (spillway.Release, spillway.Intent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	h := s.saved[r.App]
 	if h == nil {
 		h = &shelf{releases: map[int]spillway.Release{}}
@@ -107,6 +117,8 @@ func (s *Store) AddRelease(_ context.Context, r spillway.Release, in spillway.In
 
 // AddIntent numbers and stores an intent.
 func (s *Store) AddIntent(_ context.Context, app spillway.Ref, in spillway.Intent) (spillway.Intent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	h := s.saved[app]
 	if h == nil {
 		return in, fmt.Errorf("app %s: %w", app, spillway.ErrNotFound)
@@ -118,12 +130,16 @@ func (s *Store) AddIntent(_ context.Context, app spillway.Ref, in spillway.Inten
 
 // Remove forgets an app.
 func (s *Store) Remove(_ context.Context, app spillway.Ref) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.saved, app)
 	return nil
 }
 
 // Events are all facts of an app, oldest first.
 func (s *Store) Events(app spillway.Ref) []spillway.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if h := s.saved[app]; h != nil {
 		return h.events
 	}

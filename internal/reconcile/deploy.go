@@ -1,0 +1,105 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Regroup fills in release.Groups: a service that is in every respect the same as in an earlier release
+// keeps the group, and so the replicas, of the newest such release; a changed one gets 0, which the store
+// replaces by the new number.
+func Regroup(release spillway.Release, earlier map[int]spillway.Release) spillway.Release {
+	release.Groups = map[string]int{}
+	for _, s := range release.Config.Services {
+		release.Groups[s.Name] = 0
+		print := release.Fingerprint(s.Name)
+		for n := newestOf(earlier); n > 0; n-- {
+			if old, ok := earlier[n]; ok && old.Fingerprint(s.Name) == print {
+				release.Groups[s.Name] = old.Groups[s.Name]
+				break
+			}
+		}
+	}
+	return release
+}
+
+// Deploy stores a release with the intent to roll it out, and wakes the loop. same reports that the newest
+// release is the same in everything and is the one that serves or is on its way: then nothing is stored.
+// ErrConflict: another app has one of its hosts.
+func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spillway.Intent) (_ spillway.Release, _ spillway.Intent, same bool, err error) {
+	if err := l.hostsFree(ctx, release); err != nil {
+		return release, intent, false, err
+	}
+	saved, err := l.store.Load(ctx, release.App)
+	if err != nil && !errors.Is(err, spillway.ErrNotFound) {
+		return release, intent, false, err
+	}
+	newest := saved.Spec.Releases[newestOf(saved.Spec.Releases)]
+	st := saved.Status
+	runs := st.Rollout == nil && st.Queue == nil && st.Stable == newest.Number && len(saved.Spec.Intents) == 0 && !st.Destroy
+	if runs && newest.Number != 0 && SameContent(newest, release) {
+		return newest, spillway.Intent{Seq: st.Intent}, true, nil
+	}
+	release, intent, err = l.store.AddRelease(ctx, Regroup(release, saved.Spec.Releases), intent)
+	if err != nil {
+		return release, intent, false, err
+	}
+	l.Wake(release.App)
+	return release, intent, false, nil
+}
+
+// Ask stores an intent and wakes the loop.
+func (l *Loop) Ask(ctx context.Context, app spillway.Ref, intent spillway.Intent) (spillway.Intent, error) {
+	intent, err := l.store.AddIntent(ctx, app, intent)
+	if err == nil {
+		l.Wake(app)
+	}
+	return intent, err
+}
+
+// SameContent reports whether two releases would run the same things in the same way.
+func SameContent(a, b spillway.Release) bool {
+	x, errA := json.Marshal(a.Config)
+	y, errB := json.Marshal(b.Config)
+	return errA == nil && errB == nil && string(x) == string(y) && !slices.ContainsFunc(a.Config.Services, func(s spillway.Service) bool {
+		return a.Fingerprint(s.Name) != b.Fingerprint(s.Name)
+	})
+}
+
+// hostsFree checks that no other app serves one of the release's hosts.
+func (l *Loop) hostsFree(ctx context.Context, release spillway.Release) error {
+	apps, err := l.store.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range apps {
+		saved, err := l.store.Load(ctx, other)
+		if other == release.App || errors.Is(err, spillway.ErrNotFound) || saved.Status.Destroy {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, n := range []int{saved.Status.Stable, newestOf(saved.Spec.Releases)} {
+			for _, host := range saved.Spec.Releases[n].Config.Hosts() {
+				if slices.Contains(release.Config.Hosts(), host) {
+					return fmt.Errorf("host %s belongs to app %s (release %d); give this app another host, or destroy that app: %w", host, other, n, spillway.ErrConflict)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func newestOf(releases map[int]spillway.Release) int {
+	newest := 0
+	for n := range releases {
+		newest = max(newest, n)
+	}
+	return newest
+}

@@ -1,0 +1,146 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Loop runs Once for every app: one goroutine per app, so that the decisions of an app come one after
+// the other and apps do not wait for each other. Make one with NewLoop.
+type Loop struct {
+	store    Store
+	platform Platform
+	log      *slog.Logger
+
+	signal chan struct{} // buffered by one: something is pending
+	mu     sync.Mutex
+	woken  map[spillway.Ref]bool
+}
+
+const (
+	settle   = 20 * time.Millisecond // between two rounds of an app, so that a burst of changes is one round
+	retryMin = 50 * time.Millisecond
+	retryMax = 5 * time.Second
+)
+
+// NewLoop makes a loop that does nothing before Run.
+func NewLoop(store Store, platform Platform, log *slog.Logger) *Loop {
+	return &Loop{store: store, platform: platform, log: log, signal: make(chan struct{}, 1), woken: map[spillway.Ref]bool{}}
+}
+
+// Wake makes the app's next round happen soon. It never blocks, and may be called at any time.
+func (l *Loop) Wake(app spillway.Ref) {
+	l.mu.Lock()
+	l.woken[app] = true
+	l.mu.Unlock()
+	select {
+	case l.signal <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps all apps of the store going until ctx ends, and waits for the rounds under way. The error is
+// that of the store's first answer or of the platform's Watch; nil when ctx ended.
+func (l *Loop) Run(ctx context.Context) error {
+	apps, err := l.store.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	for _, app := range apps {
+		l.Wake(app)
+	}
+	watching, ended := make(chan error, 1), make(chan spillway.Ref)
+	// Owned by Run; ends with ctx or with the platform's failure; waited for below.
+	go func() { watching <- l.platform.Watch(ctx, l.Wake) }()
+	keepers := map[spillway.Ref]chan struct{}{}
+	for {
+		select {
+		case <-l.signal:
+			for app := range l.take() {
+				if keepers[app] == nil {
+					keepers[app] = make(chan struct{}, 1)
+					// Owned by Run; ends with ctx or with the app; tells ended, which is waited for.
+					go func(wake chan struct{}) {
+						l.keep(ctx, app, wake)
+						ended <- app
+					}(keepers[app])
+				}
+				nudge(keepers[app])
+			}
+		case app := <-ended:
+			if len(keepers[app]) > 0 { // woken after its last look
+				l.Wake(app)
+			}
+			delete(keepers, app)
+		case err = <-watching:
+			if ctx.Err() != nil {
+				err = nil
+			}
+			for range keepers {
+				<-ended
+			}
+			return err
+		}
+	}
+}
+
+// take gives the apps that were woken, and forgets them.
+func (l *Loop) take() map[spillway.Ref]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	woken := l.woken
+	l.woken = map[spillway.Ref]bool{}
+	return woken
+}
+
+func nudge(wake chan struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
+}
+
+// keep runs one app's rounds until ctx ends or the app is gone: when woken, when time is due, and again
+// after an error.
+func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
+	due, retry := time.NewTimer(0), retryMin
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		case <-due.C:
+		}
+		result, err := Once(ctx, l.store, l.platform, app, time.Now())
+		for _, e := range result.Events { // reasons are events; the engine itself never logs
+			l.log.Info("event", "app", app, "kind", e.Kind, "release", e.Release, "text", e.Text)
+		}
+		due.Stop()
+		switch {
+		case ctx.Err() != nil, result.Gone, errors.Is(err, spillway.ErrNotFound):
+			return
+		case err != nil:
+			if !errors.Is(err, spillway.ErrStale) {
+				l.log.Warn("round failed, trying again", "app", app, "error", err, "in", retry)
+			}
+			due.Reset(retry)
+			retry = min(2*retry, retryMax)
+		default:
+			retry = retryMin
+			if !result.WakeAt.IsZero() {
+				due.Reset(max(time.Until(result.WakeAt), settle))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(settle):
+		}
+	}
+}

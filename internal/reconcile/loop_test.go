@@ -1,0 +1,170 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"reflect"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/reconcile"
+	"github.com/spillway-dev/spillway/internal/rollout"
+	"github.com/spillway-dev/spillway/internal/sim"
+)
+
+// platform is ready at once with whatever is wanted, and fails when it is told to.
+type platform struct {
+	mu     sync.Mutex
+	last   map[spillway.Ref]rollout.Desired
+	fails  int
+	rounds map[spillway.Ref]int
+	moved  chan spillway.Ref
+}
+
+func (p *platform) Observe(_ context.Context, app spillway.Ref) (rollout.Observation, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rounds[app]++
+	d := p.last[app]
+	o := rollout.Observation{Served: d.Route}
+	for _, w := range d.Groups {
+		o.Groups = append(o.Groups, rollout.Group{Group: w.Group, Running: w.Replicas, Ready: w.Replicas})
+	}
+	return o, nil
+}
+
+func (p *platform) Apply(_ context.Context, app spillway.Ref, _ map[int]spillway.Release, d rollout.Desired) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fails > 0 {
+		p.fails--
+		return errors.New("no space left on device")
+	}
+	if !reflect.DeepEqual(p.last[app], d) {
+		p.moved <- app
+	}
+	p.last[app] = d
+	return nil
+}
+
+func (p *platform) Watch(ctx context.Context, changed func(spillway.Ref)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case app := <-p.moved:
+			changed(app)
+		}
+	}
+}
+
+func newLoop(t *testing.T) (*reconcile.Loop, *sim.Store, *platform) {
+	store := sim.NewStore()
+	p := &platform{last: map[spillway.Ref]rollout.Desired{}, rounds: map[spillway.Ref]int{}, moved: make(chan spillway.Ref, 100)}
+	return reconcile.NewLoop(store, p, slog.New(slog.NewTextHandler(io.Discard, nil))), store, p
+}
+
+func deploy(t *testing.T, store *sim.Store, app spillway.Ref) {
+	t.Helper()
+	config := spillway.App{Name: string(app), Services: []spillway.Service{{Name: "www", Host: []string{"a.test"}, Scale: 2}}, Watch: spillway.Duration(time.Minute)}
+	r := spillway.Release{App: app, Config: config, Groups: map[string]int{"www": 0}}
+	if _, _, err := store.AddRelease(t.Context(), r, spillway.Intent{Verb: spillway.VerbDeploy}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func phase(t *testing.T, store *sim.Store, app spillway.Ref) rollout.Status {
+	t.Helper()
+	saved, err := store.Load(t.Context(), app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return saved.Status
+}
+
+// pass lets virtual time go by.
+func pass(d time.Duration) { <-time.After(d) }
+
+// start runs the loop in the bubble and stops it at the end of the test.
+func start(t *testing.T, l *reconcile.Loop) {
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- l.Run(ctx) }() // owned by the test; ends with ctx; waited for in Cleanup
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLoop_BringsAReleaseUpAndLooksAgainWhenTimeIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, store, _ := newLoop(t)
+		deploy(t, store, "a")
+		start(t, l)
+		pass(time.Second)
+		if st := phase(t, store, "a"); st.Stable != 1 || st.Phase != spillway.Healthy {
+			t.Fatalf("after a second: %s, stable %d", st.Phase, st.Stable)
+		}
+		deploy(t, store, "a")
+		l.Wake("a")
+		pass(30 * time.Second)
+		if st := phase(t, store, "a"); st.Phase != spillway.Promoting {
+			t.Fatalf("in the watch: %s", st.Phase)
+		}
+		pass(time.Minute)
+		if st := phase(t, store, "a"); st.Stable != 2 {
+			t.Fatalf("after the watch: stable %d in %s", st.Stable, st.Phase)
+		}
+	})
+}
+
+func TestLoop_TriesAgainAfterAFailureAndKeepsOtherAppsGoing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, store, p := newLoop(t)
+		p.fails = 6
+		deploy(t, store, "a")
+		deploy(t, store, "b")
+		start(t, l)
+		pass(time.Minute)
+		for _, app := range []spillway.Ref{"a", "b"} {
+			if st := phase(t, store, app); st.Stable != 1 {
+				t.Errorf("%s: stable %d in %s", app, st.Stable, st.Phase)
+			}
+		}
+		at := p.rounds["a"]
+		pass(time.Hour)
+		if p.rounds["a"] != at {
+			t.Errorf("at rest it was looked at %d more times in an hour", p.rounds["a"]-at)
+		}
+	})
+}
+
+func TestLoop_ForgetsADestroyedAppAndTakesItBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, store, _ := newLoop(t)
+		deploy(t, store, "a")
+		start(t, l)
+		pass(time.Second)
+		if _, err := store.AddIntent(t.Context(), "a", spillway.Intent{Verb: spillway.VerbDestroy}); err != nil {
+			t.Fatal(err)
+		}
+		l.Wake("a")
+		pass(10 * time.Second)
+		if _, err := store.Load(t.Context(), "a"); !errors.Is(err, spillway.ErrNotFound) {
+			t.Fatalf("still there: %v", err)
+		}
+		deploy(t, store, "a")
+		l.Wake("a")
+		pass(time.Second)
+		if st := phase(t, store, "a"); st.Stable != 1 {
+			t.Fatalf("deployed again: stable %d in %s", st.Stable, st.Phase)
+		}
+	})
+}

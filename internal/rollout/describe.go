@@ -1,0 +1,167 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Describe says in words and numbers where an app is. What it reports of weights is what the data plane
+// serves, not what was asked for, except where a field says Asked. Like Decide it is pure.
+func Describe(spec Spec, status Status, obs Observation) spillway.Overview {
+	t := &turn{spec: spec, st: status.clone(), obs: obs}
+	o := spillway.Overview{
+		App: spec.App, Phase: t.st.Phase, Stable: t.st.Stable, Good: t.st.Good, Held: t.st.Held,
+		Intent: t.st.Intent, NoData: obs.NoData, Rollout: t.describeRollout(), Services: t.describeServices(),
+	}
+	if q := t.st.Queue; q != nil {
+		o.Queue = q.Release
+	}
+	if l := t.st.Last; l != nil {
+		o.Last = &spillway.LastRollout{ID: l.ID, Release: l.Release, Outcome: l.Outcome, Reason: l.Reason, At: l.At}
+	}
+	o.Problems = t.problems()
+	return o
+}
+
+func (t *turn) describeRollout() *spillway.RolloutOverview {
+	r := t.st.Rollout
+	if r == nil {
+		return nil
+	}
+	o := &spillway.RolloutOverview{
+		ID: r.ID, Release: r.Release, Stable: r.Stable, Strategy: r.Strategy, Step: r.Step + 1, Steps: len(r.Steps),
+		Asked: t.weight(), Served: t.served(r.Release), Waiting: t.waiting(), Budget: t.candidate().Config.Budget,
+		Evidence: r.Evidence, Back: r.Back, Reason: r.Reason, Began: r.Began,
+	}
+	if e := t.obs.Evidence; e != nil && e.Trial == r.ID {
+		evidence := *e
+		o.Evidence = &evidence
+	}
+	switch {
+	case t.st.Phase == spillway.Promoting:
+		o.Left = max(0, t.candidate().Config.Watch-r.Elapsed)
+	case t.st.Phase == spillway.Progressing && r.Acked:
+		o.Left = max(0, t.step().Hold-r.Held)
+	}
+	return o
+}
+
+// served is the greatest weight that the data plane gives a release on a public edge.
+func (t *turn) served(release int) spillway.Share {
+	weight := spillway.Share(0)
+	for _, e := range t.obs.Served.Edges {
+		for _, b := range e.Backends {
+			if b.Release == release && e.From.Release == 0 {
+				weight = max(weight, b.Weight)
+			}
+		}
+	}
+	return weight
+}
+
+// waiting says what has to happen before the rollout goes on.
+func (t *turn) waiting() string {
+	r := t.st.Rollout
+	switch {
+	case t.obs.NoData:
+		return "the proxy to answer"
+	case t.st.Phase == spillway.RollingBack && !t.acked():
+		return fmt.Sprintf("the proxy to take release %d out of the route", r.Release)
+	case t.st.Phase == spillway.RollingBack:
+		return fmt.Sprintf("release %d to be put back", r.Stable)
+	case t.st.Phase == spillway.Promoting:
+		return fmt.Sprintf("the end of the watch, with release %d warm", r.Stable)
+	case r.Paused:
+		return "a person: " + r.Reason
+	case !r.Routed:
+		return t.missing()
+	case !t.acked():
+		return fmt.Sprintf("the proxy to serve %s", t.weight())
+	case r.Held < t.step().Hold && !r.Forced:
+		return fmt.Sprintf("the hold at %s", t.weight())
+	case t.step().Certify && !t.certified():
+		return "enough evidence to go on: " + t.evidenceText()
+	}
+	return "the next step"
+}
+
+func (t *turn) describeServices() []spillway.ServiceOverview {
+	var services []spillway.ServiceOverview
+	known := map[string]bool{}
+	for _, release := range []spillway.Release{t.candidate(), t.stable()} {
+		for _, s := range release.Config.Services {
+			if !known[s.Name] {
+				known[s.Name] = true
+				services = append(services, spillway.ServiceOverview{Name: s.Name, Hosts: s.Host, Size: sizeOf(s, t.st.Sizes), Groups: t.describeGroups(s.Name)})
+			}
+		}
+	}
+	slices.SortFunc(services, func(a, b spillway.ServiceOverview) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return services
+}
+
+// describeGroups lists the groups of a service that run or should, stable before candidate.
+func (t *turn) describeGroups(service string) []spillway.GroupOverview {
+	wants := map[spillway.Group]int{}
+	var groups []spillway.Group
+	for _, w := range t.st.Wants {
+		wants[w.Group] = w.Replicas
+		groups = append(groups, w.Group)
+	}
+	for _, o := range t.obs.Groups {
+		groups = append(groups, o.Group)
+	}
+	slices.SortFunc(groups, compareGroups)
+	var list []spillway.GroupOverview
+	for _, g := range slices.Compact(groups) {
+		o := t.group(g)
+		if g.Service != service || o.Running == 0 && wants[g] == 0 {
+			continue
+		}
+		list = append(list, spillway.GroupOverview{
+			Group: g, Role: t.role(g), Want: wants[g], Running: o.Running, Ready: o.Ready, InFlight: o.InFlight,
+			Weight: t.weightOf(t.obs.Served, g, nil), Problem: o.Problem,
+		})
+	}
+	return list
+}
+
+func (t *turn) role(g spillway.Group) string {
+	stable, candidate := t.stable().Groups[g.Service] == g.Release, t.candidate().Groups[g.Service] == g.Release
+	switch {
+	case stable && candidate:
+		return "both"
+	case stable:
+		return "stable"
+	case candidate:
+		return "candidate"
+	}
+	return "leaving"
+}
+
+// problems are what a person should know, each with the next step.
+func (t *turn) problems() []string {
+	var problems []string
+	if t.obs.NoData {
+		problems = append(problems, "the proxy does not answer: the counts are those last seen, and nothing is stopped or judged; look at: spillway doctor")
+	}
+	for _, o := range t.obs.Groups {
+		if o.Problem != "" && o.Ready < o.Running-o.Draining {
+			problems = append(problems, fmt.Sprintf("%s: %s; look at: spillway logs --service %s", o.Group, o.Problem, o.Group.Service))
+		}
+	}
+	if t.st.Stable == 0 && t.st.Last != nil && t.st.Rollout == nil {
+		problems = append(problems, fmt.Sprintf("nothing serves: release %d was %s: %s", t.st.Last.Release, t.st.Last.Outcome, t.st.Last.Reason))
+	}
+	if t.st.Held {
+		problems = append(problems, "automatic deploys are held since the rollback; let them go on with: spillway resume")
+	}
+	return problems
+}
