@@ -290,3 +290,14 @@ func TestCounts_Quantiles(t *testing.T) {
 		t.Errorf("nothing sent: %+v", zero)
 	}
 }
+
+// Without a rate a request is due when its worker is free. Of ten requests one after the other, six take at
+// least as long as the median, so it cannot be more than a sixth of the whole.
+func TestRun_CountsNoWaitWithoutARate(t *testing.T) {
+	target := serve(t, func(http.ResponseWriter, *http.Request) { <-time.After(5 * time.Millisecond) })
+	began := time.Now()
+	got := run(t, load.Plan{URL: target, Total: 10})
+	if most := time.Since(began) / 6; float64(got.P50) > 1.02*float64(most) {
+		t.Errorf("p50 is %v, more than %v", got.P50, most)
+	}
+}
