@@ -25,12 +25,12 @@ var (
 
 // FieldError is one mistake of a user in one place of a file.
 type FieldError struct {
-	File    string // as the user named it; "" when the text did not come from a file
-	Line    int    // 1-based; 0 when unknown
-	Column  int    // 1-based; 0 when unknown
-	Path    string // services.www.scale
-	Problem string // lower case, no full stop: "is not a number"
-	Hint    string // what to write instead, or ""
+	File    string `json:"file,omitempty"`   // as the user named it; "" when the text did not come from a file
+	Line    int    `json:"line,omitempty"`   // 1-based; 0 when unknown
+	Column  int    `json:"column,omitempty"` // 1-based; 0 when unknown
+	Path    string `json:"path,omitempty"`   // services.www.scale
+	Problem string `json:"problem"`          // lower case, no full stop: "is not a number"
+	Hint    string `json:"hint,omitempty"`   // what to write instead, or ""
 }
 
 // Error renders "spillway.yaml:4:5: services.www.scael: unknown key; did you mean scale?".
