@@ -1,0 +1,213 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Daemon is one auxiliary process of ours, such as the data plane, supervised like a replica: it lives in
+// a session of its own, survives the server, is found again by its record, and is started again when it
+// dies. It has no port, no probe and no control group.
+type Daemon struct {
+	p    *Platform
+	name string
+	argv []string
+	env  []string
+	dir  string
+	book *logbook
+
+	mu      sync.Mutex
+	run     int64
+	proc    *process
+	running bool // Run watches proc
+	stopped bool
+}
+
+// Daemon opens the daemon of that name and finds its process when it runs. It starts nothing; Run does.
+// The command is argv with env as its whole environment (nil: that of the server); a process that runs
+// keeps those that it was started with. Its output is in Dir/local/daemons/NAME/logs.
+func (p *Platform) Daemon(name string, argv, env []string) (*Daemon, error) {
+	if len(argv) == 0 || name == "" || strings.ContainsAny(name, "/.") {
+		return nil, fmt.Errorf("daemon %q: needs a command and a name without / and dots: %w", name, spillway.ErrInvalid)
+	}
+	if env == nil {
+		env = os.Environ()
+	}
+	d := &Daemon{p: p, name: name, argv: argv, env: env, dir: filepath.Join(p.dir, "daemons", name)}
+	err := os.MkdirAll(d.dir, 0o700)
+	if err != nil {
+		return nil, err
+	}
+	if d.book, err = openLogbook(filepath.Join(d.dir, "logs"), p.tune); err != nil {
+		return nil, err
+	}
+	var rec record
+	if err := loadJSON(d.recordPath(), &rec); err != nil && !missing(err) {
+		return nil, err
+	}
+	d.run = rec.Run
+	if p.runs(rec) {
+		d.proc, err = attach(rec)
+		if err != nil {
+			d.proc = nil // it has just ended
+		}
+	}
+	return d, nil
+}
+
+func (d *Daemon) recordPath() string { return filepath.Join(d.dir, "record.json") }
+
+// daemonRecords reads the records of all daemons.
+func (p *Platform) daemonRecords() ([]record, error) {
+	paths, err := filepath.Glob(filepath.Join(p.dir, "daemons", "*", "record.json"))
+	if err != nil {
+		return nil, err
+	}
+	var list []record
+	for _, path := range paths {
+		var rec record
+		if err := loadJSON(path, &rec); err != nil {
+			return nil, err
+		}
+		list = append(list, rec)
+	}
+	return list, nil
+}
+
+// PID is that of the running process; 0 = it does not run.
+func (d *Daemon) PID() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.proc == nil || closed(d.proc.ended) {
+		return 0
+	}
+	return d.proc.rec.PID
+}
+
+// Run keeps the daemon running until ctx ends, which leaves it running, or until Stop, which does not. It
+// is started again at once when it dies, unless it does so soon after its start again and again.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.running = false
+	}()
+	for quick := 0; ; {
+		proc, err := d.begin()
+		if err != nil {
+			return err
+		}
+		if proc == nil {
+			return nil // stopped
+		}
+		d.attend(ctx, proc)
+		if ctx.Err() != nil {
+			return nil
+		}
+		ran := time.Since(proc.rec.Started)
+		d.mu.Lock()
+		d.proc = nil
+		stopped := d.stopped
+		d.mu.Unlock()
+		if stopped {
+			return nil
+		}
+		if quick++; ran >= d.p.tune.settled {
+			quick = 0
+		}
+		d.p.Log.Error("daemon ended and is started again", "daemon", d.name, "end", proc.exit.describe(ran, tail(d.spoolPath(proc.rec))))
+		pause(ctx, d.p.tune.delay(quick-1))
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// begin starts the daemon when it does not run. The result is nil when it was stopped.
+func (d *Daemon) begin() (*process, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped {
+		return nil, nil
+	}
+	d.running = true
+	if d.proc != nil {
+		return d.proc, nil
+	}
+	d.run++
+	rec := record{Version: format, Name: d.name, Run: d.run, Mark: d.p.mark("daemon:"+d.name, d.run), Boot: d.p.boot}
+	out := d.spoolPath(rec)
+	env := append(slices.Clone(d.env), markName+"="+rec.Mark)
+	proc, err := command{self: d.p.Self, record: d.recordPath(), argv: d.argv, env: env, out: out, err: out}.start(rec)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", d.name, err)
+	}
+	d.p.Log.Info("daemon started", "daemon", d.name, "pid", proc.rec.PID)
+	d.proc = proc
+	return proc, nil
+}
+
+func (d *Daemon) spoolPath(rec record) string {
+	return filepath.Join(d.dir, fmt.Sprintf("%s.%d.out", d.name, rec.Run))
+}
+
+// attend watches the process and copies its output until it is gone or ctx ends.
+func (d *Daemon) attend(ctx context.Context, proc *process) {
+	spools, err := filepath.Glob(filepath.Join(d.dir, "*.out"))
+	if err != nil {
+		d.p.Log.Error("output cannot be found", "daemon", d.name, "error", err)
+	}
+	over := make(chan struct{})
+	close(over)
+	// This function owns the goroutines and waits; they end with the process or with ctx.
+	var crew sync.WaitGroup
+	defer crew.Wait()
+	for _, path := range spools {
+		ended := (<-chan struct{})(over)
+		if path == d.spoolPath(proc.rec) {
+			ended = proc.gone
+		}
+		s := &spool{path: path, replica: d.name, book: d.book, notify: func() {}}
+		crew.Go(func() { s.follow(ctx, ended, d.p.tune.logs, d.p.Log) })
+	}
+	d.p.await(ctx, proc)
+}
+
+// Stop ends the daemon: SIGTERM, and SIGKILL when ctx ends first. It is not started again by this value. It
+// is called while Run runs, or when it does not; not while its context ends.
+func (d *Daemon) Stop(ctx context.Context) error {
+	d.mu.Lock()
+	d.stopped = true
+	proc, running := d.proc, d.running
+	d.mu.Unlock()
+	if proc == nil {
+		return nil
+	}
+	proc.stop(syscall.SIGTERM)
+	defer context.AfterFunc(ctx, proc.kill)() // not after the process is gone
+	if !running {
+		d.attend(context.WithoutCancel(ctx), proc)
+	}
+	select {
+	case <-proc.gone: // SIGKILL is not refused: at the latest soon after ctx ends
+		return nil
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), routerTimeout)
+	defer cancel()
+	select {
+	case <-proc.gone:
+		return nil
+	case <-last.Done():
+		return fmt.Errorf("stop %s: pid %d does not end: %w", d.name, proc.rec.PID, ctx.Err())
+	}
+}
