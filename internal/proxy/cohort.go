@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	mathrand "math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spillway-dev/spillway"
+)
+
+const (
+	// cookieName is the signed first-party cookie of users whom no key source identifies.
+	cookieName = "spillway"
+	// bucketHeader carries the bucket of a request to the replicas, and from them to private edges.
+	bucketHeader = "X-Spillway-Bucket"
+	// cookieAge is how long a browser keeps the cookie, in seconds: a year.
+	cookieAge = 365 * 24 * 60 * 60
+
+	idSize  = 16 // random bytes in a cookie
+	tagSize = 16 // bytes of the truncated HMAC-SHA256 behind them
+)
+
+// Bucket is the bucket in [0, spillway.Whole) of a user of an app. It never changes between versions:
+// users would change sides. It is FNV-1a (64 bit) over the app, one zero byte and the key, finished with
+// the mixer of SplitMix64 (FNV alone spreads short keys badly), modulo 10,000.
+//
+// Worked example: Bucket("castle", "42") is 1448.
+func Bucket(app spillway.Ref, key string) spillway.Share {
+	return bucketOf(hashKey(app, key))
+}
+
+func bucketOf(hash uint64) spillway.Share { return spillway.Share(hash % uint64(spillway.Whole)) }
+
+// hashKey is the 64-bit hash behind Bucket. It also stands for the user where errors are counted once.
+func hashKey(app spillway.Ref, key string) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for i := range len(app) {
+		h = (h ^ uint64(app[i])) * prime
+	}
+	h *= prime // the zero byte
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * prime
+	}
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return h ^ h>>31
+}
+
+// unit is the one behind a request: what is dealt to a release, and whose first error counts.
+type unit struct {
+	bucket spillway.Share
+	key    uint64 // 0 = nobody in particular: every request is a unit of its own
+	cookie string // value of the cookie to set on the answer; "" = none
+}
+
+// identify finds out who is behind a request on an edge.
+func (e *edge) identify(r *http.Request, secret cookieKey) unit {
+	app := e.app.ref
+	if e.private() {
+		return privateUnit(app, r)
+	}
+	for _, source := range e.cohort.Key {
+		if key := keyFrom(source, r); key != "" {
+			h := hashKey(app, key)
+			return unit{bucket: bucketOf(h), key: h}
+		}
+	}
+	for _, c := range r.CookiesNamed(cookieName) {
+		if id, ok := secret.verify(app, c.Value); ok {
+			h := hashKey(app, id)
+			return unit{bucket: bucketOf(h), key: h}
+		}
+	}
+	if !e.sticky {
+		return unit{bucket: randomBucket()}
+	}
+	id, value := secret.issue(app)
+	h := hashKey(app, id)
+	return unit{bucket: bucketOf(h), key: h, cookie: value}
+}
+
+// privateUnit takes the bucket that the calling replica passes on from its own request.
+func privateUnit(app spillway.Ref, r *http.Request) unit {
+	text := r.Header.Get(bucketHeader)
+	if b, err := strconv.Atoi(text); err == nil && b >= 0 && b < int(spillway.Whole) {
+		return unit{bucket: spillway.Share(b), key: hashKey(app, "bucket "+text)}
+	}
+	return unit{bucket: randomBucket()}
+}
+
+func randomBucket() spillway.Share { return spillway.Share(mathrand.IntN(int(spillway.Whole))) }
+
+func keyFrom(source spillway.KeySource, r *http.Request) string {
+	switch source.Kind {
+	case "header":
+		return r.Header.Get(source.Name)
+	case "cookie":
+		if c, err := r.Cookie(source.Name); err == nil {
+			return c.Value
+		}
+	}
+	return ""
+}
+
+// cookieKey signs cookies, so that nobody can choose a release by making cookies up.
+type cookieKey []byte
+
+// loadCookieKey reads the key, or makes one at the first start. Losing it only deals users anew.
+func loadCookieKey(dir string) (cookieKey, error) {
+	path := filepath.Join(dir, "cookie.key")
+	key, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key = make([]byte, 32)
+		rand.Read(key) // never fails
+		err = writeFile(path, key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cookie key: %w", err)
+	}
+	if len(key) < 32 {
+		return nil, fmt.Errorf("cookie key %s has %d bytes instead of 32: remove it to have a new one made (users are dealt anew): %w", path, len(key), spillway.ErrInvalid)
+	}
+	return key, nil
+}
+
+// issue makes the identity of a new user and the cookie value that carries it: id and tag in base64.
+func (k cookieKey) issue(app spillway.Ref) (id, value string) {
+	raw := make([]byte, idSize, idSize+tagSize)
+	rand.Read(raw)
+	id = string(raw)
+	return id, base64.RawURLEncoding.EncodeToString(append(raw, k.tag(app, id)...))
+}
+
+// verify gives the identity in a cookie value that this key issued for the app.
+func (k cookieKey) verify(app spillway.Ref, value string) (id string, ok bool) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(value)
+	if err != nil || len(raw) != idSize+tagSize {
+		return "", false
+	}
+	id = string(raw[:idSize])
+	return id, hmac.Equal(raw[idSize:], k.tag(app, id))
+}
+
+func (k cookieKey) tag(app spillway.Ref, id string) []byte {
+	mac := hmac.New(sha256.New, k)
+	mac.Write([]byte(string(app) + "\x00" + id))
+	return mac.Sum(nil)[:tagSize]
+}

@@ -1,0 +1,25 @@
+// Package proxy is the data plane: it gives every request to a replica, counts the answers by release,
+// and takes a harmful candidate out of the route by itself.
+//
+// It knows tables (spillway.Table), endpoints, cohorts, trials and sockets. It must not know rollouts,
+// strategies or steps, how replicas are started, or who decides: it is given a complete table per app
+// with a generation and a revision, serves it, and reports. It runs as a process of its own (Run), is
+// spoken to over a unix socket (Client), and goes on serving its last snapshot when nobody speaks to it.
+//
+// # How a request finds its replica
+//
+// An immutable routing behind one atomic pointer maps hosts and private listener addresses to edges.
+// An edge divides requests between arms (one per backend) by the bucket of the user. Endpoints live
+// outside the routing, so that a new table disturbs no open request. A claim raises the endpoint's
+// in-flight count first and then looks whether the endpoint is still open; a push first makes the new
+// routing visible and then closes the endpoints that left. So after a push has returned, no request
+// that has not been counted before can reach an endpoint that left: nothing is between "picked" and
+// "counted".
+//
+// # How it is replaced
+//
+// A new process asks the old one over the control socket for its listeners and its lock. From then on
+// the old one writes no snapshot, takes no table, and tells the new one every judged answer. Once the
+// new one accepts connections, the old one claims no endpoint any more: it finishes what it has, tells
+// how much that is, and passes late requests of kept connections on to its heir with Connection: close.
+package proxy

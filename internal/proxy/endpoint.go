@@ -1,0 +1,67 @@
+package proxy
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// cooling is how long an endpoint that could not be connected to is passed over.
+const cooling = time.Second
+
+// endpointKey identifies an endpoint for as long as the process runs. A replica that restarts on
+// another port is another endpoint.
+type endpointKey struct {
+	App     spillway.Ref `json:"app"`
+	Replica string       `json:"replica"`
+	Address string       `json:"address"`
+}
+
+// endpoint is one replica as it is being used. It outlives tables.
+type endpoint struct {
+	endpointKey
+	inFlight atomic.Int64
+	closed   atomic.Bool  // draining or gone: takes no new request
+	cold     atomic.Int64 // passed over until then, in Unix nanoseconds
+}
+
+// chill passes the endpoint over for a while, because nothing listens there.
+func (e *endpoint) chill(now time.Time) { e.cold.Store(now.Add(cooling).UnixNano()) }
+
+// pick chooses the one with fewer requests in flight of two endpoints drawn at random, without those
+// that have failed this request already. Cold endpoints are only taken when there is no other, so the
+// last one is never given up. nil when none is left.
+func pick(endpoints, failed []*endpoint, now time.Time) *endpoint {
+	warm := make([]*endpoint, 0, 16)
+	var cold []*endpoint
+	for _, e := range endpoints {
+		switch {
+		case e.closed.Load() || slices.Contains(failed, e):
+		case e.cold.Load() > now.UnixNano():
+			cold = append(cold, e)
+		default:
+			warm = append(warm, e)
+		}
+	}
+	if len(warm) == 0 {
+		warm = cold
+	}
+	switch len(warm) {
+	case 0:
+		return nil
+	case 1:
+		return warm[0]
+	}
+	i := rand.IntN(len(warm))
+	j := rand.IntN(len(warm) - 1)
+	if j >= i {
+		j++
+	}
+	if warm[j].inFlight.Load() < warm[i].inFlight.Load() {
+		return warm[j]
+	}
+	return warm[i]
+}

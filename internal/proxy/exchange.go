@@ -1,0 +1,338 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+const (
+	// holdTime is how long a request waits for a replica of stable before it is refused.
+	holdTime = 2 * time.Second
+	// holdRetry is how often a held request tries replicas that nobody could connect to.
+	holdRetry = 100 * time.Millisecond
+	// maxResends bounds the attempts after the first that may have reached a replica.
+	maxResends = 2
+)
+
+// exchange is one request from its arrival to the end of its answer.
+type exchange struct {
+	plane *plane
+	w     http.ResponseWriter
+	r     *http.Request
+	find  func(*routing) *edge // the edge by which it came in, in any routing
+	who   unit
+
+	header http.Header // as replicas get it
+	body   *upload     // nil when there is none
+
+	dealt   bool           // it belongs to group, and stays there for its attempts
+	group   spillway.Group // see dealt
+	lease   lease
+	failed  []*endpoint // passed over, because they failed this request
+	resends int
+	rescued bool      // the candidate failed it: only stable may answer it now
+	until   time.Time // end of the hold; zero = not held yet
+	last    error     // of the last attempt
+}
+
+// claim is an endpoint that counts this request as in flight.
+type claim struct {
+	edge     *edge
+	arm      *arm
+	endpoint *endpoint
+}
+
+// refusal is an answer of the proxy's own.
+type refusal struct {
+	status int
+	reason string
+}
+
+func (r *refusal) Error() string { return r.reason }
+
+// errHandedOver: another process claims endpoints now; it has to answer.
+var errHandedOver = errors.New("handed over")
+
+// serve answers one request that came in by an edge.
+func (p *plane) serve(w http.ResponseWriter, r *http.Request, find func(*routing) *edge) {
+	if p.handedOver() {
+		p.relay(w, r, nil)
+		return
+	}
+	e := find(p.routing.Load())
+	if e == nil {
+		refuse(w, &refusal{http.StatusNotFound, "no app answers to this host"})
+		return
+	}
+	if r.Method == http.MethodConnect {
+		refuse(w, &refusal{http.StatusMethodNotAllowed, "CONNECT is not served"})
+		return
+	}
+	x := &exchange{plane: p, w: w, r: r, find: find, who: e.identify(r, p.cookies)}
+	x.header = forwarded(r)
+	x.header.Set(bucketHeader, strconv.Itoa(int(x.who.bucket)))
+	if r.ContentLength != 0 {
+		x.body = &upload{from: r.Body}
+		if r.ProtoMajor == 1 {
+			// Else the server takes the rest of the body away as soon as an answer begins. It fails
+			// only for writers that are not the server's.
+			_ = http.NewResponseController(w).EnableFullDuplex()
+		}
+	}
+	defer x.lease.drop() // when the handler ends by a panic; settled leases do not mind
+	x.run()
+}
+
+// run makes attempts until one is answered or none is left.
+func (x *exchange) run() {
+	for {
+		c, err := x.claim()
+		var no *refusal
+		switch {
+		case errors.Is(err, errHandedOver):
+			x.plane.relay(x.w, x.r, x.body)
+			return
+		case errors.As(err, &no):
+			x.lease.settle(true)
+			refuse(x.w, no)
+			return
+		case err != nil: // the client went away while it was held
+			x.lease.drop()
+			panic(http.ErrAbortHandler)
+		}
+		if x.attempt(c) {
+			return
+		}
+	}
+}
+
+// claim finds an endpoint for the next attempt and counts the request in. It waits while there is none.
+func (x *exchange) claim() (claim, error) {
+	for {
+		routes := x.plane.routing.Load()
+		e := x.find(routes)
+		switch {
+		case x.plane.handedOver():
+			return claim{}, errHandedOver
+		case e == nil:
+			return claim{}, &refusal{http.StatusServiceUnavailable, "the app was removed"}
+		case len(e.arms) == 0:
+			return claim{}, &refusal{http.StatusServiceUnavailable, closedReason(e.spec)}
+		}
+		if i := x.deal(e); i >= 0 {
+			a := &e.arms[i]
+			if endpoint := pick(a.endpoints, x.failed, time.Now()); endpoint != nil && x.plane.claim(endpoint) {
+				x.dealt, x.group = true, a.Group
+				return claim{e, a, endpoint}, nil
+			}
+			if !x.dealt {
+				x.lease.drop() // closed in between: the next routing knows
+			}
+			if x.plane.routing.Load() != routes || x.plane.handedOver() {
+				continue
+			}
+		}
+		if err := x.wait(e, routes.changed); err != nil {
+			return claim{}, err
+		}
+	}
+}
+
+// deal gives the arm that is to answer, and takes the lease on it at the first attempt. -1: wait.
+func (x *exchange) deal(e *edge) int {
+	if x.dealt && !x.rescued {
+		i := slices.IndexFunc(e.arms, func(a arm) bool { return a.Group == x.group })
+		switch {
+		case i < 0: // its group left the edge: deal anew
+			x.dealt = false
+			x.lease.drop()
+		case e.arms[i].able(x.failed) && !(e.arms[i].candidate && e.tripped()):
+			return i
+		case !e.arms[i].candidate || !x.rescue(e):
+			return -1
+		}
+	}
+	if x.rescued {
+		if i := e.stableArm(); i >= 0 && e.arms[i].able(x.failed) {
+			return i
+		}
+		return -1
+	}
+	i, weight := e.arm(x.who.bucket), e.candidateWeight()
+	if !e.arms[i].able(x.failed) {
+		if !e.arms[i].candidate && !x.overdue() {
+			return -1
+		}
+		if i, weight = e.instead(i, x.failed), 0; i < 0 {
+			return -1
+		}
+	}
+	return x.admit(e, i, weight)
+}
+
+// admit takes the lease of a request that was dealt to arm i, and gives the arm that it really gets:
+// while the candidate could overspend its budget, stable stands in for it.
+func (x *exchange) admit(e *edge, i int, weight spillway.Share) int {
+	if !e.judged {
+		return i
+	}
+	if e.arms[i].candidate {
+		s := e.stableArm()
+		switch {
+		case s < 0 || !e.arms[s].able(x.failed):
+			e.trial.enter()
+		case !e.trial.admit():
+			i, weight = s, 0
+		}
+	}
+	x.lease = lease{app: e.app, trial: e.trial, outcome: outcome{Candidate: e.arms[i].candidate, Weight: weight, Key: x.who.key}}
+	return i
+}
+
+// rescue turns a request that the candidate failed over to stable, if stable can take it. The failure
+// stays the candidate's. The caller has made sure that the request may be sent once more.
+func (x *exchange) rescue(e *edge) bool {
+	s := e.stableArm()
+	if x.rescued || e.trial == nil || s < 0 || !e.arms[s].able(nil) {
+		return false
+	}
+	x.lease.settle(true)
+	x.rescued, x.failed = true, nil
+	return true
+}
+
+// wait holds the request until the routing changes or a replica may be tried again. It fails when the
+// hold is over or the client goes away.
+func (x *exchange) wait(e *edge, changed <-chan struct{}) error {
+	now := time.Now()
+	if x.until.IsZero() {
+		x.until = now.Add(holdTime)
+	}
+	left := x.until.Sub(now)
+	if left <= 0 {
+		return x.noReplica(e)
+	}
+	if len(x.failed) > 0 {
+		left = min(left, holdRetry)
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-x.r.Context().Done():
+		return context.Cause(x.r.Context())
+	}
+	if !x.overdue() {
+		x.failed = nil
+	}
+	return nil
+}
+
+func (x *exchange) overdue() bool { return !x.until.IsZero() && !time.Now().Before(x.until) }
+
+func (x *exchange) noReplica(e *edge) *refusal {
+	if x.last != nil {
+		return &refusal{http.StatusBadGateway, x.last.Error()}
+	}
+	return &refusal{http.StatusServiceUnavailable, fmt.Sprintf("no ready replica of %s", e.arms[e.arm(x.who.bucket)].Group)}
+}
+
+func closedReason(e spillway.Edge) string {
+	if e.Closed != "" {
+		return e.Closed
+	}
+	return e.Service + " has no backend"
+}
+
+// attempt sends the request to the endpoint that it claimed. It reports whether the client has been
+// answered; if not, the next attempt is due.
+func (x *exchange) attempt(c claim) (answered bool) {
+	defer x.plane.release(c.endpoint)
+	began := time.Now()
+	resp, err := x.send(c.endpoint.Address)
+	if err != nil && x.clientLeft() {
+		x.lease.drop()
+		x.turnAway()
+		return true
+	}
+	now := time.Now()
+	c.arm.tally.add(now.Sub(began), err != nil || resp.StatusCode >= 500, now)
+	if err == nil {
+		if resp.StatusCode >= 500 && c.arm.candidate && x.mayRepeat() && x.rescue(c.edge) {
+			resp.Body.Close()
+			return false
+		}
+		x.answer(c.arm, resp)
+		return true
+	}
+	return !x.again(c, err)
+}
+
+// again decides whether a failed attempt is followed by another, and answers the client if not.
+func (x *exchange) again(c claim, err error) bool {
+	x.last = fmt.Errorf("%s %w", c.endpoint.Replica, err)
+	x.failed = append(x.failed, c.endpoint)
+	var f *fault
+	if !errors.As(err, &f) {
+		f = &fault{lost, err}
+	}
+	switch f.kind {
+	case noConnection:
+		c.endpoint.chill(time.Now())
+		return true
+	case unsent:
+		if x.body == nil || x.body.repeatable() {
+			return true
+		}
+	case lost:
+		if x.mayRepeat() && x.resends < maxResends && c.arm.able(x.failed) {
+			x.resends++
+			return true
+		}
+	}
+	if c.arm.candidate && x.mayRepeat() && x.rescue(c.edge) {
+		return true
+	}
+	x.lease.settle(true)
+	status := http.StatusBadGateway
+	if f.kind == late {
+		status = http.StatusGatewayTimeout
+	}
+	refuse(x.w, &refusal{status, x.last.Error()})
+	return false
+}
+
+// mayRepeat reports whether the request may reach a second replica although a first one may have acted
+// on it.
+func (x *exchange) mayRepeat() bool {
+	switch x.r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+	default:
+		if x.r.Header.Get("Idempotency-Key") == "" {
+			return false
+		}
+	}
+	return !isUpgrade(x.r.Header) && (x.body == nil || x.body.repeatable())
+}
+
+// clientLeft reports whether the attempt ended because of the client: it went away, or its body broke off.
+func (x *exchange) clientLeft() bool {
+	return x.r.Context().Err() != nil || (x.body != nil && x.body.broken() != nil)
+}
+
+// turnAway ends a request whose client is to blame for its end.
+func (x *exchange) turnAway() {
+	if x.r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // nobody is there to read an answer
+	}
+	x.w.Header().Set("Connection", "close")
+	refuse(x.w, &refusal{http.StatusBadRequest, "the body of the request cannot be read: " + x.body.broken().Error()})
+}

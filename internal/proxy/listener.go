@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+const (
+	headerTimeout = 10 * time.Second
+	clientIdle    = 75 * time.Second
+	maxHeader     = 32 << 10
+	// drainTime is the longest wait for open requests of a listener that goes away.
+	drainTime = 30 * time.Second
+)
+
+// listener is an address at which requests arrive.
+type listener struct {
+	address string // as it was asked for: ":8080"
+	tcp     *net.TCPListener
+	server  *http.Server
+	conns   atomic.Int64 // open client connections
+}
+
+// open serves the requests that arrive at a bound listener, by the edge that find gives.
+func (p *plane) open(address string, tcp *net.TCPListener, find func(*routing, *http.Request) *edge) *listener {
+	l := &listener{address: address, tcp: tcp}
+	l.server = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			p.active.Add(1)
+			defer p.active.Add(-1)
+			p.serve(w, r, func(t *routing) *edge { return find(t, r) })
+		}),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       clientIdle,
+		MaxHeaderBytes:    maxHeader,
+		Protocols:         onlyHTTP1(),
+		BaseContext:       func(net.Listener) context.Context { return p.base },
+		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			switch s {
+			case http.StateNew:
+				l.conns.Add(1)
+			case http.StateHijacked, http.StateClosed:
+				l.conns.Add(-1)
+			}
+		},
+	}
+	p.servers.Add(1)
+	// Owned by the plane; ends when the listener is closed; Run waits for it.
+	go func() {
+		defer p.servers.Done()
+		err := l.server.Serve(tcp)
+		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			p.broken <- fmt.Errorf("accept on %s: %w", address, err)
+		}
+	}()
+	return l
+}
+
+func byHost(t *routing, r *http.Request) *edge { return t.hosts[normalHost(r.Host)] }
+
+func byAddress(address string) func(*routing, *http.Request) *edge {
+	return func(t *routing, _ *http.Request) *edge { return t.private[address] }
+}
+
+// bind listens on the private addresses of a table that are not bound yet: on all of them or, with an
+// error, on no new one. Nothing is accepted before accept. p.mu is held.
+func (p *plane) bind(t spillway.Table) (map[string]*net.TCPListener, error) {
+	bound := map[string]*net.TCPListener{}
+	for _, l := range t.Listeners {
+		if p.listeners[l.Address] != nil || bound[l.Address] != nil {
+			continue
+		}
+		tcp, err := p.inherited.take(l.Address)
+		if err != nil {
+			for _, b := range bound {
+				b.Close()
+			}
+			return nil, fmt.Errorf("private address of %s for %s: %w", l.Service, l.From, err)
+		}
+		bound[l.Address] = tcp
+	}
+	return bound, nil
+}
+
+// accept serves bound private addresses. p.mu is held.
+func (p *plane) accept(bound map[string]*net.TCPListener) {
+	for address, tcp := range bound {
+		p.listeners[address] = p.open(address, tcp, byAddress(address))
+	}
+}
+
+// unbind gives up the private addresses that are in no table any more, once their requests have ended.
+// p.mu is held.
+func (p *plane) unbind() {
+	used := map[string]bool{}
+	for _, a := range p.apps {
+		for _, l := range a.table.Listeners {
+			used[l.Address] = true
+		}
+	}
+	for address, l := range p.listeners {
+		if used[address] {
+			continue
+		}
+		delete(p.listeners, address)
+		l.tcp.Close() // at once, so that the address can be bound again
+		p.servers.Add(1)
+		// Owned by the plane; ends when the requests have ended, or after drainTime; Run waits for it.
+		go func() {
+			defer p.servers.Done()
+			ctx, cancel := context.WithTimeout(p.base, drainTime)
+			defer cancel()
+			if l.server.Shutdown(ctx) != nil {
+				l.server.Close()
+			}
+		}()
+	}
+}

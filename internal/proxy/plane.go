@@ -1,0 +1,407 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// plane is a running data plane.
+type plane struct {
+	dir     string
+	version string
+	log     *slog.Logger
+	cookies cookieKey
+	send    engine
+	watch   watchers
+
+	routing atomic.Pointer[routing]
+	stage   atomic.Int32 // one of the stages
+	active  atomic.Int64 // requests being answered
+
+	base    context.Context // of all connections; ends when the drain is over
+	servers sync.WaitGroup  // accept loops, and listeners that are being shut down
+	broken  chan error      // an accept loop ended by itself
+	dirty   chan struct{}   // something should be saved soon
+	left    chan struct{}   // closed when the drain begins
+	heired  chan struct{}   // closed when an heir serves
+	drained chan struct{}   // closed when the drain is over
+	lock    *os.File        // of the directory
+
+	saving sync.Mutex // one writer of the snapshot at a time; taken before mu
+
+	mu        sync.Mutex // tables change one at a time
+	frozen    bool       // handing over: an heir owns tables and snapshot
+	public    *listener
+	inherited sockets // of the replaced process, not yet used
+	apps      map[spillway.Ref]*app
+	endpoints map[endpointKey]*endpoint
+	listeners map[string]*listener  // private ones, by the address in the table
+	elder     map[endpointKey]int64 // requests that the replaced process still has
+}
+
+// The stages of a plane, in order.
+const (
+	serving int32 = iota
+	leaving       // every answer is the last of its connection
+	handed        // leaving, and every new request goes to the heir
+)
+
+func (p *plane) closing() bool    { return p.stage.Load() >= leaving }
+func (p *plane) handedOver() bool { return p.stage.Load() == handed }
+
+// app is what is known of one app. Fields below plane and ref are guarded by plane.mu.
+type app struct {
+	plane   *plane
+	ref     spillway.Ref
+	table   spillway.Table // Route.Trial.Memory is left out
+	trial   *trial         // the newest, also while the table has none; nil = never one
+	tallies map[spillway.Group]*tally
+}
+
+func (a *app) tally(g spillway.Group) *tally {
+	t := a.tallies[g]
+	if t == nil {
+		t = &tally{}
+		a.tallies[g] = t
+	}
+	return t
+}
+
+// claim counts a request in, unless the endpoint was closed or handed over in the meantime. All of
+// this is sequentially consistent: either the one who closes sees the count, or the claim fails.
+func (p *plane) claim(e *endpoint) bool {
+	e.inFlight.Add(1)
+	if !e.closed.Load() && !p.handedOver() {
+		return true
+	}
+	p.release(e)
+	return false
+}
+
+// release counts a request out. The end of the last one of a closed endpoint is news.
+func (p *plane) release(e *endpoint) {
+	if e.inFlight.Add(-1) == 0 && e.closed.Load() {
+		p.watch.tell(e.App)
+	}
+}
+
+// react does what an answer's news calls for. A trip is on disk before the answer goes out.
+func (p *plane) react(a *app, n news) {
+	switch {
+	case n.tripped:
+		p.log.Warn("candidate is harmful", "app", a.ref, "reason", n.because)
+		if err := p.save(); err != nil {
+			p.log.Error("the trip is in force and could not be saved", "app", a.ref, "error", err)
+			p.soon()
+		}
+	case n.failed:
+		p.soon()
+	}
+	if n.tripped || n.verdict {
+		p.watch.tell(a.ref)
+	}
+}
+
+// push makes a table the one that is served for its app.
+func (p *plane) push(t spillway.Table) error {
+	if err := checkTable(t); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	err := p.admitTable(t)
+	var bound map[string]*net.TCPListener
+	if err == nil {
+		bound, err = p.bind(t)
+	}
+	if err == nil {
+		p.swap(t)
+		p.accept(bound)
+		p.unbind()
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("table %d of %s: %w", t.Revision, t.App, err)
+	}
+	p.log.Info("table", "app", t.App, "revision", t.Revision, "generation", t.Route.Generation, "edges", len(t.Route.Edges), "endpoints", len(t.Endpoints))
+	if err := p.save(); err != nil {
+		// The table is in force, and a full disk must not stop a roll-back.
+		p.log.Error("the table is served and could not be saved", "app", t.App, "error", err)
+		p.soon()
+	}
+	return nil
+}
+
+// admitTable checks a table against what is served. p.mu is held.
+func (p *plane) admitTable(t spillway.Table) error {
+	if p.frozen || p.closing() {
+		return fmt.Errorf("this proxy is being replaced; ask again: %w", spillway.ErrUnavailable)
+	}
+	if a := p.apps[t.App]; a != nil && t.Revision < a.table.Revision {
+		return fmt.Errorf("revision %d is served already: %w", a.table.Revision, spillway.ErrStale)
+	}
+	for ref, a := range p.apps {
+		if ref == t.App {
+			continue
+		}
+		for _, host := range hostsOf(t) {
+			if slices.Contains(hostsOf(a.table), host) {
+				return fmt.Errorf("host %s belongs to %s: %w", host, ref, spillway.ErrConflict)
+			}
+		}
+		for _, l := range t.Listeners {
+			if slices.ContainsFunc(a.table.Listeners, func(o spillway.EdgeListener) bool { return o.Address == l.Address }) {
+				return fmt.Errorf("listener %s belongs to %s: %w", l.Address, ref, spillway.ErrConflict)
+			}
+		}
+	}
+	return nil
+}
+
+// swap makes the table visible and then closes the endpoints that left. p.mu is held.
+func (p *plane) swap(t spillway.Table) {
+	a := p.apps[t.App]
+	if a == nil {
+		a = &app{plane: p, ref: t.App, tallies: map[spillway.Group]*tally{}}
+		p.apps[t.App] = a
+	}
+	if terms := t.Route.Trial; terms != nil {
+		p.try(a, *terms)
+		kept := *terms
+		kept.Memory = nil
+		t.Route.Trial = &kept
+	}
+	a.table = t
+	open := map[endpointKey]bool{}
+	for _, e := range t.Endpoints {
+		key := endpointKey{t.App, e.Replica, e.Address}
+		if p.endpoints[key] == nil {
+			p.endpoints[key] = &endpoint{endpointKey: key}
+		}
+		if !e.Draining {
+			open[key] = true
+			p.endpoints[key].closed.Store(false)
+		}
+	}
+	p.reroute()
+	p.closeEndpoints(t.App, open)
+	a.forgetTallies()
+}
+
+// try begins the trial of a table, or goes on with it under new terms. p.mu is held.
+func (p *plane) try(a *app, terms spillway.Trial) {
+	if a.trial != nil && a.trial.terms.ID == terms.ID {
+		a.trial.renew(terms)
+		return
+	}
+	t, err := newTrial(terms)
+	if err != nil {
+		p.log.Warn("trial begins without its memory", "app", a.ref, "trial", terms.ID, "error", err)
+	}
+	a.trial = t
+}
+
+// closeEndpoints lets no new request to the endpoints of an app that are not open any more, and forgets
+// those that left the table and have no request left. p.mu is held.
+func (p *plane) closeEndpoints(ref spillway.Ref, open map[endpointKey]bool) {
+	known := map[endpointKey]bool{}
+	if a := p.apps[ref]; a != nil {
+		for _, e := range a.table.Endpoints {
+			known[endpointKey{ref, e.Replica, e.Address}] = true
+		}
+	}
+	for key, e := range p.endpoints {
+		if key.App != ref || open[key] {
+			continue
+		}
+		e.closed.Store(true)
+		if !known[key] && e.inFlight.Load() == 0 {
+			delete(p.endpoints, key)
+		}
+	}
+}
+
+// forgetTallies drops the counts of groups that the table knows nothing of.
+func (a *app) forgetTallies() {
+	known := map[spillway.Group]bool{}
+	for _, e := range a.table.Endpoints {
+		known[e.Group] = true
+	}
+	for _, e := range a.table.Route.Edges {
+		for _, b := range e.Backends {
+			known[b.Group] = true
+		}
+	}
+	for g := range a.tallies {
+		if !known[g] {
+			delete(a.tallies, g)
+		}
+	}
+}
+
+// reroute makes the routing of all tables visible. p.mu is held.
+func (p *plane) reroute() {
+	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, changed: make(chan struct{})}
+	for _, a := range p.apps {
+		ready := map[spillway.Group][]*endpoint{}
+		for _, e := range a.table.Endpoints {
+			if !e.Draining {
+				ready[e.Group] = append(ready[e.Group], p.endpoints[endpointKey{a.ref, e.Replica, e.Address}])
+			}
+		}
+		for _, spec := range a.table.Route.Edges {
+			e := newEdge(a, spec, ready)
+			for _, host := range spec.Hosts {
+				next.hosts[normalHost(host)] = e
+			}
+			for _, l := range a.table.Listeners {
+				if l.Service == spec.Service && l.From == spec.From {
+					next.private[l.Address] = e
+				}
+			}
+		}
+	}
+	if old := p.routing.Swap(next); old != nil {
+		close(old.changed)
+	}
+}
+
+// remove forgets an app. Its open requests end as they would have.
+func (p *plane) remove(ref spillway.Ref) error {
+	p.mu.Lock()
+	if p.frozen || p.closing() {
+		p.mu.Unlock()
+		return fmt.Errorf("remove %s: this proxy is being replaced; ask again: %w", ref, spillway.ErrUnavailable)
+	}
+	if p.apps[ref] == nil {
+		p.mu.Unlock()
+		return fmt.Errorf("remove %s: %w", ref, spillway.ErrNotFound)
+	}
+	delete(p.apps, ref)
+	p.reroute()
+	p.closeEndpoints(ref, nil)
+	p.unbind()
+	p.mu.Unlock()
+	p.log.Info("app removed", "app", ref)
+	if err := p.save(); err != nil {
+		p.log.Error("the app is removed and that could not be saved", "app", ref, "error", err)
+		p.soon()
+	}
+	return nil
+}
+
+// report says what is served for an app now.
+func (p *plane) report(ref spillway.Ref) (spillway.Report, error) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.apps[ref]
+	if a == nil {
+		return spillway.Report{}, fmt.Errorf("the proxy has no table of %s: %w", ref, spillway.ErrNotFound)
+	}
+	r := spillway.Report{
+		App: ref, Revision: a.table.Revision, Generation: a.table.Route.Generation,
+		InFlight: p.inFlight(a), Counts: map[string]spillway.Traffic{},
+	}
+	for g, t := range a.tallies {
+		r.Counts[g.String()] = t.traffic(now)
+	}
+	tripped := false
+	for _, spec := range a.table.Route.Edges {
+		e := newEdge(a, spec, nil)
+		tripped = tripped || e.tripped()
+		r.Edges = append(r.Edges, e.served())
+	}
+	if a.table.Route.Trial != nil {
+		evidence := a.trial.evidence()
+		evidence.Tripped = tripped
+		r.Evidence, r.Memory = &evidence, a.trial.memory(nil)
+	}
+	return r, nil
+}
+
+// inFlight counts the open requests of an app by replica: its own, and those that the replaced process
+// still has. p.mu is held.
+func (p *plane) inFlight(a *app) map[string]int {
+	n := map[string]int{}
+	for _, e := range a.table.Endpoints {
+		n[e.Replica] = 0
+	}
+	for key, e := range p.endpoints {
+		if open := e.inFlight.Load(); key.App == a.ref && open > 0 {
+			n[key.Replica] += int(open)
+		}
+	}
+	for key, open := range p.elder {
+		if key.App == a.ref && open > 0 {
+			n[key.Replica] += int(open)
+		}
+	}
+	return n
+}
+
+// hostsOf are the public names in a table, normal, sorted.
+func hostsOf(t spillway.Table) []string {
+	var hosts []string
+	for _, e := range t.Route.Edges {
+		for _, h := range e.Hosts {
+			hosts = append(hosts, normalHost(h))
+		}
+	}
+	slices.Sort(hosts)
+	return hosts
+}
+
+// checkTable refuses what cannot be served.
+func checkTable(t spillway.Table) error {
+	var problems []error
+	bad := func(format string, args ...any) {
+		problems = append(problems, fmt.Errorf(format+": %w", append(args, spillway.ErrInvalid)...))
+	}
+	if t.App == "" {
+		bad("the table names no app")
+	}
+	for _, e := range t.Route.Edges {
+		sum := spillway.Share(0)
+		for _, b := range e.Backends {
+			sum += b.Weight
+			if b.Weight < 0 {
+				bad("edge %s from %s: backend %s has the weight %s", e.Service, e.From, b.Group, b.Weight)
+			}
+		}
+		if len(e.Backends) > 0 && sum != spillway.Whole {
+			bad("edge %s from %s: the weights come to %s instead of 100%%", e.Service, e.From, sum)
+		}
+	}
+	for _, e := range t.Endpoints {
+		if _, _, err := net.SplitHostPort(e.Address); err != nil {
+			bad("endpoint %s has the address %q instead of host:port", e.Replica, e.Address)
+		}
+	}
+	for _, l := range t.Listeners {
+		host, _, err := net.SplitHostPort(l.Address)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			bad("listener of %s for %s: %q is no loopback address like 127.0.0.1:20017", l.Service, l.From, l.Address)
+		}
+	}
+	hosts := hostsOf(t)
+	if unique := slices.Compact(slices.Clone(hosts)); len(unique) != len(hosts) {
+		bad("a host is on two edges")
+	}
+	return errors.Join(problems...)
+}
+
+// compareKeys orders endpoints.
+func compareKeys(a, b endpointKey) int {
+	return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Replica, b.Replica), cmp.Compare(a.Address, b.Address))
+}

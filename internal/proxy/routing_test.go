@@ -1,0 +1,202 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/spillway-dev/spillway"
+)
+
+func TestRun_RoutesByHost(t *testing.T) {
+	r := start(t, tempDir(t), false)
+	r.push(alone(1, replica(t, text("shop"))))
+	other := alone(1, replica(t, text("other")))
+	other.App, other.Route.Edges[0].Hosts = "other", []string{"Other.Test"}
+	r.push(other)
+	for host, want := range map[string]string{
+		"shop.test": "shop", "SHOP.Test:8080": "shop", "shop.test.": "shop", "shop.test.:80": "shop", "other.test": "other",
+	} {
+		if a := r.get("/", "Host", host); a.status != 200 || a.body != want || a.release != "1" {
+			t.Errorf("host %s: %+v, want %s", host, a, want)
+		}
+	}
+	for _, host := range []string{"", "unknown.test", "x.shop.test", "127.0.0.1"} {
+		a := r.get("/", "Host", host)
+		if host == "" {
+			continue // the client sends the address instead
+		}
+		if a.status != 404 || a.header.Get("Server") != "spillway" || !strings.Contains(a.body, "Spillway") || strings.Contains(a.body, "shop.test") {
+			t.Errorf("unknown host %s: %+v", host, a)
+		}
+	}
+}
+
+func TestRun_Says503WithTheReason(t *testing.T) {
+	r := start(t, tempDir(t), false)
+	closed := alone(1)
+	closed.Route.Edges[0].Backends, closed.Route.Edges[0].Closed = nil, "recreate: www is being replaced"
+	r.push(closed)
+	if a := r.get("/"); a.status != 503 || a.header.Get("X-Spillway-Reason") != "recreate: www is being replaced" {
+		t.Errorf("closed edge: %+v", a)
+	}
+	r.push(alone(2))
+	if a := r.get("/"); a.status != 503 || a.header.Get("X-Spillway-Reason") != "no ready replica of www.1" {
+		t.Errorf("no replica: %+v", a)
+	}
+}
+
+func TestRun_HoldsRequestsUntilAReplicaIsReady(t *testing.T) {
+	r := start(t, tempDir(t), false)
+	r.push(alone(1))
+	done := make(chan answer)
+	go func() { // ends with the answer, which the test waits for
+		a, _ := r.do("POST", "/", strings.NewReader("x"))
+		done <- a
+	}()
+	r.push(alone(2))
+	r.push(alone(3, replica(t, text("late"))))
+	if a := <-done; a.status != 200 || a.body != "late" {
+		t.Errorf("held request: %+v", a)
+	}
+}
+
+func TestRun_ServesPrivateEdgesByAddress(t *testing.T) {
+	r := start(t, tempDir(t), false)
+	address := refused(t)
+	table := alone(1, replica(t, func(w http.ResponseWriter, req *http.Request) {
+		io.WriteString(w, req.Header.Get(bucketHeader))
+	}))
+	backend := spillway.Group{Service: "backend", Release: 1}
+	table.Route.Edges = append(table.Route.Edges, spillway.Edge{Service: "backend", From: www1, Backends: []spillway.Backend{{Group: backend, Release: 1, Weight: spillway.Whole}}})
+	table.Listeners = []spillway.EdgeListener{{Service: "backend", From: www1, Address: address}}
+	table.Endpoints = append(table.Endpoints, spillway.Endpoint{Replica: "backend.1-1", Group: backend, Address: replica(t, func(w http.ResponseWriter, req *http.Request) {
+		io.WriteString(w, "private "+req.Header.Get(bucketHeader))
+	})})
+	r.push(table)
+	a, err := do(newClient(), "http://"+address, "GET", "/", nil, bucketHeader, "1234")
+	if err != nil || a.body != "private 1234" {
+		t.Errorf("private edge: %+v %v", a, err)
+	}
+	if a := r.get("/", bucketHeader, "1234", "Host", "shop.test"); a.body == "" {
+		t.Errorf("the public edge passes no bucket on: %+v", a)
+	}
+	other := alone(1, "127.0.0.1:1")
+	other.App, other.Route.Edges[0].Hosts, other.Listeners = "other", nil, table.Listeners
+	wantError(t, r.Push(t.Context(), other), spillway.ErrConflict, address)
+
+	table.Revision, table.Listeners = 2, nil
+	r.push(table)
+	eventually(t, "the address is free", func() bool {
+		_, err := do(newClient(), "http://"+address, "GET", "/", nil)
+		return err != nil
+	})
+}
+
+func TestPush_NamesTheAddressThatIsTaken(t *testing.T) {
+	r := start(t, tempDir(t), false)
+	taken := replica(t, text("mine"))
+	table := alone(1, taken)
+	table.Listeners = []spillway.EdgeListener{{Service: "www", From: www1, Address: taken}}
+	if err := r.Push(t.Context(), table); err == nil || !strings.Contains(err.Error(), taken) {
+		t.Errorf("push with a taken address: %v", err)
+	}
+	if _, err := r.Report(t.Context(), shop); err == nil {
+		t.Error("a refused table is served")
+	}
+}
+
+func TestPush_RefusesWhatCannotBeServed(t *testing.T) {
+	r := start(t, tempDir(t), false)
+	r.push(alone(5, "127.0.0.1:1"))
+	weights := alone(6, "127.0.0.1:1")
+	weights.Route.Edges[0].Backends[0].Weight = 5
+	outside := alone(6)
+	outside.Listeners = []spillway.EdgeListener{{Service: "www", From: www1, Address: "0.0.0.0:99"}}
+	stolen := alone(1, "127.0.0.1:1")
+	stolen.App = "thief"
+	for name, c := range map[string]struct {
+		table spillway.Table
+		want  error
+		text  string
+	}{
+		"stale":   {alone(4), spillway.ErrStale, "revision 5 is served"},
+		"weights": {weights, spillway.ErrInvalid, "0.05% instead of 100%"},
+		"outside": {outside, spillway.ErrInvalid, "no loopback"},
+		"host":    {stolen, spillway.ErrConflict, "shop.test belongs to shop"},
+	} {
+		t.Run(name, func(t *testing.T) { wantError(t, r.Push(t.Context(), c.table), c.want, c.text) })
+	}
+	if err := r.Push(t.Context(), alone(5, "127.0.0.1:2")); err != nil {
+		t.Errorf("the same revision again: %v", err)
+	}
+	_, err := r.Report(t.Context(), "nobody")
+	wantError(t, err, spillway.ErrNotFound, "nobody")
+	if err := r.Remove(t.Context(), shop); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, r.Remove(t.Context(), shop), spillway.ErrNotFound, "shop")
+	if a := r.get("/"); a.status != 404 {
+		t.Errorf("removed app: %+v", a)
+	}
+	_, err = Dial(tempDir(t)).Report(t.Context(), shop)
+	wantError(t, err, spillway.ErrUnavailable, "proxy.sock")
+}
+
+func TestRun_ForwardsHeadersAndQueryAsTheyAre(t *testing.T) {
+	r := start(t, tempDir(t), false)
+	var got *http.Request
+	r.push(alone(1, replica(t, func(w http.ResponseWriter, req *http.Request) {
+		got = req
+		w.Header()["Content-Type"] = nil
+		w.Header().Set("X-Spillway-Release", "99")
+		w.Header().Set("Connection", "X-Secret")
+		w.Header().Set("X-Secret", "1")
+		w.WriteHeader(200)
+		io.WriteString(w, "<html>")
+	})))
+	a := r.get("/a%2Fb?x=1;y=2&z", "X-Forwarded-For", "203.0.113.9", "Connection", "X-Private", "X-Private", "1", "Accept-Encoding", "")
+	if got.RequestURI != "/a%2Fb?x=1;y=2&z" || got.Host != "shop.test" {
+		t.Errorf("replica got %s at %s", got.RequestURI, got.Host)
+	}
+	h := got.Header
+	if h.Get("X-Forwarded-For") != "203.0.113.9, 127.0.0.1" || h.Get("X-Forwarded-Host") != "shop.test" || h.Get("X-Forwarded-Proto") != "http" {
+		t.Errorf("forwarded: %v", h)
+	}
+	if _, ok := h["X-Private"]; ok || h.Get("Connection") != "" {
+		t.Errorf("hop-by-hop headers pass: %v", h)
+	}
+	if got := a.header.Values("X-Spillway-Release"); len(got) != 1 || got[0] != "1" {
+		t.Errorf("release %v", got)
+	}
+	if _, ok := a.header["Content-Type"]; ok || a.header.Get("X-Secret") != "" {
+		t.Errorf("answer %v", a.header)
+	}
+}
+
+func TestForwarded_BelievesOnlyThisMachine(t *testing.T) {
+	req, err := http.NewRequest("GET", "http://shop.test/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.RemoteAddr = "198.51.100.7:4000"
+	req.Header.Set("X-Forwarded-For", "203.0.113.9")
+	req.Header.Set("X-Forwarded-Proto", "https")
+	h := forwarded(req)
+	if h.Get("X-Forwarded-For") != "198.51.100.7" || h.Get("X-Forwarded-Proto") != "http" {
+		t.Errorf("a stranger is believed: %v", h)
+	}
+}
+
+func FuzzNormalHost(f *testing.F) {
+	for _, s := range []string{"a.test", "A.test:80", "[::1]:80", "::1", "a.test.", ":", "[", "]:80"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		n := normalHost(host)
+		if strings.ToLower(n) != n || len(n) > len(host)+4 {
+			t.Errorf("normalHost(%q) = %q", host, n)
+		}
+	})
+}
