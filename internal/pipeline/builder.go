@@ -171,7 +171,7 @@ func (b *Builder) produce(ctx context.Context, t Tree, service string, r recipe,
 	if err := os.Rename(temp, home); err != nil {
 		return spillway.Artefact{}, err
 	}
-	return a, syncDir(b.artefacts)
+	return a, syncPath(b.artefacts)
 }
 
 // marker is artefact.json: the artefact beside it is complete. Its directory is relative to tree/, so
@@ -205,7 +205,7 @@ func complete(dir string, m marker) error {
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	return syncDir(dir) // the rename that makes it visible is the caller's
+	return syncPath(dir) // the rename that makes it visible is the caller's
 }
 
 // stored finds the artefact of a source and makes it fresh for Prune. It is fs.ErrNotExist when the
