@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spillway-dev/spillway"
+)
+
+func (c *cli) abortCommand() *cobra.Command {
+	return c.verb(groupSteer, &cobra.Command{
+		Use:   "abort",
+		Short: "Take all users off the candidate, now",
+		Long: `Abort takes the candidate to weight 0 at once, whatever state it is in. It returns when the proxy
+serves that weight, and says how long it took.`,
+		Example: "  spillway abort",
+		Args:    atMost(0, ""),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.abort(cmd.Context()) },
+	})
+}
+
+func (c *cli) abort(ctx context.Context) error {
+	client, app, err := c.target(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := c.ask(ctx, client, app, spillway.Intent{Verb: spillway.VerbAbort})
+	if err != nil {
+		return err
+	}
+	began, candidate := time.Now(), 0
+	o, err := c.until(ctx, client, app, func(o spillway.Overview) bool {
+		if o.Rollout != nil {
+			candidate = o.Rollout.Release
+		}
+		return o.Rollout == nil || o.Rollout.Served == 0 && !o.NoData
+	})
+	if err != nil {
+		return fmt.Errorf("abort %s is asked for, but it was not seen at weight 0: %w", app, err)
+	}
+	if c.json {
+		return c.printJSON(o)
+	}
+	if candidate == 0 && o.Last != nil {
+		candidate = o.Last.Release
+	}
+	c.print("%s of %s has weight 0 after %s; %s serves everybody",
+		release(candidate), app, span(a.took+time.Since(began)), release(o.Stable))
+	return nil
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/appfile"
+)
+
+// appFile is the name of the app file that is looked for.
+const appFile = "spillway.yaml"
+
+// client gives the way to the server that the flags name. It does not connect yet.
+func (c *cli) client() (*api.Client, error) {
+	if c.server == "" {
+		dir, err := filepath.Abs(c.dir)
+		if err != nil {
+			return nil, usage("--dir %s: %w", c.dir, err)
+		}
+		return api.NewClient("unix://"+filepath.Join(dir, api.SocketName), "")
+	}
+	token := c.token
+	if token == "" {
+		token = c.getenv("SPILLWAY_TOKEN")
+	}
+	if token == "" {
+		// A server of this machine left its token for those who may read its directory.
+		text, err := os.ReadFile(filepath.Join(c.dir, api.TokenName))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("read the token: %w", err)
+		}
+		token = strings.TrimSpace(string(text))
+	}
+	return api.NewClient(c.server, token)
+}
+
+// target gives the server and the app that a command is about: the one of -a, else of the app file
+// here or above, else the only one that the server has.
+func (c *cli) target(ctx context.Context) (*api.Client, spillway.Ref, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, "", err
+	}
+	app, err := c.pickApp(ctx, client)
+	return client, app, err
+}
+
+func (c *cli) pickApp(ctx context.Context, client *api.Client) (spillway.Ref, error) {
+	if c.app != "" {
+		return spillway.Ref(c.app), nil
+	}
+	file, err := c.findFile("")
+	if err == nil {
+		return appOf(file)
+	}
+	if c.file != "" {
+		return "", err
+	}
+	apps, err := client.Apps(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case len(apps) == 1:
+		return apps[0], nil
+	case len(apps) == 0:
+		return "", errors.New("no app has been deployed here yet; start with: spillway init, then spillway up")
+	}
+	names := make([]string, len(apps))
+	for i, a := range apps {
+		names[i] = string(a)
+	}
+	return "", usage("which app? There is no %s here, and the server has %s; say -a %s", appFile, strings.Join(names, ", "), names[0])
+}
+
+// appOf reads the name of the app from its file. Mistakes elsewhere in the file do not matter for it.
+func appOf(file string) (spillway.Ref, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read the app file: %w", err)
+	}
+	app, err := appfile.Parse(file, text)
+	if app.Name == "" && err != nil {
+		return "", err
+	}
+	return spillway.Ref(app.Name), nil
+}
+
+// findFile gives the path of the app file: the one of -f, else spillway.yaml in dir, else (dir "") in
+// the current directory or the nearest parent that has one.
+func (c *cli) findFile(dir string) (string, error) {
+	if c.file != "" {
+		file := c.file
+		if dir != "" && !filepath.IsAbs(file) {
+			file = filepath.Join(dir, file)
+		}
+		if _, err := os.Stat(file); err != nil {
+			return "", usage("--file %s: %w", c.file, err)
+		}
+		return file, nil
+	}
+	if dir != "" {
+		file := filepath.Join(dir, appFile)
+		if _, err := os.Stat(file); err != nil {
+			return "", usage("there is no %s in %s; write one with: spillway init %s", appFile, dir, dir)
+		}
+		return file, nil
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the current directory: %w", err)
+	}
+	for at := here; ; at = filepath.Dir(at) {
+		file := filepath.Join(at, appFile)
+		if _, err := os.Stat(file); err == nil {
+			return file, nil
+		}
+		if at == filepath.Dir(at) {
+			return "", usage("there is no %s in %s or above it; write one with: spillway init", appFile, here)
+		}
+	}
+}

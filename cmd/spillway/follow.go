@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+)
+
+// follower watches one change of release until it is decided. It looks at the server again and again:
+// events tell what happened and how it ended, the overview what the people who watch want to see.
+type follower struct {
+	cli     *cli
+	client  *api.Client
+	app     spillway.Ref
+	release int       // the release that is to serve
+	intent  int64     // what asked for it
+	since   int64     // the newest event that is known
+	leaving int64     // a rollout whose end is the way to release: a rollback out of it; 0 = none
+	began   time.Time // of the command
+
+	screen  live
+	stable  int                       // served before, as far as it was seen
+	problem string                    // the last one of a replica of the release
+	seen    *spillway.RolloutOverview // the last of the rollout, for the numbers in the report
+}
+
+// ending is how the change ended.
+type ending struct {
+	outcome spillway.Outcome
+	reason  string
+	ignored bool // there was nothing to do, reason says why
+}
+
+// errDetached: the user stopped watching; the change goes on.
+var errDetached = errors.New("detached")
+
+func (c *cli) newFollower(client *api.Client, app spillway.Ref, release int, intent, since int64) *follower {
+	return &follower{
+		cli: c, client: client, app: app, release: release, intent: intent, since: since, began: time.Now(),
+		screen: live{out: c.stderr, on: isTerminal(c.stderr) && !c.json && c.getenv("TERM") != "dumb"},
+	}
+}
+
+// follow blocks until the change has ended, ctx ends (errDetached), or the server stays away.
+func (f *follower) follow(ctx context.Context) (ending, error) {
+	defer f.screen.clear()
+	ticker := time.NewTicker(f.cli.every)
+	defer ticker.Stop()
+	var away time.Time // since when the server does not answer
+	for {
+		end, err := f.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ending{}, errDetached
+		case err == nil && end != nil:
+			return *end, nil
+		case err == nil:
+			away = time.Time{}
+		case !errors.Is(err, spillway.ErrUnavailable):
+			return ending{}, fmt.Errorf("follow %s of %s: %w", release(f.release), f.app, err)
+		case away.IsZero():
+			away = time.Now()
+			f.screen.line("the server does not answer; waiting for it (what it runs goes on)")
+		case time.Since(away) > f.cli.patience:
+			return ending{}, fmt.Errorf("the server has been away for %s: %w", span(f.cli.patience), err)
+		}
+		select {
+		case <-ctx.Done():
+			return ending{}, errDetached
+		case <-ticker.C:
+		}
+	}
+}
+
+// look reads what is new once. It returns nil while nothing is decided.
+func (f *follower) look(ctx context.Context) (*ending, error) {
+	o, err := f.client.Overview(ctx, f.app)
+	if err != nil {
+		return nil, err
+	}
+	f.remember(o)
+	// The overview was read first: an event that decides it is then read now or in the next round.
+	events, err := f.client.Events(ctx, f.app, api.EventQuery{Since: f.since})
+	if err != nil {
+		return nil, err
+	}
+	var end *ending
+	for _, e := range events {
+		f.since = e.ID
+		if err := f.tell(e); err != nil {
+			return nil, err
+		}
+		if end = f.decided(e); end != nil {
+			return end, nil
+		}
+	}
+	if len(events) == 0 {
+		if end = f.settled(o); end != nil {
+			return end, nil
+		}
+	}
+	f.screen.draw(rolloutBlock(o, f.release, time.Since(f.began)), f.paint)
+	return nil, nil
+}
+
+// decided says whether an event ends the change.
+func (f *follower) decided(e spillway.Event) *ending {
+	if f.leaving != 0 && e.Rollout == f.leaving && e.Kind == spillway.EventFinished {
+		return &ending{outcome: spillway.Succeeded}
+	}
+	if e.Release != f.release {
+		return nil
+	}
+	switch e.Kind {
+	case spillway.EventServing:
+		return &ending{outcome: spillway.Succeeded}
+	case spillway.EventFinished:
+		return &ending{outcome: e.Outcome, reason: strings.TrimPrefix(e.Text, fmt.Sprintf("release %d was %s: ", e.Release, e.Outcome))}
+	case spillway.EventIgnored:
+		return &ending{ignored: true, reason: e.Text}
+	default:
+		return nil
+	}
+}
+
+// settled says whether the app came to rest with the release, should its events have been missed.
+func (f *follower) settled(o spillway.Overview) *ending {
+	atRest := o.Intent >= f.intent && o.Rollout == nil && o.Queue == 0
+	if atRest && o.Stable == f.release {
+		return &ending{outcome: spillway.Succeeded}
+	}
+	return nil
+}
+
+// remember keeps what the report at the end wants to say.
+func (f *follower) remember(o spillway.Overview) {
+	if f.stable == 0 && o.Stable != f.release {
+		f.stable = o.Stable
+	}
+	if o.Rollout != nil && o.Rollout.Release == f.release {
+		f.seen = o.Rollout
+	}
+	for _, s := range o.Services {
+		for _, g := range s.Groups {
+			if g.Group.Release == f.release && g.Problem != "" {
+				f.problem = g.Problem
+			}
+		}
+	}
+}
+
+// tell shows an event as it happens.
+func (f *follower) tell(e spillway.Event) error {
+	if f.cli.json {
+		return f.cli.printJSON(deployLine{Event: &e})
+	}
+	f.screen.line("%s  %s", f.cli.errStyle.dim(fmt.Sprintf("%7s", "+"+span(e.At.Sub(f.began)))), clean(e.Text))
+	return nil
+}
+
+// paint colours a line of the block: the heading, and the judge's verdict.
+func (f *follower) paint(i int, line string) string {
+	s := f.cli.errStyle
+	switch {
+	case i == 0:
+		return s.bold(line)
+	case strings.Contains(line, string(spillway.Harmful)):
+		return s.red(line)
+	case strings.Contains(line, string(spillway.Certified)):
+		return s.green(line)
+	default:
+		return line
+	}
+}
+
+// rolloutBlock is the live picture of a rollout: one line of heading, one a service, one each for the
+// judge, the budget and what is waited for.
+func rolloutBlock(o spillway.Overview, wanted int, since time.Duration) []string {
+	r := o.Rollout
+	if r == nil {
+		if o.Queue == wanted {
+			return []string{fmt.Sprintf("%s of %s waits for its turn · %s", release(wanted), o.App, span(since))}
+		}
+		return []string{fmt.Sprintf("%s of %s: %s · %s", release(wanted), o.App, o.Phase, span(since))}
+	}
+	lines := []string{fmt.Sprintf("%s of %s · %s · %s · step %d of %d · %s",
+		release(r.Release), o.App, o.Phase, r.Strategy, r.Step, r.Steps, span(since))}
+	width := 0
+	for _, s := range o.Services {
+		width = max(width, len(s.Name))
+	}
+	for _, s := range o.Services {
+		lines = append(lines, fmt.Sprintf("  %-*s  %s", width, s.Name, serviceLine(s, r)))
+	}
+	if r.Stable != 0 {
+		weight := r.Served.String() + " of the users"
+		if r.Asked != r.Served {
+			weight += ", on the way to " + r.Asked.String()
+		}
+		lines = append(lines,
+			fmt.Sprintf("  %s %s", bar(r.Served, 20), weight),
+			"  judge    "+verdict(r.Evidence),
+			"  budget   "+spent(r.Evidence, r.Budget))
+	}
+	return append(lines, waitingLines(o)...)
+}
+
+// waitingLines says what a rollout waits for, and that the proxy is silent.
+func waitingLines(o spillway.Overview) []string {
+	var lines []string
+	waiting := o.Rollout.Waiting
+	if o.Rollout.Left > 0 {
+		if waiting != "" {
+			waiting += ", "
+		}
+		waiting += span(time.Duration(o.Rollout.Left)) + " left"
+	}
+	if waiting != "" {
+		lines = append(lines, "  waiting  "+waiting)
+	}
+	if o.NoData {
+		lines = append(lines, "  the proxy does not answer; the numbers are the last known")
+	}
+	return lines
+}
+
+// serviceLine shows the replicas of a service: those of stable, those of the candidate, the weight.
+func serviceLine(s spillway.ServiceOverview, r *spillway.RolloutOverview) string {
+	var parts []string
+	for _, g := range s.Groups {
+		role := g.Role
+		if role == "both" {
+			role = "unchanged"
+		}
+		text := fmt.Sprintf("%s %d/%d ready", role, g.Ready, g.Want)
+		if role == "candidate" && r.Stable != 0 {
+			text += fmt.Sprintf("  %s %s", bar(g.Weight, 10), g.Weight)
+		}
+		if g.Problem != "" {
+			text += " (" + g.Problem + ")"
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, "  ")
+}

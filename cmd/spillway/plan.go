@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spillway-dev/spillway"
+)
+
+func (c *cli) planCommand() *cobra.Command {
+	var o deployOptions
+	cmd := c.verb(groupStart, &cobra.Command{
+		Use:   "plan [DIR] [flags]",
+		Short: "What deploy would do, and the worst that could happen",
+		Long: `Plan prints what would change, the steps, and how many requests could fail at most. It builds and
+changes nothing. Exit codes: 0 nothing to do, 10 there are changes.`,
+		Example: `  spillway plan
+  spillway plan ./shop --strategy blue-green`,
+		Args: atMost(1, "DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkStrategy(o.strategy); err != nil {
+				return err
+			}
+			return c.plan(cmd.Context(), o, first(args))
+		},
+	})
+	cmd.Flags().StringVar(&o.strategy, "strategy", "", "rolling, canary, blue-green or recreate, instead of the file's")
+	c.complete(cmd, "strategy", completeStrategies)
+	return cmd
+}
+
+func (c *cli) plan(ctx context.Context, o deployOptions, dir string) error {
+	src, err := c.openSource(dir)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	request, err := src.request(spillway.Strategy(o.strategy), o.ifRelease, o.note)
+	if err != nil {
+		return err
+	}
+	plan, err := client.Plan(ctx, request)
+	if err != nil {
+		return fmt.Errorf("plan %s: %w", src.ref, err)
+	}
+	if c.json {
+		err = c.printJSON(plan)
+	} else {
+		err = writePlan(c.stdout, plan)
+	}
+	if err == nil && len(plan.Changes) > 0 {
+		err = exitError{code: exitChanges}
+	}
+	return err
+}
+
+// writePlan prints a plan for people.
+func writePlan(w io.Writer, p spillway.Plan) error {
+	var b strings.Builder
+	if len(p.Changes) == 0 {
+		fmt.Fprintf(&b, "%s: nothing to do, %s is what runs\n", p.App, release(p.From))
+		_, err := io.WriteString(w, b.String())
+		return err
+	}
+	fmt.Fprintf(&b, "%s: %s", p.App, release(p.Release))
+	if p.From != 0 {
+		fmt.Fprintf(&b, " after %s", release(p.From))
+	} else {
+		b.WriteString(", the first")
+	}
+	fmt.Fprintf(&b, ", by %s\n\nchanges\n", p.Strategy)
+	for _, ch := range p.Changes {
+		service, restart := ch.Service, ""
+		if service == "" {
+			service = "the app"
+		}
+		if ch.Restart && ch.What != "new" {
+			restart = " (its replicas are replaced)"
+		}
+		fmt.Fprintf(&b, "  %s: %s%s\n", service, clean(ch.What), restart)
+	}
+	if len(p.Unchanged) > 0 {
+		fmt.Fprintf(&b, "  unchanged: %s\n", strings.Join(p.Unchanged, ", "))
+	}
+	b.WriteString("\nsteps\n")
+	for i, s := range p.Steps {
+		fmt.Fprintf(&b, "  %d. %4s of the users%s%s\n", i+1, s.Weight, stay(s), after(": ", s.Text))
+	}
+	if p.Gap {
+		b.WriteString("\nnothing serves while the old replicas are replaced by the new ones (strategy recreate)\n")
+	}
+	fmt.Fprintf(&b, "\nworst case: %s\n", p.Worst)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// stay says how long a step lasts.
+func stay(s spillway.PlanStep) string {
+	switch {
+	case s.Manual:
+		return ", until a person resumes it"
+	case s.Hold > 0:
+		return ", at least " + span(time.Duration(s.Hold))
+	default:
+		return ""
+	}
+}
+
+// after puts a mark before a text that is not empty.
+func after(mark, s string) string {
+	if s == "" {
+		return ""
+	}
+	return mark + clean(s)
+}

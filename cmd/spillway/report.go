@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// lastLines is how many lines of a failed release's output its report shows.
+const lastLines = 10
+
+// conclude tells how a followed change ended and gives the error that carries its exit code.
+func (f *follower) conclude(end ending, err error, where []string) error {
+	switch {
+	case errors.Is(err, errDetached):
+		return f.tellDetached()
+	case err != nil:
+		return err
+	case end.ignored:
+		return f.concludeIgnored(end)
+	}
+	took := time.Since(f.began)
+	if f.cli.json {
+		line := &deployEnd{App: f.app, Release: f.release, Outcome: end.outcome, Reason: end.reason, Seconds: took.Seconds(), URLs: where}
+		if f.seen != nil && f.seen.Evidence != nil {
+			line.Spent = f.seen.Evidence.Failures
+		}
+		if err := f.cli.printJSON(deployLine{End: line}); err != nil {
+			return err
+		}
+	}
+	if end.outcome != spillway.Succeeded {
+		return f.concludeBad(end, took)
+	}
+	if !f.cli.json {
+		f.cli.print("%s of %s serves everybody after %s  %s", f.cli.outStyle.green(release(f.release)), f.app, span(took), strings.Join(where, "  "))
+		if f.stable != 0 {
+			f.cli.print("undo: spillway rollback")
+		}
+	}
+	return nil
+}
+
+// concludeIgnored: the engine had nothing to do.
+func (f *follower) concludeIgnored(end ending) error {
+	if f.cli.json {
+		line := &deployEnd{App: f.app, Release: f.release, Reason: end.reason}
+		if err := f.cli.printJSON(deployLine{End: line}); err != nil {
+			return err
+		}
+	}
+	return exitError{exitFailed, fmt.Errorf("nothing was done: %s; what runs: spillway status", end.reason)}
+}
+
+// concludeBad reports a release that did not make it: why, on what evidence, what it cost, what it
+// wrote last, who serves now and where to look next.
+func (f *follower) concludeBad(end ending, took time.Duration) error {
+	code := outcomeCode(end.outcome)
+	if f.cli.json {
+		return exitError{code: code}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s of %s %s after %s", release(f.release), f.app, outcomeWords(end.outcome), span(took))
+	if end.reason != "" {
+		fmt.Fprintf(&b, "\n  why:   %s", clean(end.reason))
+	}
+	if f.problem != "" && !strings.Contains(end.reason, f.problem) {
+		fmt.Fprintf(&b, "\n  seen:  %s", clean(f.problem))
+	}
+	if f.seen != nil && f.seen.Stable != 0 {
+		fmt.Fprintf(&b, "\n  cost:  %s", spent(f.seen.Evidence, f.seen.Budget))
+	}
+	if f.stable != 0 {
+		fmt.Fprintf(&b, "\n  now:   %s serves everybody", release(f.stable))
+	} else {
+		fmt.Fprintf(&b, "\n  now:   nothing serves; there is no earlier release")
+	}
+	own := end.outcome == spillway.RolledBack || end.outcome == spillway.Failed
+	if own {
+		f.writeLastLines(&b)
+		fmt.Fprintf(&b, "\n  next:  spillway logs --release %d    all that it wrote"+
+			"\n         spillway events                what happened, in order"+
+			"\n         spillway deploy                when it is mended", f.release)
+	} else {
+		fmt.Fprintf(&b, "\n  next:  spillway status")
+	}
+	return exitError{code, errors.New(b.String())}
+}
+
+// writeLastLines adds what the release wrote last, when it can be had.
+func (f *follower) writeLastLines(b *strings.Builder) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second) // the command's own may have ended
+	defer cancel()
+	var lines []string
+	f.client.Logs(ctx, f.app, spillway.LogQuery{Release: f.release, Lines: lastLines}, func(l spillway.LogLine) error {
+		lines = append(lines, fmt.Sprintf("\n    %s  %s", l.Replica, clean(l.Text)))
+		return nil
+	})
+	if len(lines) > 0 {
+		b.WriteString("\n  last lines:" + strings.Join(lines, ""))
+	}
+}
+
+// tellDetached says that a change goes on without a watcher.
+func (f *follower) tellDetached() error {
+	if f.cli.json {
+		return f.cli.printJSON(deployLine{End: &deployEnd{App: f.app, Release: f.release, Reason: "not watched", Seconds: time.Since(f.began).Seconds()}})
+	}
+	f.cli.say("%s is still being deployed; watch it: spillway status --watch; stop it: spillway abort", release(f.release))
+	return nil
+}

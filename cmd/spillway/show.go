@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spillway-dev/spillway"
+)
+
+func (c *cli) showCommand() *cobra.Command {
+	return c.verb(groupWatch, &cobra.Command{
+		Use:   "show RELEASE",
+		Short: "One release: where it came from, what it runs, what it changed",
+		Long:  "Show prints the source, the configuration and the artefacts of a release, and what it changed.",
+		Example: `  spillway show 8
+  spillway show 8 --json`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage("which release? Like spillway show 8; there are: spillway releases")
+			}
+			if n, err := strconv.Atoi(args[0]); err != nil || n < 1 {
+				return usage("%q is not the number of a release; see spillway releases", args[0])
+			}
+			return nil
+		},
+		RunE:              func(cmd *cobra.Command, args []string) error { return c.show(cmd.Context(), args[0]) },
+		ValidArgsFunction: c.completeReleases,
+	})
+}
+
+func (c *cli) show(ctx context.Context, arg string) error {
+	n, err := strconv.Atoi(arg)
+	if err != nil {
+		return usage("%q is not the number of a release", arg)
+	}
+	client, app, err := c.target(ctx)
+	if err != nil {
+		return err
+	}
+	all, err := client.Releases(ctx, app)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(all, func(r spillway.Release) bool { return r.Number == n })
+	if i < 0 {
+		return fmt.Errorf("%s has no release %d; there are: spillway releases", app, n)
+	}
+	var before *spillway.Release
+	if i+1 < len(all) { // newest first
+		before = &all[i+1]
+	}
+	if c.json {
+		return c.printJSON(all[i])
+	}
+	return writeRelease(c.stdout, all[i], before, time.Now())
+}
+
+// writeRelease prints a release, and what it changed since the one before it.
+func writeRelease(w io.Writer, r spillway.Release, before *spillway.Release, now time.Time) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s of %s, made %s", release(r.Number), r.App, age(now, r.Created))
+	if r.By != "" {
+		b.WriteString(" by " + r.By)
+	}
+	fmt.Fprintf(&b, "\n  commit   %s\n  source   %s\n", commit(r.Source), r.Source.Digest)
+	if r.Note != "" {
+		fmt.Fprintf(&b, "  note     %s\n", clean(r.Note))
+	}
+	fmt.Fprintf(&b, "  budget   %s; watched %s after 100%%\n", count(r.Config.Budget, "failed request"), r.Config.Watch)
+	for _, s := range r.Config.Services {
+		writeService(&b, r, s)
+	}
+	if before != nil {
+		fmt.Fprintf(&b, "\nchanged since %s\n", release(before.Number))
+		for _, change := range changes(*before, r) {
+			fmt.Fprintf(&b, "  %s\n", change)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
+	fmt.Fprintf(b, "\n%s (%s, %s)\n", s.Name, count(s.Scale, "replica"), s.Strategy)
+	lines := [][2]string{
+		{"run", command(s.Run)}, {"host", strings.Join(s.Host, ", ")}, {"needs", strings.Join(s.Needs, ", ")},
+		{"health", s.Health.Path}, {"artefact", r.Artefacts[s.Name].Digest},
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Env)) {
+		lines = append(lines, [2]string{"env", key + "=" + s.Env[key]})
+	}
+	for _, l := range lines {
+		if l[1] != "" {
+			fmt.Fprintf(b, "  %-8s %s\n", l[0], clean(l[1]))
+		}
+	}
+}
+
+func command(c spillway.Command) string {
+	if len(c.Exec) > 0 {
+		return strings.Join(c.Exec, " ")
+	}
+	return c.Shell
+}
+
+// changes says in words what differs between two releases. Values of settings are not told.
+func changes(a, b spillway.Release) []string {
+	var list []string
+	for _, s := range b.Config.Services {
+		old, had := a.Config.Service(s.Name)
+		if !had {
+			list = append(list, s.Name+": new")
+			continue
+		}
+		for _, what := range serviceChanges(old, s) {
+			list = append(list, s.Name+": "+what)
+		}
+		if a.Artefacts[s.Name].Digest != b.Artefacts[s.Name].Digest {
+			list = append(list, s.Name+": source")
+		}
+	}
+	for _, s := range a.Config.Services {
+		if _, has := b.Config.Service(s.Name); !has {
+			list = append(list, s.Name+": gone")
+		}
+	}
+	if len(list) == 0 {
+		list = append(list, "nothing that its services show")
+	}
+	return list
+}
+
+func serviceChanges(a, b spillway.Service) []string {
+	var list []string
+	if command(a.Run) != command(b.Run) {
+		list = append(list, "run")
+	}
+	if a.Scale != b.Scale {
+		list = append(list, fmt.Sprintf("scale %d -> %d", a.Scale, b.Scale))
+	}
+	if a.Strategy != b.Strategy {
+		list = append(list, fmt.Sprintf("strategy %s -> %s", a.Strategy, b.Strategy))
+	}
+	if !slices.Equal(a.Host, b.Host) {
+		list = append(list, "host")
+	}
+	if !slices.Equal(a.Needs, b.Needs) {
+		list = append(list, "needs")
+	}
+	if a.Health != b.Health {
+		list = append(list, "health")
+	}
+	if a.Limits != b.Limits {
+		list = append(list, "limits")
+	}
+	keys := maps.Clone(a.Env)
+	if keys == nil {
+		keys = map[string]string{}
+	}
+	maps.Copy(keys, b.Env)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		old, had := a.Env[key]
+		if now, has := b.Env[key]; had != has || old != now {
+			list = append(list, "env "+key)
+		}
+	}
+	return list
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+)
+
+// upOptions are the flags of up.
+type upOptions struct {
+	detach bool
+	http   string
+	listen string
+}
+
+func (c *cli) upCommand() *cobra.Command {
+	var o upOptions
+	cmd := c.verb(groupStart, &cobra.Command{
+		Use:   "up [DIR] [flags]",
+		Short: "Start everything: server, proxy and the app of a directory",
+		Long: `Up starts a server if none runs, deploys the app of the directory, says where it answers, and shows
+what happens until Ctrl-C. Ctrl-C stops everything that up started: the app, the proxy and the server.
+When a server ran already, Ctrl-C only stops watching.`,
+		Example: `  spillway up
+  spillway up ./shop
+  spillway up -d                       leave it running in the background
+  spillway up --http :8080`,
+		Args: atMost(1, "DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.up(cmd.Context(), o, first(args)) },
+	})
+	flags := cmd.Flags()
+	flags.BoolVarP(&o.detach, "detach", "d", false, "leave it running in the background")
+	flags.StringVar(&o.http, "http", "", "`ADDR` at which users reach the app (default :8080)")
+	flags.StringVar(&o.listen, "listen", "", "`ADDR` of the API (default 127.0.0.1:7300)")
+	return cmd
+}
+
+func (c *cli) up(ctx context.Context, o upOptions, dir string) error {
+	src, err := c.openSource(dir)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	server, err := c.ensureServer(ctx, client, o)
+	if err != nil {
+		return err
+	}
+	owned := server != nil && !o.detach
+	err = c.deployAndAttend(ctx, client, src, server, o)
+	switch {
+	case owned:
+		c.say("stopping everything; Ctrl-C again leaves it to end by itself")
+		return errors.Join(err, server.stop())
+	case server != nil && err == nil:
+		c.say("it runs in the background; stop everything: kill -INT %d; the server's log: %s", server.pid(), server.log)
+	}
+	return err
+}
+
+// deployAndAttend lets out the release and, unless up leaves it alone, shows what happens from then on.
+func (c *cli) deployAndAttend(ctx context.Context, client *api.Client, src *source, server *serverProcess, o upOptions) error {
+	owned := server != nil && !o.detach
+	result, err := c.release(ctx, client, src, deployOptions{yes: true, owned: owned})
+	if err != nil || o.detach || ctx.Err() != nil {
+		return err
+	}
+	if owned {
+		c.say("Ctrl-C stops it all; from another terminal: spillway status, spillway deploy")
+	} else {
+		c.say("Ctrl-C stops watching; the server ran before and goes on")
+	}
+	var gone <-chan struct{}
+	if server != nil {
+		gone = server.gone
+	}
+	return c.attend(ctx, client, result.App, gone)
+}
+
+// ensureServer starts a server when none answers. It returns nil when one was there.
+func (c *cli) ensureServer(ctx context.Context, client *api.Client, o upOptions) (*serverProcess, error) {
+	_, err := client.Info(ctx)
+	if err == nil {
+		if o.http != "" || o.listen != "" {
+			c.say("a server runs already; --http and --listen are for starting one, and are not used")
+		}
+		return nil, nil
+	}
+	if !errors.Is(err, spillway.ErrUnavailable) || c.server != "" {
+		return nil, err
+	}
+	return c.startServer(ctx, client, o)
+}
+
+// upLine is one line of up --json after the deploy: exactly one field is set.
+type upLine struct {
+	Event *spillway.Event   `json:"event,omitempty"`
+	Line  *spillway.LogLine `json:"line,omitempty"`
+}
+
+// attend shows events and output of an app until ctx ends, which is no error, or the server is gone.
+func (c *cli) attend(ctx context.Context, client *api.Client, app spillway.Ref, gone <-chan struct{}) error {
+	since, err := newestEvent(ctx, client, app)
+	if err != nil {
+		return err
+	}
+	following, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex // one line at a time
+	ends := make(chan error, 2)
+	// Both are owned by attend, end with following, and are waited for below.
+	go func() {
+		ends <- client.Follow(following, app, since, func(e spillway.Event) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if c.json {
+				return c.printJSON(upLine{Event: &e})
+			}
+			return c.printEvent(e)
+		})
+	}()
+	go func() {
+		ends <- client.Logs(following, app, spillway.LogQuery{Lines: lastLines, Follow: true}, func(l spillway.LogLine) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if c.json {
+				return c.printJSON(upLine{Line: &l})
+			}
+			return c.printLog(l)
+		})
+	}()
+	running := 2
+	select {
+	case err = <-ends:
+		running--
+	case <-gone:
+		err = errors.New("the server ended; why: its log, named above")
+	}
+	cancel()
+	for range running {
+		<-ends
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+)
+
+// age says how long ago t was: "now", "3m ago", "2d ago". It is "-" for the zero time.
+func age(now, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := now.Sub(t)
+	if d < time.Second {
+		return "now"
+	}
+	return span(d) + " ago"
+}
+
+// span is a length of time in its largest unit, or in two when the second matters: "0.4s", "12s",
+// "2m10s", "45m", "3h20m", "4d".
+func span(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < 10*time.Second:
+		return strconv.FormatFloat(d.Truncate(100*time.Millisecond).Seconds(), 'f', -1, 64) + "s"
+	case d < 10*time.Minute:
+		return spillway.Duration(d.Truncate(time.Second)).String()
+	case d < 48*time.Hour:
+		return spillway.Duration(d.Truncate(time.Minute)).String()
+	default:
+		return strconv.Itoa(int(d/(24*time.Hour))) + "d"
+	}
+}
+
+// count is "1 request" or "3 requests".
+func count[N int | int64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// bar draws a share in width cells. Anything above 0 shows, anything below 100 % leaves a gap.
+func bar(s spillway.Share, width int) string {
+	cells := (int(s)*width + int(spillway.Whole)/2) / int(spillway.Whole)
+	if s > 0 {
+		cells = max(cells, 1)
+	}
+	if s < spillway.Whole {
+		cells = min(cells, width-1)
+	}
+	return strings.Repeat("█", cells) + strings.Repeat("░", width-cells)
+}
+
+// release is "release 7", or "no release".
+func release(n int) string {
+	if n == 0 {
+		return "no release"
+	}
+	return fmt.Sprintf("release %d", n)
+}
+
+// outcomeWords says how a rollout ended in a sentence that begins with the release.
+func outcomeWords(o spillway.Outcome) string {
+	switch o {
+	case spillway.Succeeded:
+		return "succeeded"
+	case spillway.RolledBack:
+		return "was rolled back"
+	case spillway.Failed:
+		return "failed"
+	case spillway.Aborted:
+		return "was aborted"
+	case spillway.Superseded:
+		return "was superseded by a newer deploy"
+	case spillway.Cancelled:
+		return "was cancelled"
+	default:
+		return "ended"
+	}
+}
+
+// spent says what a rollout has cost so far.
+func spent(e *spillway.Evidence, budget int) string {
+	var failures int64
+	if e != nil {
+		failures = e.Failures
+	}
+	return fmt.Sprintf("%d of %s spent", failures, count(budget, "failed request"))
+}
+
+// verdict says what the judge thinks and on what evidence.
+func verdict(e *spillway.Evidence) string {
+	if e == nil {
+		return "nothing counted yet"
+	}
+	text := string(e.Verdict)
+	if e.Reason != "" {
+		text += ": " + e.Reason
+	} else if e.Requests > 0 {
+		text += fmt.Sprintf(": %d of %s failed, against %d of %d on stable",
+			e.Failures, count(e.Requests, "request"), e.BaseFails, e.Baseline)
+	}
+	if e.Verdict == spillway.Undecided && e.Needs > 0 {
+		text += fmt.Sprintf("; about %d more needed", e.Needs)
+	}
+	return text
+}
+
+// commit is the short form of a commit: "1a2b3c4", "1a2b3c4+" with uncommitted changes, "-" without git.
+func commit(s spillway.Source) string {
+	if s.Commit == "" {
+		return "-"
+	}
+	text := s.Commit[:min(len(s.Commit), 7)]
+	if s.Dirty {
+		text += "+"
+	}
+	return text
+}
+
+// urls gives the addresses at which the public services of an app answer.
+func urls(info api.Info, services []spillway.ServiceOverview) []string {
+	_, port, err := net.SplitHostPort(info.HTTP)
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, s := range services {
+		for _, host := range s.Hosts {
+			u := url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: "/"}
+			if port == "80" {
+				u.Host = host
+			}
+			list = append(list, u.String())
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// steering matches the sequences with which programs colour their output and worse.
+var steering = regexp.MustCompile(`\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)`)
+
+// clean takes what could steer a terminal out of a text that comes from a program or a person.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return ' '
+		}
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, steering.ReplaceAllString(text, ""))
+}
+
+// cut shortens a text to width characters.
+func cut(text string, width int) string {
+	runes := []rune(text)
+	if len(runes) <= width {
+		return text
+	}
+	if width < 1 {
+		return ""
+	}
+	return string(runes[:width-1]) + "…"
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+)
+
+func TestSpan(t *testing.T) {
+	for _, tt := range []struct {
+		d    time.Duration
+		want string
+	}{
+		{-time.Second, "0s"},
+		{0, "0s"},
+		{449 * time.Millisecond, "0.4s"},
+		{9999 * time.Millisecond, "9.9s"},
+		{12 * time.Second, "12s"},
+		{130 * time.Second, "2m10s"},
+		{45*time.Minute + 3*time.Second, "45m"},
+		{3*time.Hour + 20*time.Minute, "3h20m"},
+		{4 * 24 * time.Hour, "4d"},
+	} {
+		if got := span(tt.d); got != tt.want {
+			t.Errorf("span(%v) = %q, want %q", tt.d, got, tt.want)
+		}
+	}
+}
+
+func TestAge(t *testing.T) {
+	for _, tt := range []struct {
+		t    time.Time
+		want string
+	}{
+		{time.Time{}, "-"},
+		{at.Add(-500 * time.Millisecond), "now"},
+		{at.Add(time.Hour), "now"}, // a clock that is ahead of ours
+		{at.Add(-3 * time.Minute), "3m ago"},
+		{at.Add(-49 * time.Hour), "2d ago"},
+	} {
+		if got := age(at, tt.t); got != tt.want {
+			t.Errorf("age(%v) = %q, want %q", tt.t, got, tt.want)
+		}
+	}
+}
+
+func TestBar_ShowsTheSmallestShareAndTheSmallestGap(t *testing.T) {
+	for _, tt := range []struct {
+		share spillway.Share
+		want  string
+	}{
+		{0, "░░░░"},
+		{1, "█░░░"},
+		{spillway.Percent(50), "██░░"},
+		{spillway.Whole - 1, "███░"},
+		{spillway.Whole, "████"},
+	} {
+		if got := bar(tt.share, 4); got != tt.want {
+			t.Errorf("bar(%s) = %q, want %q", tt.share, got, tt.want)
+		}
+	}
+}
+
+func TestClean_TakesAwayWhatSteersATerminal(t *testing.T) {
+	if got, want := clean("a\x1b[2Jb\tc\rd\x07é\x1b[1;32mf\x1b]0;title\x07g\x1b"), "ab cdéfg"; got != want {
+		t.Errorf("clean = %q, want %q", got, want)
+	}
+}
+
+func TestCut(t *testing.T) {
+	for _, tt := range []struct {
+		width int
+		want  string
+	}{{9, "grün grün"}, {8, "grün gr…"}, {1, "…"}, {0, ""}} {
+		if got := cut("grün grün", tt.width); got != tt.want {
+			t.Errorf("cut to %d = %q, want %q", tt.width, got, tt.want)
+		}
+	}
+}
+
+func TestURLs_HaveThePortOfTheProxy(t *testing.T) {
+	services := castleAt(7, 1).Services
+	for http, want := range map[string]string{
+		"[::]:8080":  "http://www.castle.localhost:8080/",
+		"0.0.0.0:80": "http://www.castle.localhost/",
+	} {
+		got := urls(api.Info{HTTP: http}, services)
+		if len(got) != 1 || got[0] != want {
+			t.Errorf("urls on %s = %q, want %q", http, got, want)
+		}
+	}
+	if got := urls(api.Info{}, services); got != nil {
+		t.Errorf("urls without a proxy = %q, want none", got)
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	for want, e := range map[string]*spillway.Evidence{
+		"nothing counted yet": nil,
+		"no-traffic":          {Verdict: spillway.NoTraffic},
+		"harmful: 5 of 5 requests failed, against 0 of 95 on stable":                       {Verdict: spillway.Harmful, Requests: 5, Failures: 5, Baseline: 95},
+		"undecided: 0 of 1 request failed, against 0 of 9 on stable; about 40 more needed": {Verdict: spillway.Undecided, Requests: 1, Baseline: 9, Needs: 40},
+		"healthy: certified": {Verdict: spillway.Certified, Requests: 300, Reason: "certified"},
+	} {
+		if got := verdict(e); got != want {
+			t.Errorf("verdict = %q, want %q", got, want)
+		}
+	}
+}
