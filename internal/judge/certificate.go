@@ -6,19 +6,33 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// caution is how many standard errors stable's rate is taken below its estimate when it is the
-// yardstick.
-const caution = 1.0
+const (
+	// leastBaseline is how many answers of stable make a rate; with fewer it is taken to be faultless.
+	leastBaseline = 20
+	// caution is by how many standard errors stable's rate is taken to be lower than it was seen,
+	// because it is an estimate. Measured: with 0 up to 9 % of the candidates that are worse by the
+	// margin are certified, at weights up to 50 %; with 1 at most 5 %, at weights up to 90 %. At a
+	// weight of 10 % that costs a good candidate 3 to 10 % more requests.
+	caution = 1.0
+	// faultless is the error rate expected of a good candidate when stable shows less than that.
+	faultless = 0.001
+)
 
 // certificate tells whether it is ruled out that the candidate's error rate is stable's plus the margin
 // or more, and if not, about how many more good answers of the candidate that takes (0 = unknown).
+//
+// It is the likelihood ratio, over the requests that came to the candidate by weight, of the rate that
+// is to be ruled out (bad) against the rate that is expected (good): a good answer multiplies it by
+// (1 - good) / (1 - bad), a failure by good / bad, and 1/beta = 20 is enough. Worked example: stable had
+// no failure in 6,000, the margin is 1 point: bad = 1 %, good = 0.1 %, and 332 good answers in a row
+// give (0.999 / 0.99)^332 = 20.2.
+//
+// Unlike the evidence of harm it counts every answer, those of users who had an error before too: the
+// claim is about the share of requests. And it is not latched: it is what the counts say now.
 func (s State) certificate(margin spillway.Share) (certified bool, needs int64) {
-	if margin <= 0 {
-		return false, 0
-	}
 	good, bad := s.yardstick(fraction(margin))
 	if good >= bad {
-		return false, 0
+		return false, 0 // no margin, or stable's rate is not known well enough for it
 	}
 	perGood := math.Log((1 - good) / (1 - bad))
 	perFailure := math.Log(good / bad)
@@ -30,13 +44,15 @@ func (s State) certificate(margin spillway.Share) (certified bool, needs int64) 
 	return false, int64(math.Ceil(missing / perGood))
 }
 
-// yardstick is the error rate that is expected of a good candidate, and the one that has to be ruled out.
+// yardstick is the error rate that is expected of a good candidate, and the one that has to be ruled
+// out: the lower end of the Wilson interval of stable's rate plus the margin (Wilson 1927). Both are
+// below 1 and, with a margin, above 0.
 func (s State) yardstick(margin float64) (good, bad float64) {
-	n, f := float64(s.Baseline.Requests), float64(s.Baseline.Failures)
-	good = (f + 0.5) / (n + 1)
-	if n < 20 {
-		good = 0.001
+	n, p, low := float64(s.Baseline.Requests), 0.0, 0.0
+	if n >= leastBaseline {
+		p = float64(s.Baseline.Failures) / n
+		const z, zz = caution, caution * caution
+		low = (p + zz/(2*n) - z*math.Sqrt(p*(1-p)/n+zz/(4*n*n))) / (1 + zz/n)
 	}
-	low := max(0, good-caution*math.Sqrt(good*(1-good)/max(n, 1)))
-	return good, min(low+margin, 0.99)
+	return max(p, min(faultless, margin/10)), min(low+margin, 0.99)
 }

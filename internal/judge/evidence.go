@@ -7,6 +7,27 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
+// Verdict is the verdict of Evidence alone, without its sentences: it does not allocate.
+func (s State) Verdict(t spillway.Trial) spillway.Verdict {
+	verdict, _ := s.verdict(t)
+	return verdict
+}
+
+// verdict also says about how many more good answers a certificate takes, 0 when it has it or unknown.
+func (s State) verdict(t spillway.Trial) (verdict spillway.Verdict, needs int64) {
+	if s.Cause != "" {
+		return spillway.Harmful, 0
+	}
+	certified, needs := s.certificate(t.Margin)
+	switch {
+	case s.Candidate.Requests == 0:
+		return spillway.NoTraffic, needs
+	case certified:
+		return spillway.Certified, 0
+	}
+	return spillway.Undecided, needs
+}
+
 // Evidence says what the state means under the trial's terms. Harmful wins over everything. At and
 // Tripped are left zero: this package knows neither the time nor what was done about the verdict.
 func (s State) Evidence(t spillway.Trial) spillway.Evidence {
@@ -19,19 +40,16 @@ func (s State) Evidence(t spillway.Trial) spillway.Evidence {
 		BaseFails: s.Stable.Failures,
 		Chance:    chance(s.Peak),
 	}
-	certified, needs := s.certificate(t.Margin)
-	switch {
-	case s.Cause != "":
-		e.Verdict, e.Reason = spillway.Harmful, s.accusation(t)
-	case s.Candidate.Requests == 0:
-		e.Verdict, e.Needs = spillway.NoTraffic, needs
+	e.Verdict, e.Needs = s.verdict(t)
+	switch e.Verdict {
+	case spillway.Harmful:
+		e.Reason = s.accusation(t)
+	case spillway.NoTraffic:
 		e.Reason = fmt.Sprintf("release %d has not answered any request yet", t.Release)
-	case certified:
-		e.Verdict = spillway.Certified
+	case spillway.Certified:
 		e.Reason = fmt.Sprintf("%s: %s more failures than on release %d are ruled out", s.counts(t), points(t.Margin), t.Stable)
 	default:
-		e.Verdict, e.Needs = spillway.Undecided, needs
-		e.Reason = s.counts(t) + ": no harm shown" + s.missing(needs)
+		e.Reason = s.counts(t) + ": no harm shown" + s.missing(e.Needs)
 	}
 	return e
 }
@@ -42,8 +60,12 @@ func (s State) accusation(t spillway.Trial) string {
 	case WorseThanStable:
 		return fmt.Sprintf("%s: %s chance if it were %s", s.counts(t), chance(s.Peak), fine(t))
 	case AboveLimit:
-		return fmt.Sprintf("%d of %d requests failed on release %d, without requests of release %d to compare: %s chance if no more than %.4g %% failed",
-			s.Gate.Failures, s.Gate.Requests, t.Release, t.Stable, chance(s.Peak), 100*limit(t))
+		other := "another release"
+		if t.Stable != 0 {
+			other = fmt.Sprintf("requests of release %d", t.Stable)
+		}
+		return fmt.Sprintf("%d of %d requests failed on release %d, without %s to compare: %s chance if no more than %.4g %% failed",
+			s.Gate.Failures, s.Gate.Requests, t.Release, other, chance(s.Peak), 100*limit(t))
 	default:
 		return fmt.Sprintf("%d of %d requests failed on release %d: more than half, and its budget is %d",
 			s.Candidate.Failures, s.Candidate.Requests, t.Release, budget(t))

@@ -17,9 +17,9 @@ const (
 //
 // It is the likelihood ratio of an error rate p above the limit L against L itself: a failure
 // multiplies it by p / L and a good answer by (1 - p) / (1 - L). Worked example: L = 50 %, p = 98.5 %:
-// each failure doubles it (1.97), each good answer takes it back 33 times. So a release that had a
-// thousand good answers would never be caught when it dies; therefore the product also begins anew
-// after each failure, as in Comparison.
+// each failure multiplies it by 1.97, each good answer by 1/32. So a release that had a hundred good
+// answers would never be caught when it dies; therefore the product also begins anew after each
+// failure, as in Comparison.
 type Gate struct {
 	Tally                    // answers that could not be compared, without those of users who had had an error
 	Good  int64              `json:"good"`  // good answers since the last failure; not yet in Terms
