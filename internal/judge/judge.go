@@ -79,13 +79,13 @@ func New(trial int64) State {
 // Observe returns the state after one answer. A good answer only counts; the arithmetic is done at
 // failures. Neither allocates.
 func (s State) Observe(a Answer, t spillway.Trial) State {
-	comparable := a.Weight > 0 && a.Weight < spillway.Whole
+	dealt := a.Weight > 0 && a.Weight < spillway.Whole // at random, and both could have had it
 	if a.Candidate {
 		s.Candidate = s.Candidate.add(a.Failed)
 		if a.Weight > 0 {
 			s.Sample = s.Sample.add(a.Failed)
 		}
-		if !comparable && !a.Repeat {
+		if !dealt && !a.Repeat {
 			s.Gate = s.Gate.observe(a.Failed, limit(t))
 		}
 	} else {
@@ -97,7 +97,7 @@ func (s State) Observe(a Answer, t spillway.Trial) State {
 	if !a.Failed {
 		return s
 	}
-	if comparable && !a.Repeat {
+	if dealt && !a.Repeat {
 		s.Comparison = s.Comparison.observe(a.Candidate, a.Weight, tolerance(t))
 	}
 	return s.trip(t)
@@ -139,7 +139,7 @@ func (s State) spent(t spillway.Trial) bool {
 // makes room for one more. A harmful candidate is admitted nothing.
 func (s State) Admit(t spillway.Trial, inFlight int) bool {
 	successes := s.Candidate.Requests - s.Candidate.Failures
-	return s.Cause == "" && int64(inFlight)+s.Candidate.Failures < budget(t)+successes
+	return s.Cause == "" && int64(inFlight)+s.Candidate.Failures-successes < budget(t)
 }
 
 // UnmarshalJSON reads what encoding/json writes of a State, of this version only.

@@ -117,12 +117,15 @@ func TestObserve_KeepsTheTolerance(t *testing.T) {
 }
 
 func TestObserve_IgnoresRepeatsAsEvidence(t *testing.T) {
-	s := observe(judge.New(9), terms(), 19, judge.Answer{Candidate: true, Weight: 100, Failed: true, Repeat: true})
-	if harmful(s) || s.Candidate.Failures != 19 || s.Peak > 1 {
-		t.Errorf("%+v: want 19 failures that prove nothing", s)
-	}
-	if s = observe(s, terms(), 1, judge.Answer{Candidate: true, Weight: 100, Failed: true, Repeat: true}); s.Cause != judge.BudgetSpent {
-		t.Errorf("cause %q after 20 failures of one user, want %q", s.Cause, judge.BudgetSpent)
+	for _, weight := range []spillway.Share{0, 100, spillway.Whole} {
+		again := judge.Answer{Candidate: true, Weight: weight, Failed: true, Repeat: true}
+		s := observe(judge.New(9), terms(), 19, again)
+		if harmful(s) || s.Candidate.Failures != 19 || s.Peak > 1 {
+			t.Errorf("weight %v: %+v: want 19 failures that prove nothing", weight, s)
+		}
+		if s = observe(s, terms(), 1, again); s.Cause != judge.BudgetSpent {
+			t.Errorf("weight %v: cause %q after 20 failures of one user, want %q", weight, s.Cause, judge.BudgetSpent)
+		}
 	}
 }
 

@@ -187,19 +187,20 @@ func mostOf(runs int, rate float64) int {
 
 // checkFair measures how often a fair candidate is called harmful.
 func checkFair(t *testing.T, runs int, trial func(rng *rand.Rand) judge.State) {
-	rng, false_ := dice(2), 0
+	t.Helper()
+	rng, blamed := dice(2), 0
 	for range runs {
 		if harmful(trial(rng)) {
-			false_++
+			blamed++
 		}
 	}
-	t.Logf("%d of %d (%.2f %%)", false_, runs, 100*float64(false_)/float64(runs))
-	if false_ > mostOf(runs, 0.01) {
-		t.Errorf("%d of %d fair candidates are harmful: more than 1 %%", false_, runs)
+	t.Logf("%d of %d (%.2f %%)", blamed, runs, 100*float64(blamed)/float64(runs))
+	if blamed > mostOf(runs, 0.01) {
+		t.Errorf("%d of %d fair candidates are harmful: more than 1 %%", blamed, runs)
 	}
 }
 
-// checkFairWorlds runs every fair world, every trial saved and restored once in a while.
+// checkFairWorlds runs every fair world.
 func checkFairWorlds(t *testing.T, runs, requests int) {
 	for _, w := range fairWorlds {
 		t.Run(w.name, func(t *testing.T) {
