@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spillway-dev/spillway"
 	"modernc.org/sqlite"
@@ -30,5 +31,6 @@ func explain(err error) error {
 
 // damaged says what to do with a file that is not whole.
 func damaged(what string) error {
-	return fmt.Errorf("the database is damaged (%s); restore it from a copy, or move it away to start with nothing", what)
+	return fmt.Errorf("the database is damaged (%s); restore it from a copy, or move it away to start with nothing",
+		strings.Join(strings.Fields(what), " "))
 }

@@ -4,12 +4,22 @@ import "context"
 
 // FillDisk makes the database refuse to grow, as a full disk does.
 func (s *Store) FillDisk(ctx context.Context) error {
-	_, err := s.write.ExecContext(ctx, "PRAGMA max_page_count = 1") // means: as large as it is now
-	return err
+	return s.Do(ctx, "PRAGMA max_page_count = 1") // means: as large as it is now
 }
 
-// SetFormat pretends that another version wrote the file.
-func (s *Store) SetFormat(ctx context.Context, statement string) error {
+// FreeDisk undoes FillDisk.
+func (s *Store) FreeDisk(ctx context.Context) error {
+	return s.Do(ctx, "PRAGMA max_page_count = 1000000")
+}
+
+// Setting asks the writing connection for one of its settings.
+func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
+	err = s.write.QueryRowContext(ctx, "PRAGMA "+name).Scan(&value)
+	return value, err
+}
+
+// Do runs a statement on the writing connection, to make a file that this version would not write.
+func (s *Store) Do(ctx context.Context, statement string) error {
 	_, err := s.write.ExecContext(ctx, statement)
 	return err
 }

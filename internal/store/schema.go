@@ -65,24 +65,30 @@ func inspect(ctx context.Context, dir, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	format, tables, health := 0, 0, ""
-	if err := errors.Join(
-		db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&format),
-		db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(&tables),
-	); err != nil {
-		return fmt.Errorf("open %s: %w", path, explain(err))
+	look := func(query string, into any) error {
+		if err := db.QueryRowContext(ctx, query).Scan(into); err != nil {
+			return fmt.Errorf("open %s: %w", path, explain(err))
+		}
+		return nil
 	}
-	switch {
-	case format > len(migrations):
+	if err := look("PRAGMA user_version", &format); err != nil {
+		return err
+	}
+	if format > len(migrations) { // and who knows how to read the rest of it
 		return fmt.Errorf("state directory %s was written by a newer Spillway (format %d, this one reads up to %d); use that version or another --dir: %w",
 			dir, format, len(migrations), spillway.ErrConflict)
-	case format == 0 && tables > 0:
+	}
+	if err := look("SELECT count(*) FROM sqlite_master", &tables); err != nil {
+		return err
+	}
+	if format == 0 && tables > 0 {
 		return fmt.Errorf("%s is the database of another program; use another --dir: %w", path, spillway.ErrConflict)
 	}
-	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&health); err != nil {
-		return fmt.Errorf("check %s: %w", path, explain(err))
+	if err := look("PRAGMA quick_check(1)", &health); err != nil {
+		return err
 	}
 	if health != "ok" {
-		return fmt.Errorf("check %s: %w", path, damaged(health))
+		return fmt.Errorf("open %s: %w", path, damaged(health))
 	}
 	return nil
 }
@@ -93,14 +99,15 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 	format := 0
 	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&format); err != nil {
-		return errors.Join(err, tx.Rollback())
+		return err
 	}
 	for ; format < len(migrations); format++ {
 		statements := fmt.Sprintf("%s; PRAGMA user_version = %d", migrations[format], format+1)
 		if _, err := tx.ExecContext(ctx, statements); err != nil {
-			return errors.Join(fmt.Errorf("to format %d: %w", format+1, err), tx.Rollback())
+			return fmt.Errorf("to format %d: %w", format+1, err)
 		}
 	}
 	return tx.Commit()

@@ -118,7 +118,8 @@ func (s *Store) update(ctx context.Context, change func(*sql.Tx) error) error {
 		return explain(err)
 	}
 	if err := change(tx); err != nil {
-		return errors.Join(explain(err), ignoreDone(tx.Rollback()))
+		_ = tx.Rollback() // fails only when the database or the context did it before, as on a full disk
+		return explain(err)
 	}
 	return explain(tx.Commit())
 }
@@ -130,13 +131,6 @@ func (s *Store) view(ctx context.Context, queries func(*sql.Tx) error) error {
 		return explain(err)
 	}
 	err = queries(tx)
-	return errors.Join(explain(err), ignoreDone(tx.Rollback()))
-}
-
-// ignoreDone drops the complaint of a rollback that a cancelled context was faster.
-func ignoreDone(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
-		return nil
-	}
-	return err
+	_ = tx.Rollback() // there is nothing to lose
+	return explain(err)
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -246,12 +248,58 @@ func TestSave_OnAFullDiskIsUnavailableAndChangesNothing(t *testing.T) {
 	add(t, s, "castle")
 	check(t, s.FillDisk(t.Context()))
 	err := s.Save(t.Context(), "castle", 0, rollout.Status{Stable: 1}, events(1000))
-	if !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "disk full") {
-		t.Fatalf("got %v, want ErrUnavailable saying disk full", err)
+	const want = "save castle: disk full: database or disk is full (13); free some space, nothing was changed: unavailable"
+	if !errors.Is(err, spillway.ErrUnavailable) || err.Error() != want {
+		t.Fatalf("got  %v\nwant %s", err, want)
 	}
 	saved, err := s.Load(t.Context(), "castle")
 	if err != nil || saved.Version != 0 || saved.Status.Stable != 0 {
 		t.Errorf("after the failure: version %d, status %+v, %v; want nothing saved", saved.Version, saved.Status, err)
+	}
+	check(t, s.FreeDisk(t.Context()))
+	check(t, s.Save(t.Context(), "castle", 0, rollout.Status{Stable: 1}, events(1000)))
+}
+
+func TestSave_UnderAnEndedContextChangesNothing(t *testing.T) {
+	s := open(t, t.TempDir())
+	add(t, s, "castle")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Save(ctx, "castle", 0, rollout.Status{Stable: 1}, events(1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	check(t, s.Save(t.Context(), "castle", 0, rollout.Status{Stable: 2}, events(1)))
+}
+
+func TestStore_ManyAtOnceNeitherLoseNorRepeatANumber(t *testing.T) {
+	const writers, each = 8, 10
+	s := open(t, t.TempDir())
+	add(t, s, "castle")
+	var group sync.WaitGroup
+	for range writers {
+		group.Go(func() {
+			for range each {
+				_, err := s.AddIntent(t.Context(), "castle", spillway.Intent{Verb: spillway.VerbPause, At: at})
+				_, loaded := s.Load(t.Context(), "castle")
+				_, read := s.Events(t.Context(), "castle", store.EventQuery{})
+				if err := errors.Join(err, loaded, read, s.AppendEvents(t.Context(), "castle", events(1))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	saved, err := s.Load(t.Context(), "castle")
+	check(t, err)
+	for i, intent := range saved.Spec.Intents {
+		if intent.Seq != int64(i+1) {
+			t.Fatalf("intent %d has seq %d", i, intent.Seq)
+		}
+	}
+	history, err := s.Events(t.Context(), "castle", store.EventQuery{Since: writers*each - 1})
+	check(t, err)
+	if len(saved.Spec.Intents) != 1+writers*each || len(history) != 1 {
+		t.Errorf("%d intents, %d events after the last but one; want %d and 1", len(saved.Spec.Intents), len(history), 1+writers*each)
 	}
 }
 
