@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/spillway-dev/spillway"
@@ -45,6 +46,10 @@ func ExitCode(err error) int {
 func wire(err error) (Error, int) {
 	if errors.Is(err, context.Canceled) { // our caller is gone, or we are going
 		return Error{Kind: spillway.ErrUnavailable.Error(), Text: "the server is stopping; ask again when it is back"}, http.StatusServiceUnavailable
+	}
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return Error{Kind: spillway.ErrInvalid.Error(), Text: fmt.Sprintf("the body is larger than %s", spillway.Bytes(large.Limit))}, http.StatusRequestEntityTooLarge
 	}
 	e, status := Error{Kind: kindInternal, Text: err.Error()}, http.StatusInternalServerError
 	for _, k := range kinds {

@@ -22,10 +22,10 @@ type guard struct {
 	hosts  []string // lower case, without port
 }
 
-// newGuard admits callers that name the server localhost, its own address, or one of names.
+// newGuard admits callers that name the server localhost, the one address that it listens on, or one of names.
 func newGuard(t tokens, listen string, names []string) guard {
 	g := guard{tokens: t, hosts: []string{"localhost", "127.0.0.1", "::1"}}
-	if host, _, err := net.SplitHostPort(listen); err == nil && host != "" {
+	if host, _, err := net.SplitHostPort(listen); err == nil && host != "" && !net.ParseIP(host).IsUnspecified() {
 		g.hosts = append(g.hosts, strings.ToLower(host))
 	}
 	for _, name := range names {

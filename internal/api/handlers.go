@@ -103,10 +103,6 @@ func (s *Server) ask(c *call) (any, error) {
 	d := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, maxBody))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&intent); err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return nil, err
-		}
 		return nil, fmt.Errorf("the body is not an intent like {\"verb\": \"promote\"}: %w: %w", err, spillway.ErrInvalid)
 	}
 	if err := checkIntent(intent); err != nil {

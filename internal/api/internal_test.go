@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -68,6 +70,23 @@ func TestClient_TakesASilentServerForGone(t *testing.T) {
 			t.Errorf("%v after %v, want ErrUnavailable after %v", err, time.Since(begin), silence)
 		}
 	})
+}
+
+// The bound of a deploy is too large to be reached by a real one here.
+func TestWire_ASourceThatIsTooLargeIsAMistakeOfTheCaller(t *testing.T) {
+	e, status := wire(fmt.Errorf("unpack: %w", &http.MaxBytesError{Limit: maxSource}))
+	if e.Kind != "invalid" || status != http.StatusRequestEntityTooLarge || !strings.Contains(e.Text, "larger than 512Mi") {
+		t.Errorf("got %+v, %d", e, status)
+	}
+}
+
+func TestGuard_KnowsTheAddressThatItListensOn(t *testing.T) {
+	for listen, want := range map[string]bool{"10.0.0.5:7300": true, "0.0.0.0:7300": false, "[::]:7300": false, ":7300": false} {
+		host, _, _ := net.SplitHostPort(listen)
+		if got := slices.Contains(newGuard(tokens{}, listen, nil).hosts, host); got != want {
+			t.Errorf("%s: %q is admitted: %t, want %t", listen, host, got, want)
+		}
+	}
 }
 
 func TestOpenAPI_DescribesEveryRoute(t *testing.T) {

@@ -119,6 +119,7 @@ func (s *Server) Run(ctx context.Context) error {
 		ConnContext:       withPeer,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // mostly peers that hang up
 	}
+	s.log.Info("the API answers", "socket", filepath.Join(s.config.Dir, SocketName), "address", s.Addr())
 	ended := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {
 		// Owned by Run, ended by Shutdown below or by a fault of the listener; Run waits for each.
@@ -145,9 +146,9 @@ func (s *Server) Run(ctx context.Context) error {
 
 // handle is what every request goes through, whatever it asks for.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
-	out := &began{ResponseWriter: w}
-	w = out
-	defer s.rescue(out, r)
+	answer := &answerWriter{ResponseWriter: w}
+	w = answer
+	defer s.rescue(answer, r)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	if r.URL.Path == "/healthz" { // for those who only want to know whether we are there
@@ -165,7 +166,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 }
 
 // rescue makes a panic of a handler the failure of one request.
-func (s *Server) rescue(w *began, r *http.Request) {
+func (s *Server) rescue(w *answerWriter, r *http.Request) {
 	fault := recover()
 	if fault == nil {
 		return
@@ -199,11 +200,6 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if e.Kind == kindInternal {
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		status = http.StatusRequestEntityTooLarge
-		e = Error{Kind: spillway.ErrInvalid.Error(), Text: fmt.Sprintf("the body is larger than %s", spillway.Bytes(large.Limit))}
-	}
 	s.write(w, r, status, failure{e})
 }
 
@@ -225,21 +221,21 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, v any
 	}
 }
 
-// began remembers whether an answer was begun.
-type began struct {
+// answerWriter remembers whether an answer was begun.
+type answerWriter struct {
 	http.ResponseWriter
 	began bool
 }
 
-func (b *began) WriteHeader(status int) {
-	b.began = true
-	b.ResponseWriter.WriteHeader(status)
+func (w *answerWriter) WriteHeader(status int) {
+	w.began = true
+	w.ResponseWriter.WriteHeader(status)
 }
 
-func (b *began) Write(p []byte) (int, error) {
-	b.began = true
-	return b.ResponseWriter.Write(p)
+func (w *answerWriter) Write(p []byte) (int, error) {
+	w.began = true
+	return w.ResponseWriter.Write(p)
 }
 
 // Unwrap lets http.ResponseController reach the real writer.
-func (b *began) Unwrap() http.ResponseWriter { return b.ResponseWriter }
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -360,6 +361,17 @@ func TestListen_SaysWhatIsInTheWay(t *testing.T) {
 	if text, _ := os.ReadFile(filepath.Join(dir, api.SocketName)); string(text) != "precious" {
 		t.Error("the file in the way was changed")
 	}
+}
+
+func TestListen_WithoutAnAddressThereIsOnlyTheSocket(t *testing.T) {
+	s := api.NewServer(api.Config{Engine: &engine{}, Log: slog.New(slog.DiscardHandler), Dir: shortDir(t)})
+	check(t, s.Listen(t.Context()))
+	if s.Addr() != "" {
+		t.Errorf("address %q, want none", s.Addr())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	check(t, s.Run(ctx)) // which gives the socket back
 }
 
 func TestTokens_AreMadeOnceAndKeptHashed(t *testing.T) {
