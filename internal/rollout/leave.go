@@ -132,11 +132,9 @@ func (t *turn) rollBack() {
 func (t *turn) finish(outcome spillway.Outcome, reason string) {
 	r := t.st.Rollout
 	text := map[spillway.Outcome]string{
-		spillway.Succeeded: "release %d is stable%s",
+		spillway.Succeeded: "release %d is stable%s", spillway.RolledBack: "release %d was rolled back: %s", spillway.Failed: "release %d failed: %s",
+		spillway.Aborted: "release %d was taken back: %s", spillway.Superseded: "release %d gave way: %s", spillway.Cancelled: "release %d was dropped: %s",
 	}[outcome]
-	if text == "" {
-		text = "release %d was " + string(outcome) + ": %s"
-	}
 	if outcome == spillway.Succeeded && reason != "" {
 		reason = ": " + reason
 	}

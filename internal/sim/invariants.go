@@ -20,7 +20,6 @@ const (
 type checks struct {
 	broken error
 	last   spillway.Intent // the last deploy or rollback asked for
-	sizes  map[string]int  // what scale chose
 }
 
 func (c *checks) fail(format string, args ...any) {

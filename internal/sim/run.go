@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -22,7 +21,7 @@ type Run struct {
 	Store   *Store
 	Actions []Action
 	Rounds  int
-	Trace   io.Writer // gets a line per round; nil = none
+	Trace   io.Writer // gets what each round changed; nil = none
 	checks  checks
 }
 
@@ -57,9 +56,6 @@ func (f *Failure) Error() string {
 func Seed(seed uint64, actions int) (int, error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	r := NewRun(rand.New(rand.NewPCG(seed, 2)))
-	if os.Getenv("SIM_TRACE") != "" {
-		r.Trace = os.Stderr
-	}
 	faults := seed%4 != 0
 	todo := []Action{"traffic " + Action(strconv.Itoa(rng.IntN(3)*8)), drawDeploy(rng)}
 	for i := 0; i < actions; i++ {
@@ -137,9 +133,7 @@ func (w watched) Observe(ctx context.Context, app spillway.Ref) (rollout.Observa
 		w.run.checks.fail("Decide does not change its arguments")
 	}
 	w.run.checks.decision(w.saved, obs, d)
-	if w.run.Trace != nil {
-		fmt.Fprintf(w.run.Trace, "%s %s -> %s gen %d -> %d served %d acked %v rollout %+v groups %+v wants %+v route %+v\n", w.World.Now.Format("15:04:05"), w.saved.Status.Phase, d.Status.Phase, w.saved.Status.Route.Generation, d.Status.Route.Generation, obs.Served.Generation, obs.NoData, d.Status.Rollout, obs.Groups, d.Desired.Groups, d.Desired.Route.Edges)
-	}
+	w.run.tell(w.saved.Status, d)
 	return obs, nil
 }
 
