@@ -106,6 +106,11 @@ func TestBuild_SaysThatThereIsNoProgram(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no package main") {
 		t.Errorf("got %v", err)
 	}
+	// go build -o shop would write shop/shop.
+	tree = unpacked(t, b, write(t, map[string]string{"go.mod": "module example.com/shop\n", "main.go": "package main\n", "shop/x.go": "package shop\n"}))
+	if _, err := b.Build(t.Context(), tree, service(".", ""), quiet); !errors.Is(err, spillway.ErrInvalid) || !strings.Contains(err.Error(), "as a directory there is") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestBuild_RunsTheCommandInACleanCopyAndEnvironment(t *testing.T) {

@@ -74,6 +74,10 @@ func (d directory) detect(service string) (spillway.Command, string, error) {
 	switch {
 	case inModule:
 		program := d.program()
+		if info, err := fs.Stat(d.fs, path.Join(d.dir, program)); err == nil && info.IsDir() {
+			return spillway.Command{}, "", fmt.Errorf("build %s: the program of %s would be named %s, as a directory there is; "+
+				"name another: build: {dir: %s, command: go build -o bin/%s .}: %w", service, d.dir, program, d.dir, program, spillway.ErrInvalid)
+		}
 		return spillway.Command{Exec: []string{"go", "build", "-trimpath", "-buildvcs=false", "-o", program, "."}}, program, nil
 	case d.has("package.json"):
 		command, err := d.detectNode(service)
