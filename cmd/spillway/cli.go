@@ -35,6 +35,7 @@ type cli struct {
 
 	self     string        // our own program, to start a server with; "" = os.Executable
 	every    time.Duration // between two looks at the server while following
+	hush     time.Duration // off a terminal: silence after which a follower says what it waits for
 	patience time.Duration // with a server that takes intents and does not act, or that is away while following
 }
 
@@ -46,6 +47,7 @@ func newCLI(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) strin
 		errStyle: style{on: !plain && isTerminal(stderr)},
 		helpFor:  "spillway help",
 		every:    200 * time.Millisecond,
+		hush:     5 * time.Second,
 		patience: 30 * time.Second,
 	}
 }
@@ -136,7 +138,7 @@ func (c *cli) appCommands() []*cobra.Command {
 // otherCommands lists the verbs that are about no app.
 func (c *cli) otherCommands() []*cobra.Command {
 	return []*cobra.Command{
-		c.doctorCommand(), c.schemaCommand(), c.completionCommand(), c.versionCommand(),
+		c.initCommand(), c.doctorCommand(), c.schemaCommand(), c.completionCommand(), c.versionCommand(),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spillway-dev/spillway"
@@ -78,17 +79,24 @@ func (c *cli) pickApp(ctx context.Context, client *api.Client) (spillway.Ref, er
 	return "", usage("which app? There is no %s here, and the server has %s; say -a %s", appFile, strings.Join(names, ", "), names[0])
 }
 
-// appOf reads the name of the app from its file. Mistakes elsewhere in the file do not matter for it.
+// appLine is the line of an app file that names the app.
+var appLine = regexp.MustCompile(`(?m)^app:[ \t]*["']?([a-z0-9-]+)`)
+
+// appOf reads the name of the app from its file. Mistakes elsewhere in the file do not matter for it:
+// somebody who has just broken the file must still be able to roll back.
 func appOf(file string) (spillway.Ref, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return "", fmt.Errorf("read the app file: %w", err)
 	}
 	app, err := appfile.Parse(file, text)
-	if app.Name == "" && err != nil {
-		return "", err
+	if err == nil {
+		return spillway.Ref(app.Name), nil
 	}
-	return spillway.Ref(app.Name), nil
+	if name := appLine.FindSubmatch(text); name != nil {
+		return spillway.Ref(name[1]), nil
+	}
+	return "", err
 }
 
 // findFile gives the path of the app file: the one of -f, else spillway.yaml in dir, else (dir "") in

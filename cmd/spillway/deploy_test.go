@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -14,8 +15,8 @@ import (
 )
 
 // deploying is an engine that answers a deploy of release 8 over release 7 with a script.
-func deploying(script ...round) *engine {
-	return &engine{
+func deploying(script ...round) *actor {
+	return &actor{
 		info: api.Info{HTTP: "[::]:8080"}, apps: []spillway.Ref{"castle"},
 		rounds:   []round{{overview: castleAt(7, 0)}},
 		deployed: api.DeployResult{App: "castle", Release: 8, Intent: 1, URLs: []string{"http://www.castle.localhost:8080/"}},
@@ -163,6 +164,19 @@ func TestDeploy_InterruptDetaches(t *testing.T) {
 	got := invoke(ctx, dir, "deploy")
 	if got.code != exitDone || !strings.Contains(got.stderr, "release 8 is still being deployed") {
 		t.Errorf("exit code %d, stderr %q", got.code, got.stderr)
+	}
+}
+
+func TestDeploy_SaysWhatASilentRolloutWaitsFor(t *testing.T) {
+	appDir(t, castleFile)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stderr := &waiting{want: "waiting: the hold", seen: cancel}
+	c := newCLI(strings.NewReader(""), io.Discard, stderr, func(string) string { return "" })
+	c.every, c.hush = time.Millisecond, 0
+	c.run(ctx, []string{"deploy", "--dir", serve(t, deploying(climbing()...))})
+	if n := strings.Count(stderr.text.String(), "waiting: the hold"); n != 1 {
+		t.Errorf("it was told %d times, want once:\n%s", n, &stderr.text)
 	}
 }
 

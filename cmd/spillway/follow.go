@@ -24,6 +24,8 @@ type follower struct {
 	began   time.Time // of the command
 
 	screen  live
+	told    time.Time                 // when the last line was
+	waiting string                    // the last that was told
 	stable  int                       // served before, as far as it was seen
 	problem string                    // the last one of a replica of the release
 	seen    *spillway.RolloutOverview // the last of the rollout, for the numbers in the report
@@ -42,6 +44,7 @@ var errDetached = errors.New("detached")
 func (c *cli) newFollower(client *api.Client, app spillway.Ref, release int, intent, since int64) *follower {
 	return &follower{
 		cli: c, client: client, app: app, release: release, intent: intent, since: since, began: time.Now(),
+		told:   time.Now(),
 		screen: live{out: c.stderr, on: isTerminal(c.stderr) && !c.json && c.getenv("TERM") != "dumb"},
 	}
 }
@@ -105,7 +108,24 @@ func (f *follower) look(ctx context.Context) (*ending, error) {
 		}
 	}
 	f.screen.draw(rolloutBlock(o, f.release, time.Since(f.began)), f.paint)
+	f.tellWaiting(o)
 	return nil, nil
+}
+
+// tellWaiting says off a terminal what a silent rollout waits for, so that the log of a pipeline shows it.
+func (f *follower) tellWaiting(o spillway.Overview) {
+	r := o.Rollout
+	if f.screen.on || f.cli.json || r == nil || r.Waiting == "" || r.Waiting == f.waiting || time.Since(f.told) < f.cli.hush {
+		return
+	}
+	f.waiting = r.Waiting
+	f.line(time.Now(), "waiting: "+r.Waiting)
+}
+
+// line shows a text with the time since the beginning.
+func (f *follower) line(t time.Time, text string) {
+	f.told = time.Now()
+	f.screen.line("%s  %s", f.cli.errStyle.dim(fmt.Sprintf("%7s", "+"+span(t.Sub(f.began)))), clean(text))
 }
 
 // decided says whether an event ends the change.
@@ -159,7 +179,7 @@ func (f *follower) tell(e spillway.Event) error {
 	if f.cli.json {
 		return f.cli.printJSON(deployLine{Event: &e})
 	}
-	f.screen.line("%s  %s", f.cli.errStyle.dim(fmt.Sprintf("%7s", "+"+span(e.At.Sub(f.began)))), clean(e.Text))
+	f.line(e.At, e.Text)
 	return nil
 }
 

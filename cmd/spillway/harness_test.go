@@ -33,7 +33,7 @@ type invocation struct {
 }
 
 // serve runs the real API server on an engine until the test ends, and gives its state directory.
-func serve(t *testing.T, e *engine) string {
+func serve(t *testing.T, e *actor) string {
 	t.Helper()
 	dir := stateDir(t)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -69,7 +69,7 @@ func invoke(ctx context.Context, stateDir string, args ...string) invocation {
 	c := newCLI(strings.NewReader(""), &stdout, &stderr, func(name string) string {
 		return map[string]string{"SPILLWAY_DIR": stateDir, "HOME": stateDir}[name]
 	})
-	c.every = time.Millisecond
+	c.every, c.hush = time.Millisecond, time.Hour
 	code := c.run(ctx, args)
 	return invocation{code, stdout.String(), stderr.String()}
 }

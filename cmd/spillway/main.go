@@ -9,14 +9,32 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/spillway-dev/spillway/internal/local"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal ends ctx and the command winds up; a second one ends the process at once.
-	context.AfterFunc(ctx, stop)
+	if len(os.Args) > 1 && os.Args[1] == "_exec" { // the first moments of a replica: see local.Exec
+		os.Exit(local.ExitCode(local.Exec(os.Args[2:])))
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	// Owned by main, ends with the process. The first signal ends ctx and the command winds up; a second
+	// one finds no handler and ends the process at once.
+	go func() {
+		s := <-signals
+		signal.Stop(signals)
+		cancel(interrupted{s})
+	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
+
+// interrupted is the cause of a context that a signal ended: see context.Cause.
+type interrupted struct{ signal os.Signal }
+
+// Error names the signal.
+func (i interrupted) Error() string { return i.signal.String() }
 
 // run is one invocation of the program with everything that it takes from the outside. It returns the
 // exit code: see exit.go.

@@ -15,9 +15,9 @@ import (
 	"github.com/spillway-dev/spillway/internal/api"
 )
 
-func resting() *engine {
+func resting() *actor {
 	older, newer := twoReleases()
-	return &engine{
+	return &actor{
 		info: api.Info{Version: "v1", HTTP: "[::]:8080", Listen: "127.0.0.1:7300", PID: 1, Dir: "/var/lib/spillway"},
 		apps: []spillway.Ref{"castle"}, rounds: []round{{overview: castleAt(7, 0)}},
 		releases: []spillway.Release{newer, older},
@@ -29,7 +29,7 @@ func resting() *engine {
 }
 
 // quiet is an app that acts on an intent without an event.
-func quiet(o spillway.Overview, verb spillway.Verb, events ...spillway.Event) *engine {
+func quiet(o spillway.Overview, verb spillway.Verb, events ...spillway.Event) *actor {
 	e := resting()
 	e.scripts = map[spillway.Verb][]round{verb: {{overview: castleAt(7, 0)}, {overview: o, events: events}}}
 	return e
@@ -47,7 +47,7 @@ func TestVerbs(t *testing.T) {
 	never := resting() // takes intents and acts on none
 
 	for name, tt := range map[string]struct {
-		e    *engine
+		e    *actor
 		args string
 		code int
 		says string // somewhere on stdout or stderr
@@ -79,7 +79,7 @@ func TestVerbs(t *testing.T) {
 		"which app":          {e: two, args: "ps", code: exitUsage, says: "the server has castle, shop; say -a castle"},
 		"that app":           {e: two, args: "ps -a castle", says: "www.7-1"},
 		"no such app":        {e: two, args: "status -a barn", code: exitFailed, says: "there is no app barn"},
-		"no app":             {e: &engine{}, args: "ps", code: exitFailed, says: "no app has been deployed here yet"},
+		"no app":             {e: &actor{}, args: "ps", code: exitFailed, says: "no app has been deployed here yet"},
 		"no such flag":       {e: resting(), args: "status --wach", code: exitUsage, says: "unknown flag: --wach\nHelp:  spillway status --help"},
 		"no such command":    {e: resting(), args: "depoly", code: exitUsage, says: "Did you mean this?\n\tdeploy"},
 		"no such strategy":   {e: resting(), args: "deploy --strategy carnary", code: exitUsage, says: "--strategy carnary: there are rolling, canary, blue-green and recreate"},

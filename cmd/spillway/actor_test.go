@@ -20,9 +20,9 @@ type round struct {
 	events   []spillway.Event
 }
 
-// engine is an api.Engine in memory that plays a script: each look at the overview is the next round,
+// actor is an api.Engine in memory that plays a script: each look at the overview is the next round,
 // and the last one stays.
-type engine struct {
+type actor struct {
 	mu sync.Mutex
 
 	info     api.Info
@@ -48,20 +48,20 @@ type engine struct {
 	packed  []string          // names in its source
 }
 
-var _ api.Engine = (*engine)(nil)
+var _ api.Engine = (*actor)(nil)
 
-func (e *engine) Info(context.Context) api.Info { return e.info }
+func (e *actor) Info(context.Context) api.Info { return e.info }
 
-func (e *engine) Apps(context.Context) ([]spillway.Ref, error) { return e.apps, nil }
+func (e *actor) Apps(context.Context) ([]spillway.Ref, error) { return e.apps, nil }
 
-func (e *engine) known(app spillway.Ref) error {
+func (e *actor) known(app spillway.Ref) error {
 	if e.gone || !slices.Contains(e.apps, app) {
 		return fmt.Errorf("there is no app %s: %w", app, spillway.ErrNotFound)
 	}
 	return nil
 }
 
-func (e *engine) Overview(_ context.Context, app spillway.Ref) (spillway.Overview, error) {
+func (e *actor) Overview(_ context.Context, app spillway.Ref) (spillway.Overview, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.known(app); err != nil {
@@ -79,22 +79,22 @@ func (e *engine) Overview(_ context.Context, app spillway.Ref) (spillway.Overvie
 	return now.overview, nil
 }
 
-func (e *engine) happen(events []spillway.Event) {
+func (e *actor) happen(events []spillway.Event) {
 	for _, event := range events {
 		event.ID = int64(len(e.events) + 1)
 		e.events = append(e.events, event)
 	}
 }
 
-func (e *engine) Releases(_ context.Context, app spillway.Ref) ([]spillway.Release, error) {
+func (e *actor) Releases(_ context.Context, app spillway.Ref) ([]spillway.Release, error) {
 	return e.releases, e.known(app)
 }
 
-func (e *engine) Replicas(_ context.Context, app spillway.Ref) ([]spillway.Replica, error) {
+func (e *actor) Replicas(_ context.Context, app spillway.Ref) ([]spillway.Replica, error) {
 	return e.replicas, e.known(app)
 }
 
-func (e *engine) Events(_ context.Context, app spillway.Ref, q api.EventQuery) ([]spillway.Event, error) {
+func (e *actor) Events(_ context.Context, app spillway.Ref, q api.EventQuery) ([]spillway.Event, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := slices.DeleteFunc(slices.Clone(e.events), func(event spillway.Event) bool { return event.ID <= q.Since })
@@ -104,7 +104,7 @@ func (e *engine) Events(_ context.Context, app spillway.Ref, q api.EventQuery) (
 	return list, e.known(app)
 }
 
-func (e *engine) Logs(ctx context.Context, _ spillway.Ref, q spillway.LogQuery, line func(spillway.LogLine) error) error {
+func (e *actor) Logs(ctx context.Context, _ spillway.Ref, q spillway.LogQuery, line func(spillway.LogLine) error) error {
 	for _, l := range e.lines {
 		if (q.Release == 0 || q.Release == l.Group.Release) && (q.Service == "" || q.Service == l.Group.Service) {
 			if err := line(l); err != nil {
@@ -119,7 +119,7 @@ func (e *engine) Logs(ctx context.Context, _ spillway.Ref, q spillway.LogQuery, 
 	return nil
 }
 
-func (e *engine) Deploy(_ context.Context, r api.DeployRequest, log func(string)) (api.DeployResult, error) {
+func (e *actor) Deploy(_ context.Context, r api.DeployRequest, log func(string)) (api.DeployResult, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.unpack(r); err != nil {
@@ -139,7 +139,7 @@ func (e *engine) Deploy(_ context.Context, r api.DeployRequest, log func(string)
 }
 
 // unpack reads the names in the source of a request.
-func (e *engine) unpack(r api.DeployRequest) error {
+func (e *actor) unpack(r api.DeployRequest) error {
 	e.request, e.packed = r, nil
 	unzipped, err := gzip.NewReader(r.Source)
 	if err != nil {
@@ -157,13 +157,13 @@ func (e *engine) unpack(r api.DeployRequest) error {
 	}
 }
 
-func (e *engine) Plan(_ context.Context, r api.DeployRequest) (spillway.Plan, error) {
+func (e *actor) Plan(_ context.Context, r api.DeployRequest) (spillway.Plan, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.planned, e.unpack(r)
 }
 
-func (e *engine) Ask(_ context.Context, app spillway.Ref, in spillway.Intent) (spillway.Intent, error) {
+func (e *actor) Ask(_ context.Context, app spillway.Ref, in spillway.Intent) (spillway.Intent, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := errors.Join(e.known(app), e.askErr); err != nil {
@@ -177,4 +177,4 @@ func (e *engine) Ask(_ context.Context, app spillway.Ref, in spillway.Intent) (s
 	return in, nil
 }
 
-func (e *engine) Doctor(context.Context) []spillway.Check { return e.checks }
+func (e *actor) Doctor(context.Context) []spillway.Check { return e.checks }

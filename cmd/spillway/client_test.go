@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spillway-dev/spillway/internal/api"
+)
+
+func TestFindFile(t *testing.T) {
+	root := t.TempDir()
+	for _, file := range []string{"spillway.yaml", "shop/spillway.yaml", "shop/staging.yaml", "shop/web/main.go"} {
+		file = filepath.Join(root, file)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(castleFile), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct{ here, file, dir, want string }{
+		{here: ".", want: "spillway.yaml"},
+		{here: "shop/web", want: "shop/spillway.yaml"}, // the nearest above
+		{here: ".", dir: "shop", want: "shop/spillway.yaml"},
+		{here: "shop", file: "staging.yaml", want: "shop/staging.yaml"},
+		{here: ".", dir: "shop", file: "staging.yaml", want: "shop/staging.yaml"},
+		{here: "shop", dir: "web", want: ""}, // a directory that is named must have it
+		{here: "shop", file: "nothing.yaml", want: ""},
+	} {
+		t.Chdir(filepath.Join(root, tt.here))
+		c := cli{file: tt.file}
+		got, err := c.findFile(tt.dir)
+		if tt.want == "" {
+			if exitCode(err) != exitUsage {
+				t.Errorf("%+v: found %q, %v; want a usage error", tt, got, err)
+			}
+			continue
+		}
+		got, absErr := filepath.Abs(got)
+		if want := filepath.Join(root, tt.want); err != nil || absErr != nil || got != want {
+			t.Errorf("%+v: found %q, %v; want %q", tt, got, err, want)
+		}
+	}
+}
+
+func TestAppOf_DoesNotMindOtherMistakes(t *testing.T) {
+	dir := appDir(t, castleFile+"budgett: 3\n")
+	if app, err := appOf(filepath.Join(dir, appFile)); app != "castle" || err != nil {
+		t.Errorf("the app is %q, %v; want castle", app, err)
+	}
+}
+
+func TestServerElsewhere_NeedsTheToken(t *testing.T) {
+	t.Chdir(t.TempDir())
+	dir := stateDir(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	server := api.NewServer(api.Config{Engine: resting(), Log: slog.New(slog.DiscardHandler), Dir: dir, Listen: "127.0.0.1:0"})
+	if err := server.Listen(ctx); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }() // ended and waited for by the cleanup
+	t.Cleanup(func() { cancel(); <-done })
+	url := "http://" + server.Addr()
+	token, err := os.ReadFile(filepath.Join(dir, api.TokenName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"--dir", dir}, exitDone}, // it is where the server left it
+		{[]string{"--dir", "/nonexistent", "--token", strings.TrimSpace(string(token))}, exitDone},
+		{[]string{"--dir", "/nonexistent", "--token", "guessed"}, exitDenied},
+		{[]string{"--dir", "/nonexistent"}, exitDenied},
+		{[]string{"--server", "ftp://x"}, exitUsage},
+	} {
+		got := invoke(ctx, dir, append([]string{"ps", "--server", url}, tt.args...)...)
+		if got.code != tt.code {
+			t.Errorf("%q: exit code %d, want %d\n%s", tt.args, got.code, tt.code, got.stderr)
+		}
+	}
+}
