@@ -1,9 +1,221 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
 
-// roles lists the commands that are parts of a running installation rather than verbs: the server, the
-// proxy, the shim that starts a replica, and the demonstration.
+	"github.com/spf13/cobra"
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/local"
+	"github.com/spillway-dev/spillway/internal/pipeline"
+	"github.com/spillway-dev/spillway/internal/proxy"
+	"github.com/spillway-dev/spillway/internal/reconcile"
+	"github.com/spillway-dev/spillway/internal/store"
+)
+
+// roles lists the commands that are parts of a running installation rather than verbs.
 func (c *cli) roles() []*cobra.Command {
+	return []*cobra.Command{c.serverCommand(), c.proxyCommand()}
+}
+
+// installation is every part of a server, wired. Parts meet here and nowhere else: the store and the
+// platform through the loop, the platform and the proxy through the proxy's client.
+type installation struct {
+	log      *slog.Logger
+	store    *store.Store
+	builder  *pipeline.Builder
+	proxy    *proxy.Client
+	daemon   *local.Daemon
+	platform *local.Platform
+	loop     *reconcile.Loop
+	engine   *engine
+	api      *api.Server
+	facts    chan spillway.Event // of replicas, on their way into the store
+	closers  []func() error      // last in, first out
+}
+
+// assemble opens the state directory and wires the parts. It starts nothing but what it says; on an error
+// everything that was opened is closed.
+func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *installation, err error) {
+	in := &installation{log: log, facts: make(chan spillway.Event, 1000)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, in.close())
+		}
+	}()
+	if in.store, err = store.Open(ctx, o.dir); err != nil {
+		return nil, err
+	}
+	in.closers = append(in.closers, in.store.Close)
+	if in.builder, err = pipeline.NewBuilder(filepath.Join(o.dir, "builds"), log); err != nil {
+		return nil, err
+	}
+	in.proxy = proxy.Dial(filepath.Join(o.dir, "proxy"))
+	in.platform, err = local.Open(ctx, local.Config{Dir: o.dir, Router: in.proxy, Log: log, Self: o.self, Events: in.fact})
+	if err != nil {
+		return nil, err
+	}
+	argv := []string{o.self, "proxy", "--dir", o.dir, "--http", o.http, "--takeover"}
+	if in.daemon, err = in.platform.Daemon("proxy", argv, nil); err != nil {
+		return nil, err
+	}
+	in.loop = reconcile.NewLoop(in.store, in.platform, log)
+	in.engine = &engine{installation: in, options: o}
+	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
+	return in, nil
+}
+
+func (in *installation) close() error {
+	var errs []error
+	for i := len(in.closers) - 1; i >= 0; i-- {
+		errs = append(errs, in.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// fact takes what a replica did. It never blocks: under a flood facts are lost, decisions never are.
+func (in *installation) fact(e spillway.Event) {
+	select {
+	case in.facts <- e:
+	default:
+		in.log.Warn("too many facts of replicas at once, one is not kept", "app", e.App, "text", e.Text)
+	}
+}
+
+// keepFacts writes facts into the history until ctx ends.
+func (in *installation) keepFacts(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-in.facts:
+			if err := in.store.AppendEvents(ctx, e.App, []spillway.Event{e}); err != nil && ctx.Err() == nil && !errors.Is(err, spillway.ErrNotFound) {
+				in.log.Warn("a fact of a replica is not kept", "app", e.App, "text", e.Text, "error", err)
+			}
+		}
+	}
+}
+
+// run serves until ctx ends or a part fails. Replicas and the proxy go on running after it.
+func (in *installation) run(ctx context.Context, o serverOptions, ready func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var parts sync.WaitGroup
+	failed := make(chan error, 5)
+	part := func(name string, run func(context.Context) error) {
+		// Owned by run, which waits below; ends with ctx or with its own failure, which ends all.
+		parts.Go(func() {
+			if err := run(ctx); err != nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+			cancel()
+		})
+	}
+	err := in.startProxy(ctx, o, part)
+	if err == nil {
+		err = in.api.Listen(ctx)
+	}
+	if err == nil {
+		part("replicas", in.platform.Run)
+		part("loop", in.loop.Run)
+		part("history", in.keepFacts)
+		part("api", in.api.Run)
+		ready()
+		<-ctx.Done()
+	}
+	cancel()
+	parts.Wait()
+	close(failed)
+	for f := range failed {
+		err = errors.Join(err, f)
+	}
+	return err
+}
+
+// startProxy makes sure that a proxy of this program serves on the address asked for: the one that runs is
+// kept when it is that, and replaced without a refused connection when it is another.
+func (in *installation) startProxy(ctx context.Context, o serverOptions, part func(string, func(context.Context) error)) error {
+	running := in.daemon.PID() != 0
+	if !running {
+		if err := addressFree(o.http); err != nil {
+			return err
+		}
+	}
+	part("proxy", in.daemon.Run)
+	info, err := in.proxyServes(ctx, in.daemon.PID)
+	if err != nil {
+		return err
+	}
+	if running && info.Version != fingerprint(o.self) {
+		in.log.Info("the proxy is of another version and is replaced", "pid", info.PID)
+		return in.replaceProxy(ctx)
+	}
 	return nil
+}
+
+// proxyServes waits until the proxy with the pid answers.
+func (in *installation) proxyServes(ctx context.Context, pid func() int) (proxy.Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		info, err := in.proxy.Info(ctx)
+		if err == nil && info.PID == pid() {
+			return info, nil
+		}
+		select {
+		case <-ctx.Done():
+			return info, fmt.Errorf("the proxy did not start within 15 s (%w); its output: spillway doctor", errors.Join(err, ctx.Err()))
+		case <-tick.C:
+		}
+	}
+}
+
+// replaceProxy starts a new proxy beside the old one, which hands it its listeners and ends when its
+// requests have.
+func (in *installation) replaceProxy(ctx context.Context) error {
+	return in.daemon.Replace(ctx, func(ctx context.Context, pid int) error {
+		_, err := in.proxyServes(ctx, func() int { return pid })
+		return err
+	})
+}
+
+// addressFree reports in words when somebody listens on the address already.
+func addressFree(address string) error {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		_, port, _ := net.SplitHostPort(address)
+		return fmt.Errorf("users cannot be served on %s: another program listens there; see which: ss -ltnp 'sport = :%s'; or choose another: --http :8081: %w", address, port, spillway.ErrConflict)
+	}
+	if err != nil {
+		return fmt.Errorf("users cannot be served on %s: %w", address, err)
+	}
+	return l.Close()
+}
+
+// fingerprint identifies the program, so that a server can tell whether the proxy that runs is of the same.
+func fingerprint(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return version()
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return version()
+	}
+	return version() + "+" + hex.EncodeToString(sum.Sum(nil))[:12]
 }

@@ -47,7 +47,7 @@ func (p *Platform) Daemon(name string, argv, env []string) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.book, err = openLogbook(filepath.Join(d.dir, "logs"), p.tune); err != nil {
+	if d.book, err = openLogbook(filepath.Join(d.dir, "logs"), p.conf.tune); err != nil {
 		return nil, err
 	}
 	var rec record
@@ -68,7 +68,7 @@ func (d *Daemon) recordPath() string { return filepath.Join(d.dir, "record.json"
 
 // daemonRecords reads the records of all daemons.
 func (p *Platform) daemonRecords() ([]record, error) {
-	paths, err := filepath.Glob(filepath.Join(p.dir, "daemons", "*", "record.json"))
+	paths, err := filepath.Glob(filepath.Join(p.dir, "daemons", "*", "record*.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -115,17 +115,23 @@ func (d *Daemon) Run(ctx context.Context) error {
 		}
 		ran := time.Since(proc.rec.Started)
 		d.mu.Lock()
-		d.proc = nil
+		replaced := d.proc != proc
+		if !replaced {
+			d.proc = nil
+		}
 		stopped := d.stopped
 		d.mu.Unlock()
-		if stopped {
+		if stopped && !replaced {
 			return nil
 		}
-		if quick++; ran >= d.p.tune.settled {
+		if replaced {
+			continue // it handed over and ended
+		}
+		if quick++; ran >= d.p.conf.tune.settled {
 			quick = 0
 		}
-		d.p.Log.Error("daemon ended and is started again", "daemon", d.name, "end", proc.exit.describe(ran, tail(d.spoolPath(proc.rec))))
-		pause(ctx, d.p.tune.delay(quick-1))
+		d.p.conf.Log.Error("daemon ended and is started again", "daemon", d.name, "end", proc.exit.describe(ran, tail(d.spoolPath(proc.rec))))
+		pause(ctx, d.p.conf.tune.delay(quick-1))
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -143,16 +149,25 @@ func (d *Daemon) begin() (*process, error) {
 	if d.proc != nil {
 		return d.proc, nil
 	}
+	proc, err := d.spawn()
+	if err != nil {
+		return nil, err
+	}
+	d.proc = proc
+	return proc, nil
+}
+
+// spawn starts a process of the daemon and makes its record the daemon's. d.mu is held.
+func (d *Daemon) spawn() (*process, error) {
 	d.run++
 	rec := record{Version: format, Name: d.name, Run: d.run, Mark: d.p.mark("daemon:"+d.name, d.run), Boot: d.p.boot}
 	out := d.spoolPath(rec)
 	env := append(slices.Clone(d.env), markName+"="+rec.Mark)
-	proc, err := command{self: d.p.Self, record: d.recordPath(), argv: d.argv, env: env, out: out, err: out}.start(rec)
+	proc, err := command{self: d.p.conf.Self, record: d.recordPath(), argv: d.argv, env: env, out: out, err: out}.start(rec)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", d.name, err)
 	}
-	d.p.Log.Info("daemon started", "daemon", d.name, "pid", proc.rec.PID)
-	d.proc = proc
+	d.p.conf.Log.Info("daemon started", "daemon", d.name, "pid", proc.rec.PID)
 	return proc, nil
 }
 
@@ -164,7 +179,7 @@ func (d *Daemon) spoolPath(rec record) string {
 func (d *Daemon) attend(ctx context.Context, proc *process) {
 	spools, err := filepath.Glob(filepath.Join(d.dir, "*.out"))
 	if err != nil {
-		d.p.Log.Error("output cannot be found", "daemon", d.name, "error", err)
+		d.p.conf.Log.Error("output cannot be found", "daemon", d.name, "error", err)
 	}
 	over := make(chan struct{})
 	close(over)
@@ -177,7 +192,7 @@ func (d *Daemon) attend(ctx context.Context, proc *process) {
 			ended = proc.gone
 		}
 		s := &spool{path: path, replica: d.name, book: d.book, notify: func() {}}
-		crew.Go(func() { s.follow(ctx, ended, d.p.tune.logs, d.p.Log) })
+		crew.Go(func() { s.follow(ctx, ended, d.p.conf.tune.logs, d.p.conf.Log) })
 	}
 	d.p.await(ctx, proc)
 }

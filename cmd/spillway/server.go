@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spillway-dev/spillway/internal/proxy"
+)
+
+// haltWithin bounds how long stopping everything may take.
+const haltWithin = 90 * time.Second
+
+// serverOptions are the flags of server.
+type serverOptions struct {
+	dir    string // absolute
+	http   string
+	listen string
+	self   string // our own program
+}
+
+func (c *cli) serverCommand() *cobra.Command {
+	var o serverOptions
+	cmd := c.verb(groupStart, &cobra.Command{
+		Use:   "server [flags]",
+		Short: "Run the server: it keeps apps running and steers rollouts",
+		Long: `The server steers rollouts and keeps replicas and the proxy running. It serves the API on a unix socket
+in its state directory and on --listen. Replicas and the proxy are processes of their own: when the
+server ends or is killed they go on, and the next server on the same directory takes them up again.
+
+  SIGTERM  ends the server only; apps go on
+  SIGINT   (Ctrl-C) stops everything: apps, proxy, server; the next start brings the apps back
+  SIGHUP   replaces the proxy by a new process of the program on disk, without a refused connection`,
+		Example: `  spillway server
+  spillway server --http :80 --dir /var/lib/spillway`,
+		Args: atMost(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if o.dir, err = filepath.Abs(c.dir); err != nil {
+				return err
+			}
+			if o.self = c.self; o.self == "" {
+				if o.self, err = os.Executable(); err != nil {
+					return err
+				}
+			}
+			return c.serve(cmd.Context(), o)
+		},
+	})
+	cmd.Flags().StringVar(&o.http, "http", ":8080", "`ADDR` at which users reach the apps")
+	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:7300", "`ADDR` of the API")
+	return cmd
+}
+
+// serve runs a server until a signal.
+func (c *cli) serve(ctx context.Context, o serverOptions) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	log := slog.New(slog.NewTextHandler(c.stderr, nil))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // signals are ours to tell apart
+	defer cancel()
+	if err := os.MkdirAll(o.dir, 0o700); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	in, err := assemble(ctx, o, log)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	ended := make(chan error, 1)
+	// Owned by serve; ends with ctx or its own failure; waited for through ended.
+	go func() {
+		ended <- in.run(ctx, o, func() { log.Info("serving", "dir", o.dir, "api", in.api.Addr(), "pid", os.Getpid()) })
+	}()
+	halt := false
+	for {
+		select {
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				if err := in.replaceProxy(ctx); err != nil {
+					log.Error("the proxy was not replaced and goes on", "error", err)
+				}
+				continue
+			}
+			halt = s == syscall.SIGINT
+			log.Info("ending", "signal", s, "stop apps", halt)
+			cancel()
+		case err := <-ended:
+			if halt {
+				err = in.halt(err)
+			}
+			return err
+		}
+	}
+}
+
+// halt stops what goes on running after run: replicas first, so that their last requests are answered.
+func (in *installation) halt(err error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), haltWithin)
+	defer cancel()
+	if haltErr := in.platform.Halt(ctx); haltErr != nil {
+		in.log.Error("not every replica was stopped", "error", haltErr)
+	}
+	if stopErr := in.daemon.Stop(ctx); stopErr != nil {
+		in.log.Error("the proxy was not stopped", "error", stopErr)
+	}
+	return err
+}
+
+func (c *cli) proxyCommand() *cobra.Command {
+	var config proxy.Config
+	cmd := &cobra.Command{
+		Use:    "proxy [flags]",
+		Short:  "Run the data plane; the server starts it",
+		Hidden: true,
+		Long:   "The proxy serves users. The server starts it and keeps it running; it goes on serving without a server.",
+		Args:   atMost(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			config.Dir, config.Version = filepath.Join(c.dir, "proxy"), fingerprint(self)
+			config.Log = slog.New(slog.NewTextHandler(c.stderr, nil))
+			return proxy.Run(cmd.Context(), config)
+		},
+	}
+	cmd.Flags().StringVar(&config.HTTP, "http", ":8080", "`ADDR` at which users reach the apps")
+	cmd.Flags().BoolVar(&config.Takeover, "takeover", false, "take the listeners of the proxy that runs in the state directory")
+	return cmd
+}
