@@ -41,7 +41,7 @@ func fileShape() objectShape {
 			doc: "The name of the app: a DNS label of at most 40 characters."},
 		{name: "services", required: true, example: "{web: {run: ./web --port $PORT, host: shop.localhost}}",
 			shape: dictShape{name: "a mapping of services", keyName: "a service's name", pattern: labelPattern(30),
-				keyHint: "use 1 to 30 lower-case letters, digits and -", of: service, example: "{run: ./web --port $PORT}", min: 1},
+				keyHint: "use 1 to 30 lower-case letters, digits and -", of: service, example: "{run: ./web --port $PORT}", min: 1, max: 100},
 			doc: "The components of the app, by name: DNS labels of at most 30 characters."},
 		{name: "cohort", example: "{key: [header X-Account-Id, cookie _ACCOUNT]}", shape: cohortShape(),
 			doc: "What identifies a user, so that each user stays with one release while it is tried."},

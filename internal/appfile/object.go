@@ -124,6 +124,7 @@ type dictShape struct {
 	of      shape
 	example string // of a value, for hints
 	min     int    // fewest entries
+	max     int    // most entries; 0 = any number. Not in the schema: it would count x- keys too
 }
 
 func (s dictShape) noun() string      { return s.name }
@@ -132,6 +133,9 @@ func (s dictShape) takes(k kind) bool { return k == aMapping }
 func (s dictShape) check(r *report, n *node, path, hint string) {
 	if len(n.entries) < s.min {
 		r.add(n, path, "is empty", hint)
+	}
+	if s.max > 0 && len(n.entries) > s.max {
+		r.add(n, path, fmt.Sprintf("has %d entries, more than %d", len(n.entries), s.max), "make several apps of it")
 	}
 	for _, e := range n.entries {
 		at, entryPath := &node{place: e.key}, join(path, e.name)

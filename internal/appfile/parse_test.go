@@ -88,7 +88,7 @@ func TestParse_RefusesAliasesThatMultiply(t *testing.T) {
 		text += fmt.Sprintf("x-%d: &a%d {<<: [*a%d, *a%d]}\n", i+1, i+1, i, i)
 	}
 	_, err := appfile.Parse("bomb.yaml", []byte(text+"cohort: *a40\n"))
-	if err == nil || !strings.Contains(err.Error(), "more than 50000 values") {
+	if err == nil || !strings.Contains(err.Error(), "more than 10000 values") {
 		t.Fatalf("got %.200v, want a refusal that says how many values there are", err)
 	}
 	if n := len(err.(spillway.FieldErrors)); n > 20 {
@@ -108,5 +108,16 @@ func TestParse_TakesWindowsText(t *testing.T) {
 	text := "\ufeff" + strings.ReplaceAll(string(read(t, "testdata/good/castle.yaml")), "\n", "\r\n")
 	if _, err := appfile.Parse("castle.yaml", []byte(text)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestParse_RefusesVeryManyServices(t *testing.T) {
+	text := "app: shop\nservices:\n"
+	for i := range 101 {
+		text += fmt.Sprintf("  s%d: {run: x}\n", i)
+	}
+	_, err := appfile.Parse("many.yaml", []byte(text))
+	if err == nil || !strings.Contains(err.Error(), "has 101 entries, more than 100") {
+		t.Fatalf("got %v, want a refusal that says how many there may be", err)
 	}
 }

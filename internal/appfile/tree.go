@@ -17,7 +17,7 @@ import (
 // aliases from costing more than it looks.
 const (
 	maxBytes  = 1 << 20
-	maxValues = 50_000 // after aliases are followed
+	maxValues = 10_000 // after aliases are followed
 )
 
 // kind is the type of a value, in the words of an error message.
