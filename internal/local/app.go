@@ -44,6 +44,7 @@ type app struct {
 	events   []spillway.Event
 	seen     sight // what the watchers have been told of
 	asked    bool  // want has been stored; until then nothing is known of the app
+	idle     bool  // nothing is wanted, nothing runs, and the data plane has forgotten the app
 	removed  bool  // the app is gone; this value is no longer in Platform.apps
 	courier  courierState
 }
@@ -87,7 +88,7 @@ type counters struct {
 func newApp(p *Platform, ref spillway.Ref) *app {
 	dir := filepath.Join(p.dir, "apps", string(ref))
 	return &app{
-		p: p, ref: ref, dir: dir, log: p.Log.With("app", ref), logs: newLogs(filepath.Join(dir, "logs"), p.tune),
+		p: p, ref: ref, dir: dir, log: p.conf.Log.With("app", ref), logs: newLogs(filepath.Join(dir, "logs"), p.conf.tune),
 		wake: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		state: appState{Listeners: map[string]int{}, Counters: map[string]counters{}},
 	}
@@ -228,9 +229,10 @@ func (a *app) loop(ctx context.Context) {
 		case <-timer.C:
 		}
 		due := a.turn(ctx, &crew, time.Now())
-		if a.retired(ctx) {
+		if a.isRemoved() {
 			return
 		}
+		a.retire(ctx)
 		if !due.IsZero() {
 			timer.Reset(max(0, time.Until(due)))
 		}
@@ -266,7 +268,7 @@ func (a *app) turn(ctx context.Context, crew *sync.WaitGroup, now time.Time) tim
 	a.events, a.seen = nil, seen
 	a.mu.Unlock()
 	for _, e := range events {
-		a.p.Events(e)
+		a.p.conf.Events(e)
 	}
 	if changed {
 		a.p.changed(a.ref)
@@ -358,43 +360,73 @@ func (a *app) forgetGroups(now time.Time) {
 	}
 }
 
-// retired removes an app that is destroyed and has no replicas any more, and reports whether it is gone.
-func (a *app) retired(ctx context.Context) bool {
-	if !a.over() {
-		return false
+// retire takes an app that has nothing to run and nothing to route from the data plane. Its logs stay,
+// because the reason why nothing runs may be in them, until Forget.
+func (a *app) retire(ctx context.Context) {
+	a.mu.Lock()
+	idle := a.idle
+	a.mu.Unlock()
+	if idle || !a.over() {
+		return
 	}
 	a.pushing.Lock() // no table after the removal
 	defer a.pushing.Unlock()
-	call, cancel := context.WithTimeout(ctx, routerTimeout)
-	defer cancel()
-	if err := a.p.Router.Remove(call, a.ref); err != nil && !errors.Is(err, spillway.ErrNotFound) {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.log.Warn("data plane did not forget the app", "error", err)
-		time.AfterFunc(time.Second, func() { a.nudge(a.wake) })
-		return false
-	}
-	a.p.mu.Lock()
-	defer a.p.mu.Unlock()
+	err := a.unroute(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.want.destroyed() || len(a.replicas) > 0 { // it was asked for again meanwhile
-		a.courier.acked = nil
-		a.nudge(a.wake)
-		return false
+	a.courier.acked = nil
+	if err != nil {
+		a.log.Warn("data plane did not forget the app", "error", err)
+		time.AfterFunc(time.Second, func() { a.nudge(a.wake) })
+		return
 	}
-	if err := a.erase(); err != nil {
-		a.log.Error("state of the app cannot be deleted", "error", err)
-	}
-	a.removed = true
-	delete(a.p.apps, a.ref)
-	return true
+	a.idle = a.want.destroyed() // else it was asked for again meanwhile
+	a.nudge(a.wake)
 }
 
+// unroute makes the data plane forget the app.
+func (a *app) unroute(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, routerTimeout)
+	defer cancel()
+	if err := a.p.conf.Router.Remove(ctx, a.ref); err != nil && !errors.Is(err, spillway.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// over reports that nothing of the app runs or is wanted.
 func (a *app) over() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.asked && a.want.destroyed() && len(a.replicas) == 0
+}
+
+// Forget deletes everything that is kept of an app that was destroyed, its logs too. ErrConflict when
+// some of it still runs. An app that is not known is forgotten already.
+func (p *Platform) Forget(ctx context.Context, ref spillway.Ref) error {
+	a := p.app(ref)
+	if a == nil {
+		return nil
+	}
+	a.pushing.Lock()
+	defer a.pushing.Unlock()
+	if !a.over() {
+		return fmt.Errorf("forget %s: some of it is wanted or still runs: %w", ref, spillway.ErrConflict)
+	}
+	if err := a.unroute(ctx); err != nil {
+		return fmt.Errorf("forget %s: %w", ref, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.want.destroyed() {
+		return fmt.Errorf("forget %s: it has just been asked for again: %w", ref, spillway.ErrConflict)
+	}
+	a.removed = true
+	delete(p.apps, ref)
+	a.nudge(a.wake) // its loop ends
+	return a.erase()
 }
 
 // erase deletes the state of the app; after its first step the app is gone also when the rest fails.

@@ -82,7 +82,7 @@ func (a *app) remember(want wanted) (route, ok bool, err error) {
 		if err := saveJSON(filepath.Join(a.dir, "desired.json"), want); err != nil {
 			return false, true, err
 		}
-		a.want, a.asked = want, true
+		a.want, a.asked, a.idle = want, true, false
 		a.nudge(a.wake)
 	}
 	if err := a.listen(time.Now()); err != nil {

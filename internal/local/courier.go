@@ -19,7 +19,6 @@ const routerTimeout = 5 * time.Second
 type courierState struct {
 	acked    *spillway.Table // the last that was acknowledged; nil = none, or the data plane lost it
 	deaf     bool            // it did not answer the last call
-	unknown  bool            // it has no such app
 	inFlight map[string]int  // of the last report
 	served   spillway.Route  // of the last report
 }
@@ -59,7 +58,7 @@ func (a *app) cohort() spillway.Cohort {
 
 // tableChanged reports whether the data plane has to be told something.
 func (a *app) tableChanged() bool {
-	if a.removed {
+	if a.removed || a.idle {
 		return false
 	}
 	t := a.table()
@@ -85,7 +84,7 @@ func (a *app) push(ctx context.Context) error {
 		if err != nil || !ok {
 			return err
 		}
-		err = a.p.Router.Push(ctx, t)
+		err = a.p.conf.Router.Push(ctx, t)
 		if errors.Is(err, spillway.ErrStale) && tries == 0 {
 			err = a.catchUp(ctx) // our memory of the revision is older than the data plane's
 			if err == nil {
@@ -124,7 +123,7 @@ func (a *app) pushed(now time.Time, t spillway.Table, err error) {
 	if err != nil {
 		return
 	}
-	a.courier.acked, a.courier.unknown = &t, false
+	a.courier.acked = &t
 	for _, e := range t.Endpoints {
 		for _, r := range a.replicas {
 			if e.Draining && r.name == e.Replica && r.state == spillway.Draining && r.acked == 0 {
@@ -137,7 +136,7 @@ func (a *app) pushed(now time.Time, t spillway.Table, err error) {
 
 // catchUp takes over the revision of the data plane.
 func (a *app) catchUp(ctx context.Context) error {
-	report, err := a.p.Router.Report(ctx, a.ref)
+	report, err := a.p.conf.Router.Report(ctx, a.ref)
 	if err != nil {
 		return err
 	}
@@ -165,7 +164,7 @@ func (a *app) carry(ctx context.Context) {
 		if failures == 0 && ctx.Err() == nil {
 			a.log.Warn("data plane does not answer; nothing is stopped meanwhile", "error", err)
 		}
-		pause(ctx, min(a.p.tune.drain<<failures, time.Second/2))
+		pause(ctx, min(a.p.conf.tune.drain<<failures, time.Second/2))
 		failures = min(failures+1, 10)
 	}
 }
@@ -173,9 +172,9 @@ func (a *app) carry(ctx context.Context) {
 // rest waits until there is news or it is time to ask again.
 func (a *app) rest(ctx context.Context) {
 	a.mu.Lock()
-	next := a.p.tune.refresh
+	next := a.p.conf.tune.refresh
 	if a.draining() {
-		next = a.p.tune.drain
+		next = a.p.conf.tune.drain
 	}
 	a.mu.Unlock()
 	timer := time.NewTimer(next)
@@ -190,7 +189,10 @@ func (a *app) rest(ctx context.Context) {
 // consult asks the data plane what it serves, and notices when it lost the table.
 func (a *app) consult(ctx context.Context) error {
 	before := a.ackedRevision()
-	report, err := a.p.Router.Report(ctx, a.ref)
+	if before == 0 {
+		return nil // it has nothing of ours
+	}
+	report, err := a.p.conf.Router.Report(ctx, a.ref)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.heard(before, report, err)
@@ -225,10 +227,6 @@ func (a *app) heard(before int64, report spillway.Report, err error) {
 	a.setDeaf(err != nil && !unknown)
 	if c.deaf {
 		return
-	}
-	if unknown != c.unknown {
-		c.unknown = unknown
-		a.nudge(a.wake)
 	}
 	if report.Revision < before { // it started anew without our last table
 		c.acked = nil

@@ -41,7 +41,7 @@ func (p *Platform) checkLimits() spillway.Check {
 }
 
 func (p *Platform) checkPorts() spillway.Check {
-	first, last := p.Ports[0], p.Ports[1]-1
+	first, last := p.conf.Ports[0], p.conf.Ports[1]-1
 	c := spillway.Check{Name: "ports", State: "ok", Text: fmt.Sprintf("replicas get ports from %d to %d", first, last)}
 	port, err := p.ports.take(time.Now())
 	if err != nil {

@@ -73,17 +73,6 @@ func program(kind string) {
 		for i := range 50_000 {
 			fmt.Printf("line %d %s\n", i, strings.Repeat("x", i%40))
 		}
-	case "memory":
-		go func() { // ends with the process
-			var hog [][]byte
-			for {
-				b := make([]byte, 1<<20)
-				for i := range b {
-					b[i] = byte(i)
-				}
-				hog = append(hog, b)
-			}
-		}()
 	}
 	serve()
 }

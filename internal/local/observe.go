@@ -20,7 +20,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 		return rollout.Observation{}, nil
 	}
 	before := a.ackedRevision()
-	report, err := p.Router.Report(ctx, ref)
+	report, err := p.conf.Router.Report(ctx, ref)
 	if ctx.Err() != nil {
 		return rollout.Observation{}, ctx.Err()
 	}
@@ -67,6 +67,9 @@ func (a *app) observeGroups() []rollout.Group {
 				continue
 			}
 			g.Running++
+			if r.leaving {
+				g.Draining++
+			}
 			if r.up() {
 				g.Ready++
 			}

@@ -95,7 +95,7 @@ func (c Config) withDefaults() (Config, error) {
 
 // Platform runs the replicas of all apps on this machine. Open makes one; Run supervises.
 type Platform struct {
-	Config
+	conf   Config
 	dir    string // Config.Dir/local, absolute
 	id     string // names the directory in control groups and environments
 	boot   string
@@ -119,7 +119,7 @@ func Open(ctx context.Context, c Config) (*Platform, error) {
 		return nil, err
 	}
 	p := &Platform{
-		Config: c, ports: newPorts(c.Ports[0], c.Ports[1]), apps: map[spillway.Ref]*app{},
+		conf: c, ports: newPorts(c.Ports[0], c.Ports[1]), apps: map[spillway.Ref]*app{},
 		watchers: map[*watcher]bool{}, added: make(chan struct{}, 1), leaders: map[int]bool{},
 	}
 	if p.dir, err = filepath.Abs(filepath.Join(c.Dir, "local")); err != nil {
@@ -178,7 +178,7 @@ func (p *Platform) sweep(ctx context.Context) error {
 	}
 	for pid, mark := range marks(p.id) {
 		if !keep[mark] {
-			p.Log.Warn("orphan killed", "pid", pid, "run", mark)
+			p.conf.Log.Warn("orphan killed", "pid", pid, "run", mark)
 			_ = unix.Kill(pid, unix.SIGKILL) // it may have ended meanwhile
 		}
 	}
@@ -209,7 +209,7 @@ func cgroupName(mark string) string {
 // Run, of this or a later process, takes them over.
 func (p *Platform) Run(ctx context.Context) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		p.Log.Warn("orphans of replicas cannot be collected", "error", err)
+		p.conf.Log.Warn("orphans of replicas cannot be collected", "error", err)
 	}
 	// Run owns every goroutine started here; the end of ctx ends them, and it waits for them.
 	var wg sync.WaitGroup
@@ -252,7 +252,7 @@ func (p *Platform) await(ctx context.Context, proc *process) {
 	p.leaders[proc.rec.PID] = true
 	p.watch.Unlock()
 	if err := proc.watch(ctx); err != nil && ctx.Err() == nil {
-		p.Log.Error("replica cannot be watched", "replica", proc.rec.Name, "pid", proc.rec.PID, "error", err)
+		p.conf.Log.Error("replica cannot be watched", "replica", proc.rec.Name, "pid", proc.rec.PID, "error", err)
 	}
 	p.watch.Lock()
 	delete(p.leaders, proc.rec.PID)
@@ -262,14 +262,14 @@ func (p *Platform) await(ctx context.Context, proc *process) {
 // watchRouter passes on what the data plane says, until ctx ends.
 func (p *Platform) watchRouter(ctx context.Context) {
 	for ctx.Err() == nil {
-		err := p.Router.Watch(ctx, func(ref spillway.Ref) {
+		err := p.conf.Router.Watch(ctx, func(ref spillway.Ref) {
 			if a := p.app(ref); a != nil {
 				a.nudge(a.news)
 			}
 			p.changed(ref)
 		})
 		if err != nil && ctx.Err() == nil {
-			p.Log.Debug("data plane is not watched", "error", err)
+			p.conf.Log.Debug("data plane is not watched", "error", err)
 		}
 		pause(ctx, time.Second/4)
 	}

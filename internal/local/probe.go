@@ -18,12 +18,12 @@ import (
 
 // probe asks one process again and again whether it can serve, until it ended or ctx ends.
 func (a *app) probe(ctx context.Context, r *replica, proc *process, rec record) {
-	wait := a.p.tune.probeMin
+	wait := a.p.conf.tune.probeMin
 	looked := time.Now()
 	for {
 		seen := check(ctx, rec.Health, rec.Port)
 		var elsewhere []netip.AddrPort
-		if errors.Is(seen, syscall.ECONNREFUSED) && time.Since(looked) > 10*a.p.tune.probeMin {
+		if errors.Is(seen, syscall.ECONNREFUSED) && time.Since(looked) > 10*a.p.conf.tune.probeMin {
 			looked = time.Now()
 			elsewhere = listening(proc.members())
 		}
@@ -37,7 +37,7 @@ func (a *app) probe(ctx context.Context, r *replica, proc *process, rec record) 
 		pause := time.Duration(rec.Health.Interval)
 		if starting {
 			pause = wait
-			wait = min(wait*3/2, a.p.tune.probeMax)
+			wait = min(wait*3/2, a.p.conf.tune.probeMax)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -107,7 +107,7 @@ func (a *app) explain(now time.Time, r *replica, seen error, elsewhere []netip.A
 		if r.astray.IsZero() {
 			r.astray = now
 		}
-		r.fatal = r.fatal || now.Sub(r.astray) > a.p.tune.wrongPort
+		r.fatal = r.fatal || now.Sub(r.astray) > a.p.conf.tune.wrongPort
 	case r.astray.IsZero() || !errors.Is(seen, syscall.ECONNREFUSED):
 		r.problem, r.astray = seen.Error(), time.Time{}
 	}

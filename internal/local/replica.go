@@ -131,8 +131,6 @@ func (a *app) mayStop(now time.Time, r *replica) bool {
 	switch {
 	case !r.exposed || r.drained || closed(r.proc.ended):
 		return true
-	case a.courier.unknown && a.want.destroyed():
-		return true // there is no route to it any more
 	case r.acked == 0 || a.courier.deaf:
 		return false
 	}
@@ -199,12 +197,12 @@ func (a *app) replace(now time.Time, r *replica, why string) {
 // delayAfterReady is how long to wait with the next start after the end of a replica that had been
 // ready: not at all, unless that happens soon after it became ready and again and again.
 func (a *app) delayAfterReady(now time.Time, r *replica, ready time.Time) time.Duration {
-	if now.Sub(ready) >= a.p.tune.settled {
+	if now.Sub(ready) >= a.p.conf.tune.settled {
 		r.quick = 0
 		return 0
 	}
 	r.quick++
-	return a.p.tune.delay(r.quick - 1)
+	return a.p.conf.tune.delay(r.quick - 1)
 }
 
 // delay is the back-off before the next start after n failures: nothing after none, 0.5 s after the
@@ -250,7 +248,7 @@ func (a *app) ended(now time.Time, r *replica) {
 	} else {
 		r.fatal = r.fatal || exit.hopeless()
 		r.crashes++
-		r.next = now.Add(a.p.tune.delay(r.crashes))
+		r.next = now.Add(a.p.conf.tune.delay(r.crashes))
 	}
 	a.tellEvent(r.group, r.name+" "+r.problem)
 }
@@ -355,7 +353,7 @@ func (a *app) startWhenDue(ctx context.Context, crew *sync.WaitGroup, now time.T
 	if err := a.start(now, r, w); err != nil {
 		r.problem = "cannot start: " + err.Error()
 		r.crashes++
-		r.next = now.Add(a.p.tune.delay(r.crashes))
+		r.next = now.Add(a.p.conf.tune.delay(r.crashes))
 		a.at(r.next)
 		a.countEnd(r.group, false)
 		a.saveStateOrWarn()

@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"slices"
@@ -323,12 +324,23 @@ func TestApply_DestroysWithoutATrace(t *testing.T) {
 	b.apply(releases, www(1, 1))
 	b.eventually("ready", func() bool { return b.router.endpoints() == "www.1-1" })
 	pid := b.replica("www.1-1").PID
+	if err := b.Forget(t.Context(), "shop"); !errors.Is(err, spillway.ErrConflict) {
+		t.Errorf("an app that runs is forgotten: %v", err)
+	}
 	b.apply(nil, rollout.Desired{Route: spillway.Route{Generation: 2}})
-	b.eventually("directory gone", func() bool {
-		entries, err := os.ReadDir(b.dir + "/local/apps")
-		return err == nil && len(entries) == 0
+	b.eventually("removed from the data plane", func() bool {
+		b.router.mu.Lock()
+		defer b.router.mu.Unlock()
+		return len(b.router.removed) > 0
 	})
-	if running(pid) || !slices.Equal(b.router.removed, []spillway.Ref{"shop"}) {
+	b.eventually("its last words", func() bool { return len(b.logs(spillway.LogQuery{})) > 0 })
+	if err := b.Forget(t.Context(), "shop"); err != nil {
+		t.Error(err)
+	}
+	if entries, err := os.ReadDir(b.dir + "/local/apps"); err != nil || len(entries) > 0 {
+		t.Errorf("left over: %v %v", entries, err)
+	}
+	if running(pid) || !slices.Contains(b.router.removed, "shop") {
 		t.Errorf("runs: %v, removed: %v", running(pid), b.router.removed)
 	}
 	b.apply(releases, www(1, 1)) // the same name again
@@ -340,7 +352,7 @@ func TestPush_TellsADataPlaneThatLostTheTable(t *testing.T) {
 	b.apply(shop("serve", nil), www(1, 7))
 	b.eventually("ready", func() bool { return b.router.endpoints() == "www.1-1" })
 	b.router.set(func(r *router) { clear(r.tables) })
-	if o := b.observe(); !o.NoData || o.Served.Generation != 7 {
+	if o := b.observe(); o.Served.Generation != 7 {
 		t.Errorf("a lost table is taken for the truth: %+v", o)
 	}
 	b.eventually("told again", func() bool { return b.router.endpoints() == "www.1-1" })
@@ -357,7 +369,10 @@ func TestPush_TellsADataPlaneThatLostTheTable(t *testing.T) {
 
 func TestReplica_LimitsAreEnforced(t *testing.T) {
 	b := newBench(t)
-	releases := shop("memory", func(s *spillway.Service) { s.Limits = spillway.Limits{Memory: 64 << 20, CPU: 1000} })
+	releases := shop("", func(s *spillway.Service) {
+		s.Run = spillway.Command{Shell: "tail /dev/zero"} // keeps everything up to the first line break: for ever
+		s.Limits = spillway.Limits{Memory: 16 << 20, CPU: 1000}
+	})
 	if !enforces(b) {
 		b.apply(shop("serve", func(s *spillway.Service) { s.Limits = spillway.Limits{Memory: 64 << 20} }), www(1, 1))
 		b.eventually("ready", func() bool { return b.group("www.1").Ready == 1 })

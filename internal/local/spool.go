@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	maxLine   = 16 << 10  // a longer line is cut into several
-	chunk     = 256 << 10 // read from a spool at once
-	keepSpool = 64 << 10  // never punched away, so that the last lines can be shown when the program ends
-	lastLines = 20        // shown when a program ends
+	maxLine   = 16 << 10 // a longer line is cut into several
+	chunk     = 64 << 10 // read from a spool at once
+	keepSpool = 64 << 10 // never punched away, so that the last lines can be shown when the program ends
+	lastLines = 20       // shown when a program ends
 )
 
 // spool is the file that one stream of a process writes to. It is copied to a logbook line by line, and
@@ -93,9 +93,16 @@ const final = true
 
 // copy brings everything that is new to the logbook.
 func (s *spool) copy(f *os.File, last bool) error {
-	buf := make([]byte, chunk)
-	for {
-		offset := s.book.offset(s.key())
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	offset := s.book.offset(s.key())
+	if offset >= info.Size() {
+		return nil
+	}
+	buf := make([]byte, min(chunk, info.Size()-offset+1)) // one more, to see the end
+	for ; ; offset = s.book.offset(s.key()) {
 		n, err := f.ReadAt(buf, offset)
 		if err != nil && err != io.EOF {
 			return fmt.Errorf("read %s: %w", s.path, err)

@@ -43,7 +43,7 @@ func (a *app) start(now time.Time, r *replica, w rollout.Want) error {
 	rec.Cgroup, rec.Enforced = a.p.groups.create(cgroupName(rec.Mark), svc.Limits)
 	env := a.environment(rec, svc)
 	proc, err := command{
-		self: a.p.Self, record: a.runPath(rec, ".json"), argv: argv(svc.Run, env), env: env, dir: rel.Artefacts[svc.Name].Dir,
+		self: a.p.conf.Self, record: a.runPath(rec, ".json"), argv: argv(svc.Run, env), env: env, dir: rel.Artefacts[svc.Name].Dir,
 		out: a.runPath(rec, ".out"), err: a.runPath(rec, ".err"),
 	}.start(rec)
 	if err != nil {
@@ -151,7 +151,7 @@ func (a *app) keepOutput(ctx context.Context, path, name string, g spillway.Grou
 		return
 	}
 	s := &spool{path: path, replica: name, book: book, notify: a.logs.added}
-	s.follow(ctx, told, a.p.tune.logs, a.log)
+	s.follow(ctx, told, a.p.conf.tune.logs, a.log)
 	if err := a.logs.done(g); err != nil {
 		a.log.Warn("log is not closed", "group", g, "error", err)
 	}
@@ -202,5 +202,9 @@ func (a *app) halt(ctx context.Context, r *replica) error {
 	if err := r.proc.watch(ctx); err != nil {
 		return err
 	}
-	return os.Remove(a.runPath(r.rec, ".json")) // else it would count as an end that nobody asked for
+	err := os.Remove(a.runPath(r.rec, ".json")) // else it would count as an end that nobody asked for
+	if missing(err) {
+		return nil
+	}
+	return err
 }
