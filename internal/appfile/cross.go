@@ -94,7 +94,7 @@ func checkNeeds(r *report, services *node) {
 			case need.text == e.name:
 				r.add(need, path, "a service cannot need itself", "remove it")
 			case !slices.Contains(names, need.text):
-				r.add(need, path, "there is no service "+quote(need.text), suggestService(need.text, names))
+				r.add(need, path, "there is no service "+quote(need.text), suggestService(r, need.text, names))
 			default:
 				seen[need.text] = true
 				needs[e.name] = append(needs[e.name], need)
@@ -107,8 +107,12 @@ func checkNeeds(r *report, services *node) {
 	}
 }
 
-// suggestService says which service may have been meant.
-func suggestService(wrong string, names []string) string {
+// suggestService says which service may have been meant. A file with hundreds of mistakes was not
+// misspelt, and comparing each of them with each service would take seconds.
+func suggestService(r *report, wrong string, names []string) string {
+	if len(r.errors) > 200 {
+		return ""
+	}
 	if extension(wrong) {
 		return "keys that begin with x- are ignored, services too"
 	}
