@@ -122,7 +122,7 @@ func (c *cli) release(ctx context.Context, client *api.Client, src *source, o de
 	}
 	began := time.Now()
 	if !c.json {
-		c.say("%s: %s packed from %s", src.ref, count(src.packed.Files, "file"), src.dir)
+		src.tell(c)
 	}
 	result, err := client.Deploy(ctx, request, c.buildLine)
 	switch {

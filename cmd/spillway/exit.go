@@ -59,12 +59,22 @@ func (c *cli) finish(err error) int {
 		c.tellFields(fields)
 		return code
 	}
-	text := strings.TrimRight(tell.Error(), "\n")
-	fmt.Fprintf(c.stderr, "%s %s\n", c.errStyle.red("Error:"), text)
+	fmt.Fprintf(c.stderr, "%s %s\n", c.errStyle.red("Error:"), words(tell))
 	if !c.started {
 		fmt.Fprintln(c.stderr, "Help:  "+c.helpFor)
 	}
 	return code
+}
+
+// words is the text of an error without the kind at its end, which the exit code tells.
+func words(err error) string {
+	text := strings.TrimRight(err.Error(), "\n")
+	for _, kind := range []error{spillway.ErrNotFound, spillway.ErrConflict, spillway.ErrInvalid, spillway.ErrDenied, spillway.ErrUnavailable, spillway.ErrStale} {
+		if errors.Is(err, kind) {
+			text = strings.TrimSuffix(text, ": "+kind.Error())
+		}
+	}
+	return text
 }
 
 // tellFields prints every mistake of a file or of a request.

@@ -36,20 +36,26 @@ type invocation struct {
 func serve(t *testing.T, e *actor) string {
 	t.Helper()
 	dir := stateDir(t)
+	t.Cleanup(serveOn(t, dir, e))
+	return dir
+}
+
+// serveOn runs the real API server on a state directory until stop, which waits for its end.
+func serveOn(t *testing.T, dir string, e *actor) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	server := api.NewServer(api.Config{Engine: e, Log: slog.New(slog.DiscardHandler), Dir: dir})
 	if err := server.Listen(ctx); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }() // ended and waited for by the cleanup
-	t.Cleanup(func() {
+	go func() { done <- server.Run(ctx) }() // ended and waited for by stop
+	return func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the API server failed: %v", err)
 		}
-	})
-	return dir
+	}
 }
 
 // stateDir is a directory with a path short enough for a unix socket.

@@ -66,6 +66,18 @@ func (s *source) request(strategy spillway.Strategy, ifRelease int, note string)
 	}, nil
 }
 
+// tell says what was packed, and what was left out of it.
+func (s *source) tell(c *cli) {
+	from := ""
+	if s.packed.Commit != "" {
+		from = " at commit " + commit(spillway.Source{Commit: s.packed.Commit, Dirty: s.packed.Dirty})
+	}
+	c.say("%s: %s packed from %s%s", s.ref, count(s.packed.Files, "file"), s.dir, from)
+	for _, path := range s.packed.Skipped {
+		c.say("left out %s: no release can hold it (a link to outside of %s, or no regular file)", clean(path), s.dir)
+	}
+}
+
 // close removes the packed file.
 func (s *source) close() {
 	s.pack.Close()
