@@ -40,11 +40,12 @@ type RolloutOverview struct {
 
 // LastRollout is how the previous rollout ended.
 type LastRollout struct {
-	ID      int64     `json:"id"`
-	Release int       `json:"release"`
-	Outcome Outcome   `json:"outcome"`
-	Reason  string    `json:"reason,omitempty"`
-	At      time.Time `json:"at"`
+	ID       int64     `json:"id"`
+	Release  int       `json:"release"`
+	Outcome  Outcome   `json:"outcome"`
+	Reason   string    `json:"reason,omitempty"`
+	At       time.Time `json:"at"`
+	Evidence *Evidence `json:"evidence,omitempty"` // the last seen of its trial
 }
 
 // ServiceOverview is one service of an app.

@@ -95,6 +95,7 @@ func (a *app) push(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("route of %s: %w", a.ref, err)
 		}
+		a.p.changed(a.ref) // who waits for the acknowledgement may look now
 		return nil
 	}
 }

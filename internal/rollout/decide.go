@@ -143,6 +143,10 @@ func (s Status) clone() Status {
 	}
 	if s.Last != nil {
 		l := *s.Last
+		if l.Evidence != nil {
+			e := *l.Evidence
+			l.Evidence = &e
+		}
 		s.Last = &l
 	}
 	s.Phase = cmp.Or(s.Phase, spillway.Healthy)

@@ -19,7 +19,7 @@ func Describe(spec Spec, status Status, obs Observation) spillway.Overview {
 		o.Queue = q.Release
 	}
 	if l := t.st.Last; l != nil {
-		o.Last = &spillway.LastRollout{ID: l.ID, Release: l.Release, Outcome: l.Outcome, Reason: l.Reason, At: l.At}
+		o.Last = &spillway.LastRollout{ID: l.ID, Release: l.Release, Outcome: l.Outcome, Reason: l.Reason, At: l.At, Evidence: l.Evidence}
 	}
 	o.Problems = t.problems()
 	return o

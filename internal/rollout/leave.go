@@ -139,7 +139,7 @@ func (t *turn) finish(outcome spillway.Outcome, reason string) {
 		reason = ": " + reason
 	}
 	t.event(spillway.EventFinished, r.Release, text, r.Release, reason).Outcome = outcome
-	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: r.Reason, At: t.now}
+	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: r.Reason, At: t.now, Evidence: r.Evidence}
 	t.st.Rollout = nil
 	t.st.Phase = t.restPhase()
 }

@@ -80,11 +80,12 @@ type Queued struct {
 
 // Result is how a rollout ended.
 type Result struct {
-	ID      int64            `json:"id"`
-	Release int              `json:"release"`
-	Outcome spillway.Outcome `json:"outcome"`
-	Reason  string           `json:"reason"`
-	At      time.Time        `json:"at"`
+	ID       int64              `json:"id"`
+	Release  int                `json:"release"`
+	Outcome  spillway.Outcome   `json:"outcome"`
+	Reason   string             `json:"reason"`
+	At       time.Time          `json:"at"`
+	Evidence *spillway.Evidence `json:"evidence,omitempty"` // the last seen of its trial
 }
 
 // Step is one resting point of a rollout. Candidate and Stable are parts of a service's size.
