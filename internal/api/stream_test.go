@@ -63,6 +63,33 @@ func TestDeploy_ARefusalReachesWhoStillSendsTheSource(t *testing.T) {
 	}
 }
 
+func TestDeploy_MayTellBeforeItHasReadTheSource(t *testing.T) {
+	e := &engine{deploy: func(_ context.Context, r api.DeployRequest, log func(string)) (api.DeployResult, error) {
+		log("receiving")
+		n, err := io.Copy(io.Discard, r.Source)
+		return api.DeployResult{Release: int(n)}, err
+	}}
+	source := strings.NewReader(strings.Repeat("x", 4<<20))
+	got, err := start(t, e).tcp(t).Deploy(t.Context(), api.DeployRequest{Source: source}, func(string) {})
+	if err != nil || got.Release != 4<<20 {
+		t.Errorf("%d bytes of the source arrived, %v; want %d", got.Release, err, 4<<20)
+	}
+}
+
+func TestDeploy_ASourceLeftUnreadDoesNotHarmTheNextRequest(t *testing.T) {
+	e := &engine{deploy: func(_ context.Context, _ api.DeployRequest, log func(string)) (api.DeployResult, error) {
+		log("nothing changed")
+		return api.DeployResult{Same: true}, nil
+	}}
+	client := start(t, e).socket(t)
+	for range 20 {
+		_, err := client.Deploy(t.Context(), api.DeployRequest{Source: strings.NewReader(strings.Repeat("x", 1000))}, func(string) {})
+		check(t, err)
+		_, err = client.Plan(t.Context(), api.DeployRequest{Source: strings.NewReader("")})
+		check(t, err)
+	}
+}
+
 func TestDeploy_TheBuildEndsWhenTheCallerHangsUp(t *testing.T) {
 	ended := make(chan error, 1)
 	e := &engine{deploy: func(ctx context.Context, r api.DeployRequest, log func(string)) (api.DeployResult, error) {
