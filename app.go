@@ -33,7 +33,7 @@ type Service struct {
 	Scale    int               `json:"scale"` // replicas, default 1
 	Limits   Limits            `json:"limits,omitzero"`
 	Strategy Strategy          `json:"strategy"`        // default rolling
-	Steps    []StepSpec        `json:"steps,omitempty"` // canary only; default 1%, 5% 2m, 25% 10m, 50% 10m as DefaultSteps
+	Steps    []StepSpec        `json:"steps,omitempty"` // canary only; default DefaultSteps
 	Surge    Count             `json:"surge"`           // rolling: replicas above scale; default 25 %
 	// Unavailable is how many replicas may be missing during a rolling rollout; default 0. When both
 	// it and Surge come to 0, Surge counts as 1.

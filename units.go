@@ -49,7 +49,7 @@ func Percent(p int) Share { return Share(p * 100) }
 func ParseShare(s string) (Share, error) {
 	digits, ok := strings.CutSuffix(strings.TrimSpace(s), "%")
 	v, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
-	if !ok || err != nil || v < 0 || v > 100 {
+	if !ok || err != nil || !(v >= 0 && v <= 100) { // so that NaN is refused too
 		return 0, fmt.Errorf("%q is not a share like 5%% or 0.5%% (0%% to 100%%): %w", s, ErrInvalid)
 	}
 	share := Share(v*100 + 0.5)
@@ -130,7 +130,7 @@ type Milli int64
 func ParseMilli(s string) (Milli, error) {
 	digits, milli := strings.CutSuffix(s, "m")
 	v, err := strconv.ParseFloat(digits, 64)
-	if err != nil || v < 0 || v > 1e6 {
+	if err != nil || !(v >= 0 && v <= 1e6) {
 		return 0, fmt.Errorf("%q is not an amount of CPU like 1, 0.5 or 250m: %w", s, ErrInvalid)
 	}
 	if milli {
