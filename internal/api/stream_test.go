@@ -77,16 +77,13 @@ func TestDeploy_MayTellBeforeItHasReadTheSource(t *testing.T) {
 }
 
 func TestDeploy_ASourceLeftUnreadDoesNotHarmTheNextRequest(t *testing.T) {
-	e := &engine{deploy: func(_ context.Context, _ api.DeployRequest, log func(string)) (api.DeployResult, error) {
-		log("nothing changed")
-		return api.DeployResult{Same: true}, nil
-	}}
-	client := start(t, e).socket(t)
-	for range 20 {
-		_, err := client.Deploy(t.Context(), api.DeployRequest{Source: strings.NewReader(strings.Repeat("x", 1000))}, func(string) {})
-		check(t, err)
-		_, err = client.Plan(t.Context(), api.DeployRequest{Source: strings.NewReader("")})
-		check(t, err)
+	client := start(t, &engine{err: spillway.ErrConflict}).socket(t)
+	for _, source := range []string{"", strings.Repeat("x", 1000), strings.Repeat("x", 1<<20), ""} {
+		_, deploy := client.Deploy(t.Context(), api.DeployRequest{Source: strings.NewReader(source)}, nil)
+		_, ask := client.Ask(t.Context(), castle, spillway.Intent{Verb: spillway.VerbPause})
+		if !errors.Is(deploy, spillway.ErrConflict) || !errors.Is(ask, spillway.ErrConflict) {
+			t.Errorf("%d bytes: deploy %v, then ask %v; want ErrConflict from both", len(source), deploy, ask)
+		}
 	}
 }
 
