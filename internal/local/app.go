@@ -192,8 +192,9 @@ func (a *app) at(t time.Time) {
 	}
 }
 
-// tellEvent keeps an event until the loop holds no lock.
+// tellEvent keeps an event until the loop holds no lock. Last lines of a replica are left out.
 func (a *app) tellEvent(g spillway.Group, text string) {
+	text, _, _ = strings.Cut(text, lastWords)
 	a.events = append(a.events, spillway.Event{
 		App: a.ref, At: time.Now().UTC(), Kind: spillway.EventReplica, Release: g.Release, Service: g.Service, Text: text,
 	})

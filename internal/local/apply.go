@@ -40,6 +40,8 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 		if !changed {
 			return nil
 		}
+		ctx, cancel := context.WithTimeout(ctx, routerTimeout)
+		defer cancel() //nolint:gocritic // this turn is the last
 		return a.push(ctx)
 	}
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +26,9 @@ type Daemon struct {
 	dir  string
 	book *logbook
 
+	replacing sync.Mutex    // held by Replace; taken before mu
+	switched  chan struct{} // one slot: proc is another one now
+
 	mu      sync.Mutex
 	run     int64
 	proc    *process
@@ -42,7 +46,7 @@ func (p *Platform) Daemon(name string, argv, env []string) (*Daemon, error) {
 	if env == nil {
 		env = os.Environ()
 	}
-	d := &Daemon{p: p, name: name, argv: argv, env: env, dir: filepath.Join(p.dir, "daemons", name)}
+	d := &Daemon{p: p, name: name, argv: argv, env: env, dir: filepath.Join(p.dir, "daemons", name), switched: make(chan struct{}, 1)}
 	err := os.MkdirAll(d.dir, 0o700)
 	if err != nil {
 		return nil, err
@@ -101,41 +105,66 @@ func (d *Daemon) Run(ctx context.Context) error {
 		defer d.mu.Unlock()
 		d.running = false
 	}()
+	d.saveSpools(ctx)
+	// Run owns the goroutines and waits for them; they end with their process or with ctx.
+	var crew sync.WaitGroup
+	defer crew.Wait()
 	for quick := 0; ; {
 		proc, err := d.begin()
-		if err != nil {
-			return err
+		if proc == nil || err != nil {
+			return err // or stopped
 		}
-		if proc == nil {
-			return nil // stopped
-		}
-		d.attend(ctx, proc)
+		end := make(chan []string, 1)
+		crew.Go(func() { end <- d.attend(ctx, proc) })
+		lines, ended := d.wait(proc, end)
 		if ctx.Err() != nil {
 			return nil
 		}
+		if !ended || !d.lost(proc) {
+			continue // another process is the daemon now, or none has to be
+		}
 		ran := time.Since(proc.rec.Started)
-		d.mu.Lock()
-		replaced := d.proc != proc
-		if !replaced {
-			d.proc = nil
-		}
-		stopped := d.stopped
-		d.mu.Unlock()
-		if stopped && !replaced {
-			return nil
-		}
-		if replaced {
-			continue // it handed over and ended
-		}
 		if quick++; ran >= d.p.conf.tune.settled {
 			quick = 0
 		}
-		d.p.conf.Log.Error("daemon ended and is started again", "daemon", d.name, "end", proc.exit.describe(ran, tail(d.spoolPath(proc.rec))))
+		d.p.conf.Log.Error("daemon ended and is started again", "daemon", d.name, "end", proc.exit.describe(ran, lines))
 		pause(ctx, d.p.conf.tune.delay(quick-1))
 		if ctx.Err() != nil {
 			return nil
 		}
 	}
+}
+
+// wait waits for the last lines of a process that ended. ended is false when another one has become the
+// daemon meanwhile: the old one is attended on until its end, but nobody waits for that here.
+func (d *Daemon) wait(proc *process, end <-chan []string) (lines []string, ended bool) {
+	for {
+		select {
+		case lines = <-end:
+			return lines, true
+		case <-d.switched:
+			d.mu.Lock()
+			other := d.proc != proc
+			d.mu.Unlock()
+			if other {
+				return nil, false
+			}
+		}
+	}
+}
+
+// lost takes in the end of a process and reports whether it has to be started again: not when another
+// one has replaced it, which may be known only some time after its end, and not when it was stopped.
+func (d *Daemon) lost(proc *process) bool {
+	d.replacing.Lock() // wait for the result of a Replace
+	defer d.replacing.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.proc != proc {
+		return false
+	}
+	d.proc = nil
+	return !d.stopped
 }
 
 // begin starts the daemon when it does not run. The result is nil when it was stopped.
@@ -175,26 +204,47 @@ func (d *Daemon) spoolPath(rec record) string {
 	return filepath.Join(d.dir, fmt.Sprintf("%s.%d.out", d.name, rec.Run))
 }
 
-// attend watches the process and copies its output until it is gone or ctx ends.
-func (d *Daemon) attend(ctx context.Context, proc *process) {
-	spools, err := filepath.Glob(filepath.Join(d.dir, "*.out"))
-	if err != nil {
+// attend watches the process and copies its output until it is gone or ctx ends. It gives the last lines.
+func (d *Daemon) attend(ctx context.Context, proc *process) []string {
+	path, told := d.spoolPath(proc.rec), make(chan struct{})
+	// attend owns the goroutine and waits; it ends with the process or with ctx.
+	var crew sync.WaitGroup
+	defer crew.Wait()
+	crew.Go(func() { d.keepOutput(ctx, path, told) })
+	d.p.await(ctx, proc)
+	if !closed(proc.gone) {
+		return nil // ctx ended: the output stays in the spool
+	}
+	defer close(told)
+	return tail(path)
+}
+
+func (d *Daemon) keepOutput(ctx context.Context, path string, ended <-chan struct{}) {
+	s := &spool{path: path, replica: d.name, book: d.book, notify: func() {}}
+	s.follow(ctx, ended, d.p.conf.tune.logs, d.p.conf.Log)
+}
+
+// saveSpools copies what processes that are gone have left in their spools.
+func (d *Daemon) saveSpools(ctx context.Context) {
+	live := map[string]bool{}
+	records, err := filepath.Glob(filepath.Join(d.dir, "record*.json"))
+	for _, path := range records {
+		var rec record
+		if loadJSON(path, &rec) == nil && d.p.runs(rec) {
+			live[d.spoolPath(rec)] = true
+		}
+	}
+	spools, err2 := filepath.Glob(filepath.Join(d.dir, "*.out"))
+	if err := errors.Join(err, err2); err != nil {
 		d.p.conf.Log.Error("output cannot be found", "daemon", d.name, "error", err)
 	}
 	over := make(chan struct{})
 	close(over)
-	// This function owns the goroutines and waits; they end with the process or with ctx.
-	var crew sync.WaitGroup
-	defer crew.Wait()
 	for _, path := range spools {
-		ended := (<-chan struct{})(over)
-		if path == d.spoolPath(proc.rec) {
-			ended = proc.gone
+		if !live[path] {
+			d.keepOutput(ctx, path, over)
 		}
-		s := &spool{path: path, replica: d.name, book: d.book, notify: func() {}}
-		crew.Go(func() { s.follow(ctx, ended, d.p.conf.tune.logs, d.p.conf.Log) })
 	}
-	d.p.await(ctx, proc)
 }
 
 // Stop ends the daemon: SIGTERM, and SIGKILL when ctx ends first. It is not started again by this value. It

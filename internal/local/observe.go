@@ -20,7 +20,9 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 		return rollout.Observation{}, nil
 	}
 	before := a.ackedRevision()
-	report, err := p.conf.Router.Report(ctx, ref)
+	call, cancel := context.WithTimeout(ctx, routerTimeout)
+	defer cancel()
+	report, err := p.conf.Router.Report(call, ref)
 	if ctx.Err() != nil {
 		return rollout.Observation{}, ctx.Err()
 	}

@@ -170,8 +170,8 @@ func (p *process) kill() {
 	if closed(p.gone) {
 		return
 	}
-	if alive(p.rec.PID, p.rec.Start) || isChild(p.rec.PID) {
-		_ = syscall.Kill(-p.rec.PID, syscall.SIGKILL) // the pid is still its own: it is not reaped
+	if s, err := readStat(p.rec.PID); err == nil && s.start == p.rec.Start { // also as a zombie it keeps its pid
+		_ = syscall.Kill(-p.rec.PID, syscall.SIGKILL)
 	}
 	p.rec.killStrays()
 }
@@ -196,12 +196,6 @@ func (p *process) members() []int {
 		return p.rec.Cgroup.members()
 	}
 	return sessionOf(p.rec.PID)
-}
-
-// isChild reports whether the pid is a child of this process that has not been reaped.
-func isChild(pid int) bool {
-	s, err := readStat(pid)
-	return err == nil && s.parent == os.Getpid()
 }
 
 // reap collects how the leader ended: as its parent, or from the kernel's memory of it, which is filled

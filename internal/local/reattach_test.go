@@ -2,7 +2,9 @@ package local_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -255,6 +258,52 @@ func TestDaemon_IsStartedAgainUntilStopped(t *testing.T) {
 	}
 	if err := <-done; err != nil || running(second) {
 		t.Errorf("after Stop: runs %v, %v", running(second), err)
+	}
+}
+
+func TestDaemon_IsReplacedByAnotherProcess(t *testing.T) {
+	b := newBench(t)
+	d, err := b.Daemon("clock", []string{os.Args[0]}, append(os.Environ(), "TEST_PROGRAM=silent"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- d.Run(t.Context()) }() // Stop ends it; the test waits
+	b.eventually("running", func() bool { return d.PID() != 0 })
+	kill := func(pid int) {
+		t.Helper()
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := d.PID()
+	refused := errors.New("not ready")
+	if err := d.Replace(t.Context(), func(context.Context, int) error { return refused }); !errors.Is(err, refused) || d.PID() != first {
+		t.Fatalf("Replace by one that is not ready: %v, pid %d, want %d", err, d.PID(), first)
+	}
+	var second int
+	err = d.Replace(t.Context(), func(_ context.Context, pid int) error {
+		second = pid
+		kill(first) // it handed over and ended before anybody knows
+		b.eventuallyEnds(first)
+		return nil
+	})
+	if err != nil || d.PID() != second {
+		t.Fatalf("Replace: %v, pid %d, want %d", err, d.PID(), second)
+	}
+	err = d.Replace(t.Context(), func(context.Context, int) error { return nil }) // the old one goes on draining
+	third := d.PID()
+	if err != nil || third == second || !running(second) {
+		t.Fatalf("Replace: %v, pid %d after %d", err, third, second)
+	}
+	kill(third) // although the old one still runs
+	b.eventually("started again", func() bool { return d.PID() != 0 && d.PID() != third })
+	kill(second)
+	if err := d.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 // work; then Run supervises that one. When ready fails, the new process is killed and the old one stays
 // the daemon. It is called while Run runs.
 func (d *Daemon) Replace(ctx context.Context, ready func(ctx context.Context, pid int) error) error {
+	d.replacing.Lock()
+	defer d.replacing.Unlock()
 	d.mu.Lock()
 	old := d.proc
 	d.mu.Unlock()
@@ -38,6 +40,10 @@ func (d *Daemon) Replace(ctx context.Context, ready func(ctx context.Context, pi
 	d.mu.Lock()
 	d.proc = next
 	d.mu.Unlock()
+	select {
+	case d.switched <- struct{}{}: // Run watches the new one now
+	default:
+	}
 	d.p.conf.Log.Info("daemon replaced", "daemon", d.name, "old", old.rec.PID, "new", next.rec.PID)
 	return nil
 }

@@ -256,6 +256,9 @@ func (a *app) ended(now time.Time, r *replica) {
 // hopeless reports that the command is not there or cannot be executed.
 func (s status) hopeless() bool { return s.code == exitNotFound || s.code == exitNotExecutable }
 
+// lastWords stands between the end of a process and the last lines that it wrote.
+const lastWords = "; last lines:\n"
+
 // describe says in words how a process ended: "exited with code 3 after 0.2s; last lines: …".
 func (s status) describe(ran time.Duration, lines []string) string {
 	after := " after " + ran.Round(100*time.Millisecond).String()
@@ -275,7 +278,7 @@ func (s status) describe(ran time.Duration, lines []string) string {
 		text = fmt.Sprintf("exited with code %d%s", s.code, after)
 	}
 	if len(lines) > 0 {
-		text += "; last lines:\n" + strings.Join(lines, "\n")
+		text += lastWords + strings.Join(lines, "\n")
 	}
 	return text
 }
