@@ -54,25 +54,33 @@ func (p *Platform) Daemon(name string, argv, env []string) (*Daemon, error) {
 	if d.book, err = openLogbook(filepath.Join(d.dir, "logs"), p.conf.tune); err != nil {
 		return nil, err
 	}
-	var rec record
-	if err := loadJSON(d.recordPath(), &rec); err != nil && !missing(err) {
+	records, err := p.daemonRecords(name)
+	if err != nil {
 		return nil, err
 	}
-	d.run = rec.Run
-	if p.runs(rec) {
-		d.proc, err = attach(rec)
-		if err != nil {
+	for _, rec := range records { // during a Replace two may run: the later one is the daemon
+		if rec.Run <= d.run {
+			continue
+		}
+		d.run = rec.Run
+		if !p.runs(rec) {
+			continue
+		}
+		if d.proc, err = attach(rec); err != nil {
 			d.proc = nil // it has just ended
 		}
 	}
 	return d, nil
 }
 
-func (d *Daemon) recordPath() string { return filepath.Join(d.dir, "record.json") }
+// path names a file of one process of the daemon.
+func (d *Daemon) path(rec record, ext string) string {
+	return filepath.Join(d.dir, fmt.Sprintf("%s.%d%s", d.name, rec.Run, ext))
+}
 
-// daemonRecords reads the records of all daemons.
-func (p *Platform) daemonRecords() ([]record, error) {
-	paths, err := filepath.Glob(filepath.Join(p.dir, "daemons", "*", "record*.json"))
+// daemonRecords reads the records of the daemons whose name matches the pattern.
+func (p *Platform) daemonRecords(pattern string) ([]record, error) {
+	paths, err := filepath.Glob(filepath.Join(p.dir, "daemons", pattern, "*.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +113,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		defer d.mu.Unlock()
 		d.running = false
 	}()
-	d.saveSpools(ctx)
+	d.tidy(ctx)
 	// Run owns the goroutines and waits for them; they end with their process or with ctx.
 	var crew sync.WaitGroup
 	defer crew.Wait()
@@ -190,9 +198,9 @@ func (d *Daemon) begin() (*process, error) {
 func (d *Daemon) spawn() (*process, error) {
 	d.run++
 	rec := record{Version: format, Name: d.name, Run: d.run, Mark: d.p.mark("daemon:"+d.name, d.run), Boot: d.p.boot}
-	out := d.spoolPath(rec)
+	out := d.path(rec, ".out")
 	env := append(slices.Clone(d.env), markName+"="+rec.Mark)
-	proc, err := command{self: d.p.conf.Self, record: d.recordPath(), argv: d.argv, env: env, out: out, err: out}.start(rec)
+	proc, err := command{self: d.p.conf.Self, record: d.path(rec, ".json"), argv: d.argv, env: env, out: out, err: out}.start(rec)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", d.name, err)
 	}
@@ -200,13 +208,9 @@ func (d *Daemon) spawn() (*process, error) {
 	return proc, nil
 }
 
-func (d *Daemon) spoolPath(rec record) string {
-	return filepath.Join(d.dir, fmt.Sprintf("%s.%d.out", d.name, rec.Run))
-}
-
 // attend watches the process and copies its output until it is gone or ctx ends. It gives the last lines.
 func (d *Daemon) attend(ctx context.Context, proc *process) []string {
-	path, told := d.spoolPath(proc.rec), make(chan struct{})
+	path, told := d.path(proc.rec, ".out"), make(chan struct{})
 	// attend owns the goroutine and waits; it ends with the process or with ctx.
 	var crew sync.WaitGroup
 	defer crew.Wait()
@@ -216,6 +220,9 @@ func (d *Daemon) attend(ctx context.Context, proc *process) []string {
 		return nil // ctx ended: the output stays in the spool
 	}
 	defer close(told)
+	if err := os.Remove(d.path(proc.rec, ".json")); err != nil {
+		d.p.conf.Log.Warn("record is not removed", "daemon", d.name, "error", err)
+	}
 	return tail(path)
 }
 
@@ -224,19 +231,20 @@ func (d *Daemon) keepOutput(ctx context.Context, path string, ended <-chan struc
 	s.follow(ctx, ended, d.p.conf.tune.logs, d.p.conf.Log)
 }
 
-// saveSpools copies what processes that are gone have left in their spools.
-func (d *Daemon) saveSpools(ctx context.Context) {
+// tidy copies what processes that are gone have left in their spools, and removes their records.
+func (d *Daemon) tidy(ctx context.Context) {
 	live := map[string]bool{}
-	records, err := filepath.Glob(filepath.Join(d.dir, "record*.json"))
-	for _, path := range records {
-		var rec record
-		if loadJSON(path, &rec) == nil && d.p.runs(rec) {
-			live[d.spoolPath(rec)] = true
+	records, err := d.p.daemonRecords(d.name)
+	for _, rec := range records {
+		if d.p.runs(rec) {
+			live[d.path(rec, ".out")] = true
+		} else {
+			err = errors.Join(err, os.Remove(d.path(rec, ".json")))
 		}
 	}
 	spools, err2 := filepath.Glob(filepath.Join(d.dir, "*.out"))
 	if err := errors.Join(err, err2); err != nil {
-		d.p.conf.Log.Error("output cannot be found", "daemon", d.name, "error", err)
+		d.p.conf.Log.Error("what ended processes left cannot be tidied up", "daemon", d.name, "error", err)
 	}
 	over := make(chan struct{})
 	close(over)

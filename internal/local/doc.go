@@ -14,5 +14,5 @@
 //	apps/REF/runs/NAME.RUN.json    one started process, NAME "www.4-1", RUN rises with every start
 //	apps/REF/runs/NAME.RUN.out     its output that has not been copied to the log yet (.err likewise)
 //	apps/REF/logs/GROUP/N.ndjson   the log of a group in segments
-//	daemons/NAME/                  the same for an auxiliary process
+//	daemons/NAME/                  the same for the processes of an auxiliary program: NAME.RUN.json, .out, logs
 package local

@@ -167,7 +167,7 @@ func (p *Platform) sweep(ctx context.Context) error {
 			}
 		}
 	}
-	daemons, err := p.daemonRecords()
+	daemons, err := p.daemonRecords("*")
 	if err != nil {
 		return err
 	}

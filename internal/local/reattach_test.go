@@ -132,7 +132,7 @@ func TestOpen_KillsWhatNoRecordClaims(t *testing.T) {
 	if err != nil || len(lost) != 1 {
 		t.Fatal(lost, err)
 	}
-	for _, path := range []string{lost[0], filepath.Join(b.dir, "local/daemons/clock/record.json")} {
+	for _, path := range []string{lost[0], filepath.Join(b.dir, "local/daemons/clock/clock.1.json")} {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}

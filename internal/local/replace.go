@@ -2,10 +2,7 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -23,10 +20,6 @@ func (d *Daemon) Replace(ctx context.Context, ready func(ctx context.Context, pi
 	if old == nil || closed(old.ended) {
 		return fmt.Errorf("replace %s: it does not run: %w", d.name, spillway.ErrUnavailable)
 	}
-	leaving := filepath.Join(d.dir, "record.leaving.json") // so that a sweep knows the old one while it drains
-	if err := saveJSON(leaving, old.rec); err != nil {
-		return fmt.Errorf("replace %s: %w", d.name, err)
-	}
 	d.mu.Lock()
 	next, err := d.spawn()
 	d.mu.Unlock()
@@ -35,7 +28,8 @@ func (d *Daemon) Replace(ctx context.Context, ready func(ctx context.Context, pi
 	}
 	if err := ready(ctx, next.rec.PID); err != nil {
 		next.kill()
-		return errors.Join(fmt.Errorf("replace %s: the new process (pid %d) is not ready: %w", d.name, next.rec.PID, err), saveJSON(d.recordPath(), old.rec), os.Remove(leaving))
+		d.attend(context.WithoutCancel(ctx), next) // SIGKILL is not refused
+		return fmt.Errorf("replace %s: the new process (pid %d) is not ready: %w", d.name, next.rec.PID, err)
 	}
 	d.mu.Lock()
 	d.proc = next
