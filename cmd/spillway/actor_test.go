@@ -40,7 +40,6 @@ type actor struct {
 	checks   []spillway.Check
 	askErr   error
 	gone     bool // the app does not exist (any more)
-	ended    chan struct{}
 
 	events  []spillway.Event
 	intents []spillway.Intent

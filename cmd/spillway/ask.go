@@ -97,11 +97,12 @@ func (c *cli) tellState(o spillway.Overview) error {
 
 // stateLine is the state of an app in one line.
 func stateLine(o spillway.Overview) string {
-	text := fmt.Sprintf("%s · %s · %s serves", o.App, o.Phase, release(o.Stable))
-	if o.Stable == 0 {
+	n := serves(o)
+	text := fmt.Sprintf("%s · %s · %s serves", o.App, o.Phase, release(n))
+	if n == 0 {
 		text = fmt.Sprintf("%s · %s · nothing serves", o.App, o.Phase)
 	}
-	if r := o.Rollout; r != nil {
+	if r := o.Rollout; r != nil && r.Release != n {
 		text += fmt.Sprintf(", %s at %s of the users (step %d of %d)", release(r.Release), r.Served, r.Step, r.Steps)
 		if r.Reason != "" {
 			text += ": " + r.Reason

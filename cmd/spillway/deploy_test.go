@@ -54,15 +54,17 @@ func TestDeploy_EndsWithTheExitCodeOfTheOutcome(t *testing.T) {
 		script []round
 		want   int
 	}{
-		"serving":        {climbing(serving()), exitDone},
-		"settled":        {climbing(round{overview: castleAt(8, 1)}), exitDone}, // the event was pruned
-		"rolled-back":    {climbing(back(spillway.RolledBack, "5 of 5 requests failed")), exitRolledBack},
-		"failed":         {climbing(back(spillway.Failed, "not ready within 10m: 0 of 1 replica of www ready")), exitFailed},
-		"aborted":        {climbing(back(spillway.Aborted, "aborted by root")), exitReplaced},
-		"superseded":     {[]round{{overview: queued}, back(spillway.Superseded, "release 9 is next")}, exitReplaced},
-		"cancelled":      {climbing(back(spillway.Cancelled, "cancelled by root")), exitReplaced},
-		"ignored":        {[]round{{overview: castleAt(7, 1), events: []spillway.Event{fact(spillway.EventIgnored, 8, "deploy: the app is being destroyed")}}}, exitFailed},
-		"of-another":     {climbing(round{overview: trying(7, 8, spillway.Percent(5), 1), events: []spillway.Event{ended(6, spillway.Failed, "release 6 was failed")}}, serving()), exitDone},
+		"serving":     {climbing(serving()), exitDone},
+		"settled":     {climbing(round{overview: castleAt(8, 1)}), exitDone}, // the event was pruned
+		"rolled-back": {climbing(back(spillway.RolledBack, "5 of 5 requests failed")), exitRolledBack},
+		"failed":      {climbing(back(spillway.Failed, "not ready within 10m: 0 of 1 replica of www ready")), exitFailed},
+		"aborted":     {climbing(back(spillway.Aborted, "aborted by root")), exitReplaced},
+		"superseded":  {[]round{{overview: queued}, back(spillway.Superseded, "release 9 is next")}, exitReplaced},
+		"cancelled":   {climbing(back(spillway.Cancelled, "cancelled by root")), exitReplaced},
+		"ignored":     {[]round{{overview: castleAt(7, 1), events: []spillway.Event{fact(spillway.EventIgnored, 8, "deploy: the app is being destroyed")}}}, exitFailed},
+		"of-another":  {climbing(round{overview: trying(7, 8, spillway.Percent(5), 1), events: []spillway.Event{ended(6, spillway.Failed, "release 6 was failed")}}, serving()), exitDone},
+		// The watch of release 7 is on when release 8 is deployed: it has the users, but 6 is still stable.
+		"during-a-watch": {append([]round{{overview: trying(6, 7, spillway.Whole, 0)}}, climbing(back(spillway.RolledBack, "5 of 5 requests failed"))...), exitRolledBack},
 		"gone-meanwhile": {[]round{{overview: castleAt(7, 1)}, {}}, exitFailed},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -26,7 +26,8 @@ type follower struct {
 	screen  live
 	told    time.Time                 // when the last line was
 	waiting string                    // the last that was told
-	stable  int                       // served before, as far as it was seen
+	hush    time.Duration             // silence after which it is told; doubles each time until an event
+	stable  int                       // what serves when the release does not
 	problem string                    // the last one of a replica of the release
 	seen    *spillway.RolloutOverview // the last of the rollout, for the numbers in the report
 }
@@ -44,7 +45,7 @@ var errDetached = errors.New("detached")
 func (c *cli) newFollower(client *api.Client, app spillway.Ref, release int, intent, since int64) *follower {
 	return &follower{
 		cli: c, client: client, app: app, release: release, intent: intent, since: since, began: time.Now(),
-		told:   time.Now(),
+		told: time.Now(), hush: c.hush,
 		screen: live{out: c.stderr, on: isTerminal(c.stderr) && !c.json && c.getenv("TERM") != "dumb"},
 	}
 }
@@ -112,13 +113,14 @@ func (f *follower) look(ctx context.Context) (*ending, error) {
 	return nil, nil
 }
 
-// tellWaiting says off a terminal what a silent rollout waits for, so that the log of a pipeline shows it.
+// tellWaiting says off a terminal what a silent rollout waits for, so that the log of a pipeline shows
+// it: after 5 s, 10 s, 20 s …, and then every minute.
 func (f *follower) tellWaiting(o spillway.Overview) {
 	r := o.Rollout
-	if f.screen.on || f.cli.json || r == nil || r.Waiting == "" || r.Waiting == f.waiting || time.Since(f.told) < f.cli.hush {
+	if f.screen.on || f.cli.json || r == nil || r.Waiting == "" || r.Waiting == f.waiting || time.Since(f.told) < f.hush {
 		return
 	}
-	f.waiting = r.Waiting
+	f.waiting, f.hush = r.Waiting, min(2*f.hush, time.Minute)
 	f.line(time.Now(), "waiting: "+r.Waiting)
 }
 
@@ -140,7 +142,7 @@ func (f *follower) decided(e spillway.Event) *ending {
 	case spillway.EventServing:
 		return &ending{outcome: spillway.Succeeded}
 	case spillway.EventFinished:
-		return &ending{outcome: e.Outcome, reason: strings.TrimPrefix(e.Text, fmt.Sprintf("release %d was %s: ", e.Release, e.Outcome))}
+		return &ending{outcome: e.Outcome, reason: e.Text}
 	case spillway.EventIgnored:
 		return &ending{ignored: true, reason: e.Text}
 	default:
@@ -159,7 +161,7 @@ func (f *follower) settled(o spillway.Overview) *ending {
 
 // remember keeps what the report at the end wants to say.
 func (f *follower) remember(o spillway.Overview) {
-	if f.stable == 0 && o.Stable != f.release {
+	if o.Stable != f.release {
 		f.stable = o.Stable
 	}
 	if o.Rollout != nil && o.Rollout.Release == f.release {
@@ -179,6 +181,7 @@ func (f *follower) tell(e spillway.Event) error {
 	if f.cli.json {
 		return f.cli.printJSON(deployLine{Event: &e})
 	}
+	f.hush = f.cli.hush
 	f.line(e.At, e.Text)
 	return nil
 }

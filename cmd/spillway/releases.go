@@ -59,12 +59,14 @@ func releaseTable(all []spillway.Release, o spillway.Overview, now time.Time) *t
 	return t
 }
 
-// releaseState is "live", "candidate", "waiting", "good" (served before), how the last rollout of the
+// releaseState is "live", "warm" (replaced, and kept during the watch), "candidate", "waiting", "good" (served before), how the last rollout of the
 // release ended, or "".
 func releaseState(o spillway.Overview, n int) string {
 	switch {
-	case n == o.Stable:
+	case n == serves(o):
 		return "live"
+	case n == o.Stable:
+		return "warm"
 	case o.Rollout != nil && o.Rollout.Release == n:
 		return "candidate"
 	case o.Queue == n:

@@ -22,12 +22,16 @@ func TestRendering(t *testing.T) {
 	harmful.Rollout.Asked, harmful.Rollout.Reason, harmful.Rollout.Left, harmful.Rollout.Waiting = 0, "5 of 5 requests failed", 0, ""
 	harmful.Rollout.Evidence.Verdict = spillway.Harmful
 
+	watched := trying(7, 8, spillway.Whole, 4)
+	watched.Phase, watched.Rollout.Step, watched.Rollout.Waiting = spillway.Promoting, 4, "the watch"
+
 	for name, write := range map[string]func(w io.Writer) error{
 		"status-at-rest": func(w io.Writer) error {
 			return writeStatus(w, castleAt(7, 4), []string{"http://www.castle.localhost:8080/"}, at, style{})
 		},
 		"status-rollout":  func(w io.Writer) error { return writeStatus(w, trying(7, 8, spillway.Percent(5), 4), nil, at, style{}) },
 		"status-back":     func(w io.Writer) error { return writeStatus(w, harmful, nil, at, style{}) },
+		"status-watched":  func(w io.Writer) error { return writeStatus(w, watched, nil, at, style{}) },
 		"status-troubled": func(w io.Writer) error { return writeStatus(w, troubled, nil, at, style{}) },
 		"status-colours":  func(w io.Writer) error { return writeStatus(w, troubled, nil, at, style{on: true}) },
 		"status-first": func(w io.Writer) error {

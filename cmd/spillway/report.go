@@ -24,6 +24,9 @@ func (f *follower) conclude(end ending, err error, where []string) error {
 		return f.concludeIgnored(end)
 	}
 	took := time.Since(f.began)
+	if end.outcome != spillway.Succeeded {
+		end.reason = f.reason(end)
+	}
 	if f.cli.json {
 		line := &deployEnd{App: f.app, Release: f.release, Outcome: end.outcome, Reason: end.reason, Seconds: took.Seconds(), URLs: where}
 		if f.seen != nil && f.seen.Evidence != nil {
@@ -43,6 +46,22 @@ func (f *follower) conclude(end ending, err error, where []string) error {
 		}
 	}
 	return nil
+}
+
+// reason is why a release did not make it: as the app remembers it, else as the event told it. It also
+// looks at what serves now.
+func (f *follower) reason(end ending) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second) // the command's own may have ended
+	defer cancel()
+	o, err := f.client.Overview(ctx, f.app)
+	if err != nil {
+		return end.reason
+	}
+	f.remember(o)
+	if o.Last != nil && o.Last.Release == f.release && o.Last.Reason != "" {
+		return o.Last.Reason
+	}
+	return end.reason
 }
 
 // concludeIgnored: the engine had nothing to do.
@@ -72,7 +91,7 @@ func (f *follower) concludeBad(end ending, took time.Duration) error {
 		fmt.Fprintf(&b, "\n  seen:  %s", clean(f.problem))
 	}
 	if f.seen != nil && f.seen.Stable != 0 {
-		fmt.Fprintf(&b, "\n  cost:  %s", spent(f.seen.Evidence, f.seen.Budget))
+		fmt.Fprintf(&b, "\n  cost:  at least %s", spent(f.seen.Evidence, f.seen.Budget)) // when it was last looked at
 	}
 	if f.stable != 0 {
 		fmt.Fprintf(&b, "\n  now:   %s serves everybody", release(f.stable))

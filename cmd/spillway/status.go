@@ -96,8 +96,8 @@ func (c *cli) watchStatus(ctx context.Context, client *api.Client, app spillway.
 func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time, s style) error {
 	var b strings.Builder
 	b.WriteString(s.bold(string(o.App)) + " · " + phase(o.Phase, s))
-	if o.Stable != 0 {
-		b.WriteString(" · " + release(o.Stable) + " serves")
+	if n := serves(o); n != 0 {
+		b.WriteString(" · " + release(n) + " serves")
 	} else {
 		b.WriteString(" · nothing serves")
 	}
@@ -139,6 +139,9 @@ func writeRollout(b *strings.Builder, r *spillway.RolloutOverview, now time.Time
 	verb := ""
 	if r.Back {
 		verb = ", a rollback"
+	}
+	if r.Step == r.Steps && r.Served == spillway.Whole && r.Stable != 0 {
+		verb += fmt.Sprintf(" (watched; %s is still warm)", release(r.Stable))
 	}
 	fmt.Fprintf(b, "\nrollout   %s by %s%s, step %d of %d, began %s\n", release(r.Release), r.Strategy, verb, r.Step, r.Steps, age(now, r.Began))
 	weight := r.Served.String() + " of the users"

@@ -3,6 +3,7 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -30,5 +31,5 @@ func version() string {
 	if !ok || info.Main.Version == "" {
 		return "devel"
 	}
-	return info.Main.Version
+	return strings.Trim(info.Main.Version, "()")
 }

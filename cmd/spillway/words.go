@@ -24,7 +24,7 @@ func age(now, t time.Time) string {
 	if d < time.Second {
 		return "now"
 	}
-	return span(d) + " ago"
+	return span(d.Truncate(time.Second)) + " ago"
 }
 
 // span is a length of time in its largest unit, or in two when the second matters: "0.4s", "12s",
@@ -70,6 +70,14 @@ func release(n int) string {
 		return "no release"
 	}
 	return fmt.Sprintf("release %d", n)
+}
+
+// serves is the release that has the users, 0 for none: during the watch that is the new one.
+func serves(o spillway.Overview) int {
+	if o.Rollout != nil && o.Phase == spillway.Promoting {
+		return o.Rollout.Release
+	}
+	return o.Stable
 }
 
 // outcomeWords says how a rollout ended in a sentence that begins with the release.
