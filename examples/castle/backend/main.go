@@ -14,6 +14,7 @@ import (
 )
 
 func main() {
+	log.SetFlags(0) // Spillway stamps every line
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	f := readFaults()

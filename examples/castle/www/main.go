@@ -38,6 +38,7 @@ type castle struct {
 }
 
 func main() {
+	log.SetFlags(0) // Spillway stamps every line
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	f := readFaults()
