@@ -1,6 +1,9 @@
 package local
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Quick gives c the intervals of the tests: everything that the app file does not say is short.
 func Quick(c Config) Config {
@@ -30,4 +33,14 @@ func ParseSocketAddress(s string) string {
 		return "invalid"
 	}
 	return a.String()
+}
+
+// Processes finds those that carry a mark of an app in p's directory, whatever is recorded of them.
+func Processes(p *Platform, app string) (pids []int) {
+	for pid, mark := range marks(p.id) {
+		if strings.Contains(mark, "/"+app+"/") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }

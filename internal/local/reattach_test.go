@@ -21,34 +21,54 @@ import (
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
-// killedServer runs a server in a process of its own until n replicas of www.1 and a daemon run, kills it
-// with SIGKILL and gives a bench on what it left. The second result is the pid of the daemon.
-func killedServer(t *testing.T, n int, program string) (b *bench, daemon int) {
-	t.Helper()
-	t.Parallel()
-	b = &bench{t: t, dir: t.TempDir(), router: newRouter()}
+// server is a server in a process of its own.
+type server struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	out *bufio.Reader
+}
+
+// startServer starts one that runs n replicas of www.1 in the bench's directory.
+func (b *bench) startServer(n int, program string) server {
+	b.t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "TEST_PROGRAM=server", "TEST_DIR="+b.dir)
-	cmd.Stderr = t.Output()
+	cmd.Stderr = b.t.Output()
 	in, err := json.Marshal(map[string]any{"Releases": shop(program, nil), "Desired": www(n, 3)})
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	cmd.Stdin = strings.NewReader(string(in))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	line, readErr := bufio.NewReader(out).ReadString('\n')
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+	return server{t: b.t, cmd: cmd, out: bufio.NewReader(out)}
+}
+
+// kill ends the server with SIGKILL.
+func (s server) kill() {
+	s.t.Helper()
+	if err := s.cmd.Process.Kill(); err != nil {
+		s.t.Fatal(err)
 	}
-	_ = cmd.Wait() // it says that it was killed
-	if _, err := fmt.Sscanf(line, "ready %d", &daemon); err != nil {
-		t.Fatalf("server said %q: %v %v", line, readErr, err)
+	_ = s.cmd.Wait() // it says that it was killed
+}
+
+// killedServer starts a server, waits until its replicas are ready and a daemon runs, and kills it. The
+// second result is the pid of the daemon.
+func killedServer(t *testing.T, n int, program string) (b *bench, daemon int) {
+	t.Helper()
+	t.Parallel()
+	b = &bench{t: t, dir: t.TempDir(), router: newRouter()}
+	s := b.startServer(n, program)
+	line, err := s.out.ReadString('\n')
+	s.kill()
+	if _, scanErr := fmt.Sscanf(line, "ready %d", &daemon); scanErr != nil {
+		t.Fatalf("server said %q: %v", line, err)
 	}
 	return b, daemon
 }
@@ -142,6 +162,29 @@ func TestOpen_KillsWhatNoRecordClaims(t *testing.T) {
 	b.eventually("started anew", func() bool { return b.group("www.1").Ready == 2 })
 	if b.replica("www.1-2").PID != runs["www.1-2"].PID {
 		t.Error("a claimed replica was killed")
+	}
+}
+
+func TestOpen_LeavesNoOrphanWheneverTheServerIsKilled(t *testing.T) {
+	for _, moment := range []time.Duration{0, 5, 10, 15, 20, 25, 30, 40, 50, 70} {
+		t.Run(fmt.Sprintf("after %d ms", moment), func(t *testing.T) {
+			t.Parallel()
+			b := &bench{t: t, dir: t.TempDir(), router: newRouter()}
+			out := b.startServer(3, "serve")
+			timer := time.NewTimer(moment * time.Millisecond) // from here on replicas are being started
+			<-timer.C
+			out.kill()
+			b.open(same)
+			defer b.stopDaemon()
+			b.apply(shop("serve", nil), www(3, 3))
+			b.eventually("all ready", func() bool { return b.router.endpoints() == "www.1-1 www.1-2 www.1-3" })
+			b.eventually("nothing else runs", func() bool { return len(local.Processes(b.Platform, "shop")) == 3 })
+			for name, r := range b.runs() {
+				if b.replica(name).PID != r.PID {
+					t.Errorf("%s: pid %d runs, %d is recorded", name, b.replica(name).PID, r.PID)
+				}
+			}
+		})
 	}
 }
 
