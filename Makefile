@@ -10,6 +10,7 @@
 
 export CGO_ENABLED = 0
 export SIM_ROUNDS ?= 2000000
+export SIM_ROLLOUTS ?= 2000
 
 .PHONY: help run check test sim bench
 
@@ -27,7 +28,7 @@ check:
 	CGO_ENABLED=1 go test -race ./...
 
 test: check
-	$(MAKE) sim SIM_ROUNDS=20000
+	$(MAKE) sim SIM_ROUNDS=20000 SIM_ROLLOUTS=400
 	if test -d test/e2e; then cd test/e2e && go test -count=1 -timeout 30m ./...; fi
 
 sim:

@@ -27,7 +27,7 @@ import (
 
 // roles lists the commands that are parts of a running installation rather than verbs.
 func (c *cli) roles() []*cobra.Command {
-	return []*cobra.Command{c.serverCommand(), c.proxyCommand()}
+	return []*cobra.Command{c.serverCommand(), c.proxyCommand(), c.demoCommand(), c.demoWebCommand()}
 }
 
 // installation is every part of a server, wired. Parts meet here and nowhere else: the store and the

@@ -111,6 +111,14 @@ func (r *Run) do(a Action) error {
 		n, err := strconv.Atoi(arg)
 		r.World.traffic = n
 		return err
+	case "outage":
+		share, err := strconv.ParseFloat(arg, 64)
+		r.World.outage = share
+		return err
+	case "users":
+		n, err := strconv.Atoi(arg)
+		r.World.users = n
+		return err
 	case "crash", "apply", "stale", "proxy", "kill", "clock", "load":
 		return r.World.fault(r.Store, verb, words[1:])
 	case "deploy":

@@ -13,7 +13,8 @@ import (
 )
 
 // mutants are mistakes made in the engine by hand. Each has to be noticed by the seed or scenario named:
-// that is the test of the simulator.
+// that is the test of the simulator. A change of the simulator changes what seeds draw: SIM_FIND=3000 makes
+// the test try that many seeds for each mutant, and print the first that catches it.
 var mutants = []struct {
 	name     string
 	file     string // of ../rollout
@@ -54,6 +55,9 @@ func TestMutants_AreCaught(t *testing.T) {
 			run, env := "TestOneSeed", "SIM_SEED="+which
 			if kind == "scenario" {
 				run, env = "TestScenarios/^"+which+"$", ""
+			}
+			if n := os.Getenv("SIM_FIND"); n != "" && kind == "seed" {
+				run, env = "TestSeeds_KeepTheInvariants", "SIM_SEEDS="+n
 			}
 			out, err := goTest(overlay, run, env)
 			if err == nil {

@@ -13,8 +13,11 @@ const actions = 800
 
 // TestSeeds_KeepTheInvariants is the short run of every commit; make sim is the long one.
 func TestSeeds_KeepTheInvariants(t *testing.T) {
-	rounds := 0
-	for seed := range uint64(60) {
+	seeds, rounds := uint64(60), 0
+	if n, err := strconv.ParseUint(os.Getenv("SIM_SEEDS"), 10, 64); err == nil {
+		seeds = n
+	}
+	for seed := range seeds {
 		n, err := sim.Seed(seed, actions)
 		rounds += n
 		if err != nil {

@@ -57,7 +57,7 @@ func (w *World) land() {
 			return true
 		}
 		if t := r.route.Trial; t != nil && (p.served.Trial == nil || p.served.Trial.ID != t.ID) {
-			p.state, p.tripped = judge.New(t.ID), false
+			p.state, p.tripped, p.erred = judge.New(t.ID), false, map[int]bool{}
 		}
 		p.served = r.route
 		return true
@@ -145,28 +145,34 @@ func (w *World) request() {
 	if i < 0 || w.down > 0 && w.rng.IntN(2) == 0 {
 		return
 	}
-	backend, random := w.choose(route.Edges[i].Backends, route.Trial)
+	user, bucket := -1, spillway.Share(w.rng.IntN(int(spillway.Whole)))
+	if w.users > 0 {
+		user = w.rng.IntN(w.users)
+		bucket = spillway.Share(user * 7919 % int(spillway.Whole))
+	}
+	backend, random := w.choose(route.Edges[i].Backends, bucket, route.Trial)
 	if !w.claim(backend.Group) {
 		return
 	}
-	failed := w.rng.Float64() < w.behave[backend.Group.Release].Errors
+	broken := user >= 0 && user%50 == 0 && w.rng.IntN(10) > 0
+	failed := broken || w.rng.Float64() < w.outage || w.rng.Float64() < w.behave[backend.Group.Release].Errors
 	for _, e := range route.Edges {
 		if e.From == backend.Group && len(e.Backends) > 0 {
-			peer, _ := w.choose(e.Backends, nil)
+			peer, _ := w.choose(e.Backends, bucket, nil)
 			w.claim(peer.Group)
 			failed = failed || w.rng.Float64() < w.behave[peer.Group.Release].Errors
 		}
 	}
-	w.judge(route, backend, random, failed)
+	w.judge(route, backend, random, failed, user)
 }
 
-// choose draws the backend of a request. An answer that was not assigned at random has weight 0.
-func (w *World) choose(backends []spillway.Backend, trial *spillway.Trial) (spillway.Backend, spillway.Share) {
+// choose gives the backend of a bucket, and the weight under which it was chosen at random; 0 = it was not.
+func (w *World) choose(backends []spillway.Backend, bucket spillway.Share, trial *spillway.Trial) (spillway.Backend, spillway.Share) {
 	if len(backends) == 1 {
 		return backends[0], 0
 	}
 	weight := backends[1].Weight
-	if spillway.Share(w.rng.IntN(int(spillway.Whole))) >= weight {
+	if bucket >= weight {
 		return backends[0], weight
 	}
 	open := 0
@@ -206,7 +212,7 @@ func (w *World) claim(g spillway.Group) bool {
 }
 
 // judge counts an answer and trips when the candidate is harmful.
-func (w *World) judge(route spillway.Route, b spillway.Backend, weight spillway.Share, failed bool) {
+func (w *World) judge(route spillway.Route, b spillway.Backend, weight spillway.Share, failed bool, user int) {
 	trial, p := route.Trial, &w.plane
 	if failed {
 		p.failed[b.Release]++
@@ -215,7 +221,10 @@ func (w *World) judge(route spillway.Route, b spillway.Backend, weight spillway.
 		return
 	}
 	candidate := b.Release == trial.Release
-	p.state = p.state.Observe(judge.Answer{Candidate: candidate, Weight: weight, Failed: failed}, *trial)
+	p.state = p.state.Observe(judge.Answer{Candidate: candidate, Weight: weight, Failed: failed, Repeat: p.erred[user]}, *trial)
+	if failed && user >= 0 {
+		p.erred[user] = true
+	}
 	if failed && candidate {
 		p.tripped = p.state.Evidence(*trial).Verdict == spillway.Harmful
 	}

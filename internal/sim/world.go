@@ -68,7 +68,9 @@ type World struct {
 	open     []request
 	plane    plane
 	past     []rollout.Observation // newest last; stale observations come from here
-	traffic  int                   // requests per tick and public edge
+	traffic  int                   // requests per tick
+	outage   float64               // share of requests that fail whatever release answers: the database is away
+	users    int                   // sticky users, of which every 50th is broken; 0 = every request is a new user
 
 	failApply, halfApply, twice, stale, down int   // faults armed by actions
 	broken                                   error // the first invariant that broke inside the world
@@ -80,7 +82,8 @@ type plane struct {
 	pending []pendingRoute
 	state   judge.State
 	tripped bool
-	failed  map[int]int // failed requests by release, users' view before retries
+	failed  map[int]int  // failed requests by release, before any is repeated
+	erred   map[int]bool // sticky users that had an error in this trial
 }
 
 type pendingRoute struct {
