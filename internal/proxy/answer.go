@@ -113,42 +113,60 @@ func refuse(w http.ResponseWriter, why *refusal) {
 	fmt.Fprintf(w, "%d %s\n\nSpillway: %s.\n", why.status, http.StatusText(why.status), why.reason)
 }
 
-// send makes one attempt at an address. Interim answers (1xx) go to the client as they come.
+// interim writes 1xx answers. They come from other goroutines than the handler's, and only while an
+// attempt waits for its answer proper.
+type interim struct {
+	w http.ResponseWriter
+	r *http.Request
+
+	mu   sync.Mutex
+	open bool
+}
+
+func (i *interim) allow(open bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.open = open
+}
+
+func (i *interim) write(code int, header textproto.MIMEHeader) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.open || !i.r.ProtoAtLeast(1, 1) {
+		return
+	}
+	h := i.w.Header()
+	for k, v := range header {
+		h[k] = v
+	}
+	i.w.WriteHeader(code)
+	clear(h)
+}
+
+// send makes one attempt at an address. Interim answers go to the client as they come, but for 100: the
+// client gets that when its body is first read.
 func (x *exchange) send(address string) (*http.Response, error) {
-	var mu sync.Mutex
-	var over bool
+	x.interim.allow(true)
+	defer x.interim.allow(false)
 	ctx := httptrace.WithClientTrace(x.r.Context(), &httptrace.ClientTrace{
 		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if over || !x.r.ProtoAtLeast(1, 1) {
-				return nil
+			if code != http.StatusContinue {
+				x.interim.write(code, header)
 			}
-			h := x.w.Header()
-			for k, v := range header {
-				h[k] = v
-			}
-			x.w.WriteHeader(code)
-			clear(h)
 			return nil
 		},
 	})
-	resp, err := x.plane.send(x.outgoing(ctx, address))
-	mu.Lock()
-	defer mu.Unlock()
-	over = true
-	return resp, err
+	return x.plane.send(outgoing(ctx, x.r, x.header, x.body, address))
 }
 
-// outgoing is the request of one attempt.
-func (x *exchange) outgoing(ctx context.Context, address string) *http.Request {
-	return outgoing(ctx, x.r, x.header, x.body, address)
-}
-
+// outgoing is the request of one attempt to pass a client's request on.
 func outgoing(ctx context.Context, r *http.Request, header http.Header, body *upload, address string) *http.Request {
 	u := *r.URL
 	u.Scheme, u.Host = "http", address
-	out := &http.Request{Method: r.Method, URL: &u, Host: r.Host, Header: header, ContentLength: r.ContentLength, Trailer: r.Trailer}
+	out := &http.Request{
+		Method: r.Method, URL: &u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Host: r.Host, Header: header, ContentLength: r.ContentLength, Trailer: r.Trailer,
+	}
 	if body != nil {
 		out.Body = body.start()
 	}
@@ -171,7 +189,7 @@ func (x *exchange) answer(a *arm, resp *http.Response) {
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		x.lease.settle(false)
-		join(x.r.Context(), x.w, resp)
+		join(x.plane.base, x.w, resp)
 		return
 	}
 	if early(x.r, resp) {
@@ -269,7 +287,7 @@ func copyBody(w io.Writer, resp *http.Response, stream bool, control *http.Respo
 }
 
 // join makes one connection of the client's and the replica's after they switched protocols, until both
-// directions have ended.
+// directions have ended, or until ctx ends.
 func join(ctx context.Context, w http.ResponseWriter, resp *http.Response) {
 	replica, ok := resp.Body.(io.ReadWriteCloser)
 	if !ok {
@@ -295,8 +313,12 @@ func join(ctx context.Context, w http.ResponseWriter, resp *http.Response) {
 	// Owned by this call, which waits for it; ends when the client sends no more or a side is closed.
 	go func() {
 		defer close(up)
-		// buffered and not client: it may hold the first bytes of the new protocol already.
-		_, err := io.Copy(replica, buffered)
+		// buffered may hold the first bytes of the new protocol already. The rest is read from the
+		// connection itself: the server's reader ends the request's context at the end of input.
+		_, err := io.CopyN(replica, buffered, int64(buffered.Reader.Buffered()))
+		if err == nil {
+			_, err = io.Copy(replica, client)
+		}
 		if half, ok := replica.(interface{ CloseWrite() error }); err != nil || !ok || half.CloseWrite() != nil {
 			replica.Close()
 		}

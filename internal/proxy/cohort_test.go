@@ -64,6 +64,7 @@ func TestEdge_RaisingTheWeightMovesNobodyBack(t *testing.T) {
 }
 
 func TestRun_KeepsUsersOnTheirSide(t *testing.T) {
+	t.Parallel()
 	r := start(t, tempDir(t), false)
 	table := divided(1, spillway.Percent(50), replica(t, text("old")), replica(t, text("new")))
 	table.Cohort.Key = append(table.Cohort.Key, spillway.KeySource{Kind: "cookie", Name: "_ACCOUNT"})
@@ -85,6 +86,7 @@ func TestRun_KeepsUsersOnTheirSide(t *testing.T) {
 }
 
 func TestRun_GivesStrangersASignedCookie(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	r := start(t, dir, false)
 	stable, candidate := replica(t, text("old")), replica(t, text("new"))

@@ -29,8 +29,9 @@ type exchange struct {
 	find  func(*routing) *edge // the edge by which it came in, in any routing
 	who   unit
 
-	header http.Header // as replicas get it
-	body   *upload     // nil when there is none
+	header  http.Header // as replicas get it
+	body    *upload     // nil when there is none
+	interim interim
 
 	dealt   bool           // it belongs to group, and stays there for its attempts
 	group   spillway.Group // see dealt
@@ -75,11 +76,15 @@ func (p *plane) serve(w http.ResponseWriter, r *http.Request, find func(*routing
 		refuse(w, &refusal{http.StatusMethodNotAllowed, "CONNECT is not served"})
 		return
 	}
-	x := &exchange{plane: p, w: w, r: r, find: find, who: e.identify(r, p.cookies)}
+	x := &exchange{plane: p, w: w, r: r, find: find, who: e.identify(r, p.cookies), interim: interim{w: w, r: r}}
 	x.header = forwarded(r)
 	x.header.Set(bucketHeader, strconv.Itoa(int(x.who.bucket)))
 	if r.ContentLength != 0 {
 		x.body = &upload{from: r.Body}
+		if hasToken(r.Header["Expect"], "100-continue") {
+			// The server would do it by itself, but at the same time as other interim answers.
+			x.body.begun = func() { x.interim.write(http.StatusContinue, nil) }
+		}
 		if r.ProtoMajor == 1 {
 			// Else the server takes the rest of the body away as soon as an answer begins. It fails
 			// only for writers that are not the server's.

@@ -243,7 +243,7 @@ func (p *plane) relay(w http.ResponseWriter, r *http.Request, body *upload) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		join(r.Context(), w, resp)
+		join(p.base, w, resp)
 		return
 	}
 	if pass(w, resp, true, func() {}) != nil {

@@ -55,7 +55,7 @@ func start(t *testing.T, dir string, takeover bool) *running {
 		defer close(ended)
 		err = Run(ctx, Config{
 			Dir: dir, HTTP: "127.0.0.1:0", Version: "test", Takeover: takeover, Ready: func() { close(ready) },
-			Log: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			Log: testLog(t),
 		})
 	}()
 	r := &running{Client: Dial(dir), t: t, dir: dir}
@@ -80,6 +80,10 @@ func start(t *testing.T, dir string, takeover bool) *running {
 	}
 	r.url = "http://" + info.HTTP
 	return r
+}
+
+func testLog(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 type testWriter struct{ t *testing.T }

@@ -10,6 +10,7 @@ import (
 )
 
 func TestRun_RoutesByHost(t *testing.T) {
+	t.Parallel()
 	r := start(t, tempDir(t), false)
 	r.push(alone(1, replica(t, text("shop"))))
 	other := alone(1, replica(t, text("other")))
@@ -34,6 +35,7 @@ func TestRun_RoutesByHost(t *testing.T) {
 }
 
 func TestRun_Says503WithTheReason(t *testing.T) {
+	t.Parallel()
 	r := start(t, tempDir(t), false)
 	closed := alone(1)
 	closed.Route.Edges[0].Backends, closed.Route.Edges[0].Closed = nil, "recreate: www is being replaced"
@@ -48,6 +50,7 @@ func TestRun_Says503WithTheReason(t *testing.T) {
 }
 
 func TestRun_HoldsRequestsUntilAReplicaIsReady(t *testing.T) {
+	t.Parallel()
 	r := start(t, tempDir(t), false)
 	r.push(alone(1))
 	done := make(chan answer)
@@ -63,6 +66,7 @@ func TestRun_HoldsRequestsUntilAReplicaIsReady(t *testing.T) {
 }
 
 func TestRun_ServesPrivateEdgesByAddress(t *testing.T) {
+	t.Parallel()
 	r := start(t, tempDir(t), false)
 	address := refused(t)
 	table := alone(1, replica(t, func(w http.ResponseWriter, req *http.Request) {
@@ -145,6 +149,7 @@ func TestPush_RefusesWhatCannotBeServed(t *testing.T) {
 }
 
 func TestRun_ForwardsHeadersAndQueryAsTheyAre(t *testing.T) {
+	t.Parallel()
 	r := start(t, tempDir(t), false)
 	var got *http.Request
 	r.push(alone(1, replica(t, func(w http.ResponseWriter, req *http.Request) {

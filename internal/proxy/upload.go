@@ -20,6 +20,7 @@ type upload struct {
 	over    bool  // more than keptBody was read: there is no second attempt
 	err     error // of from; io.EOF at the end
 	current *sending
+	begun   func() // called before the first read; nil is fine
 }
 
 // sending is one attempt's view of an upload. Only the newest one reads.
@@ -67,6 +68,10 @@ func (s *sending) Read(p []byte) (int, error) {
 	}
 	if u.err != nil {
 		return 0, u.err
+	}
+	if u.begun != nil {
+		u.begun()
+		u.begun = nil
 	}
 	n, err := u.from.Read(p)
 	u.err = err
