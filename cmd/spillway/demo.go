@@ -22,7 +22,7 @@ const demoRate = 300
 func (c *cli) demoCommand() *cobra.Command {
 	return c.verb(groupStart, &cobra.Command{
 		Use:   "demo",
-		Short: "See it work: a good release, a bad one, a switch and back, under load, in about a minute",
+		Short: "See it work: a good release, a bad one, a switch and back, under load, in a few seconds",
 		Long: `Demo starts a server of its own in a temporary directory, sends requests all the time, and lets out
 releases of a small app of two tiers: a first one, a good one, one that fails every request, and one by
 blue-green that is taken back. Everything is real: processes, proxy, requests. It ends with the count of
@@ -109,7 +109,7 @@ func (d *demonstration) tell(ctx context.Context) error {
 	}
 	stop()
 	counts := d.load.Counts()
-	d.headline("Over all of it: %d requests, %d failed; half of them took less than %s, 99 %% less than %s.", counts.Requests, counts.Failures, span(counts.P50), span(counts.P99))
+	d.headline("Over all of it: %d requests, %d failed; half of them took less than %s, 99 %% less than %s.", counts.Requests, counts.Failures, counts.P50.Round(100*time.Microsecond), counts.P99.Round(100*time.Microsecond))
 	if d.json {
 		return d.printJSON(counts)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,10 +59,13 @@ func (f *follower) reason(end ending) string {
 		return end.reason
 	}
 	f.remember(o)
-	if o.Last != nil && o.Last.Release == f.release && o.Last.Reason != "" {
-		return o.Last.Reason
+	if o.Last == nil || o.Last.Release != f.release {
+		return end.reason
 	}
-	return end.reason
+	if f.seen != nil && o.Last.Evidence != nil {
+		f.seen.Evidence = o.Last.Evidence // the final count, not the one last looked at
+	}
+	return cmp.Or(o.Last.Reason, end.reason)
 }
 
 // concludeIgnored: the engine had nothing to do.
@@ -91,7 +95,7 @@ func (f *follower) concludeBad(end ending, took time.Duration) error {
 		fmt.Fprintf(&b, "\n  seen:  %s", clean(f.problem))
 	}
 	if f.seen != nil && f.seen.Stable != 0 {
-		fmt.Fprintf(&b, "\n  cost:  at least %s", spent(f.seen.Evidence, f.seen.Budget)) // when it was last looked at
+		fmt.Fprintf(&b, "\n  cost:  %s", spent(f.seen.Evidence, f.seen.Budget))
 	}
 	if f.stable != 0 {
 		fmt.Fprintf(&b, "\n  now:   %s serves everybody", release(f.stable))

@@ -36,7 +36,9 @@ server ends or is killed they go on, and the next server on the same directory t
 
   SIGTERM  ends the server only; apps go on
   SIGINT   (Ctrl-C) stops everything: apps, proxy, server; the next start brings the apps back
-  SIGHUP   replaces the proxy by a new process of the program on disk, without a refused connection`,
+  SIGHUP   replaces the proxy by a new process, without a refused connection
+
+An upgrade is a SIGTERM and a start of the new program: it takes up what runs and replaces the proxy.`,
 		Example: `  spillway server
   spillway server --http :80 --dir /var/lib/spillway`,
 		Args: atMost(0, ""),

@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -42,6 +38,7 @@ type installation struct {
 	loop     *reconcile.Loop
 	engine   *engine
 	api      *api.Server
+	self     string              // the pinned copy of our program: see pinProgram
 	facts    chan spillway.Event // of replicas, on their way into the store
 	closers  []func() error      // last in, first out
 }
@@ -59,6 +56,10 @@ func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *instal
 		return nil, err
 	}
 	in.closers = append(in.closers, in.store.Close)
+	if o.self, err = pinProgram(o.dir, o.self); err != nil {
+		return nil, err
+	}
+	in.self = o.self
 	if in.builder, err = pipeline.NewBuilder(filepath.Join(o.dir, "builds"), log); err != nil {
 		return nil, err
 	}
@@ -158,7 +159,7 @@ func (in *installation) startProxy(ctx context.Context, o serverOptions, part fu
 	if err != nil {
 		return err
 	}
-	if running && info.Version != fingerprint(o.self) {
+	if running && info.Version != fingerprint(in.self) {
 		in.log.Info("the proxy is of another version and is replaced", "pid", info.PID)
 		return in.replaceProxy(ctx)
 	}
@@ -204,18 +205,4 @@ func addressFree(address string) error {
 		return fmt.Errorf("users cannot be served on %s: %w", address, err)
 	}
 	return l.Close()
-}
-
-// fingerprint identifies the program, so that a server can tell whether the proxy that runs is of the same.
-func fingerprint(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return version()
-	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return version()
-	}
-	return version() + "+" + hex.EncodeToString(sum.Sum(nil))[:12]
 }

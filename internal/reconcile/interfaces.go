@@ -16,6 +16,8 @@ type Platform interface {
 	// Apply makes the world like d: at once, or by starting what will get there by itself. It is
 	// idempotent and may fail half way. The releases are those that d names.
 	Apply(ctx context.Context, app spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) error
+	// Forget removes what is kept of an app that is gone: its logs. An app that it does not know is nil.
+	Forget(ctx context.Context, app spillway.Ref) error
 	// Watch calls changed whenever an observation of an app may differ. It blocks until ctx ends.
 	Watch(ctx context.Context, changed func(app spillway.Ref)) error
 }

@@ -52,6 +52,8 @@ func (p *platform) Apply(_ context.Context, app spillway.Ref, _ map[int]spillway
 	return nil
 }
 
+func (p *platform) Forget(context.Context, spillway.Ref) error { return nil }
+
 func (p *platform) Watch(ctx context.Context, changed func(spillway.Ref)) error {
 	for {
 		select {

@@ -41,6 +41,9 @@ func Once(ctx context.Context, store Store, platform Platform, app spillway.Ref,
 		return Result{WakeAt: d.WakeAt, Events: d.Events}, fmt.Errorf("apply %s: %w", app, err)
 	}
 	if rollout.Gone(d.Status, observed) {
+		if err := platform.Forget(ctx, app); err != nil {
+			return Result{}, fmt.Errorf("forget %s: %w", app, err)
+		}
 		if err := store.Remove(ctx, app); err != nil {
 			return Result{}, fmt.Errorf("forget %s: %w", app, err)
 		}

@@ -183,6 +183,9 @@ func (w *World) Apply(_ context.Context, _ spillway.Ref, _ map[int]spillway.Rele
 	return nil
 }
 
+// Forget has nothing to remove.
+func (w *World) Forget(context.Context, spillway.Ref) error { return nil }
+
 // Watch is never called: a run decides when to look.
 func (w *World) Watch(ctx context.Context, _ func(spillway.Ref)) error {
 	<-ctx.Done()
