@@ -43,7 +43,7 @@ func forwarded(r *http.Request) http.Header {
 		client = r.RemoteAddr
 	}
 	if !sameMachine(r, client) {
-		for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", rescuedHeader} {
 			h.Del(name)
 		}
 	}

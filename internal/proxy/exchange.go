@@ -64,7 +64,7 @@ var errHandedOver = errors.New("handed over")
 // serve answers one request that came in by an edge.
 func (p *plane) serve(w http.ResponseWriter, r *http.Request, find func(*routing) *edge) {
 	if p.handedOver() {
-		p.relay(w, r, nil)
+		p.relay(w, r, nil, false)
 		return
 	}
 	e := find(p.routing.Load())
@@ -78,6 +78,8 @@ func (p *plane) serve(w http.ResponseWriter, r *http.Request, find func(*routing
 	}
 	x := &exchange{plane: p, w: w, r: r, find: find, who: e.identify(r, p.cookies), interim: interim{w: w, r: r}}
 	x.header = forwarded(r)
+	x.rescued = x.header.Get(rescuedHeader) != ""
+	x.header.Del(rescuedHeader)
 	x.header.Set(bucketHeader, strconv.Itoa(int(x.who.bucket)))
 	if r.ContentLength != 0 {
 		x.body = &upload{from: r.Body}
@@ -102,7 +104,7 @@ func (x *exchange) run() {
 		var no *refusal
 		switch {
 		case errors.Is(err, errHandedOver):
-			x.plane.relay(x.w, x.r, x.body)
+			x.plane.relay(x.w, x.r, x.body, x.rescued)
 			return
 		case errors.As(err, &no):
 			x.lease.settle(true)

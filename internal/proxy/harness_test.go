@@ -115,6 +115,7 @@ type answer struct {
 	release string
 	body    string
 	header  http.Header
+	close   bool // it was the last of its connection
 }
 
 // do sends a request with the host shop.test, without following anything.
@@ -144,7 +145,7 @@ func do(c *http.Client, url, method, path string, body io.Reader, header ...stri
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header.Get("X-Spillway-Release"), string(text), resp.Header}, err
+	return answer{resp.StatusCode, resp.Header.Get("X-Spillway-Release"), string(text), resp.Header, resp.Close}, err
 }
 
 func (r *running) get(path string, header ...string) answer {

@@ -36,7 +36,7 @@ const (
 	// Kept connections are not closed under the hands of a client that is just sending: for so long
 	// each gets its next answer with Connection: close first.
 	lingerStop   = 500 * time.Millisecond // when stopped
-	lingerHeired = 5 * time.Second        // when replaced: nobody waits for this process
+	lingerHeired = 3 * time.Second        // when replaced: nobody waits for this process
 	pollEvery    = 5 * time.Millisecond
 )
 
