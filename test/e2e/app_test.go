@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"text/template"
+)
+
+// app is an app of the test's own program, in a directory of its own. Change its fields, then deploy it.
+type app struct {
+	t   *testing.T
+	dir string
+
+	Name     string
+	Self     string
+	Strategy string            // rolling, …
+	Steps    string            // of a canary: "5%, 50%"
+	Tiers    bool              // web needs peer, a private service; both change with every release
+	Scale    int               // replicas of each service
+	Watch    string            // "1s"
+	Deadline string            // "10s"
+	Env      map[string]string // of web
+	N        int               // rises with every bump
+}
+
+// newApp gives an app that was not deployed yet: two replicas, rolling, a short watch.
+func newApp(t *testing.T, name string) *app {
+	return &app{
+		t: t, dir: t.TempDir(), Name: name, Self: self, Strategy: "rolling", Scale: 2, Watch: "1s", Deadline: "20s", Env: map[string]string{},
+	}
+}
+
+var appTemplate = template.Must(template.New("app").Parse(`app: {{.Name}}
+services:
+  web:
+    run: [{{.Self}}, site]
+    host: {{.Host}}
+    health: /healthz
+    scale: {{.Scale}}
+    strategy: {{.Strategy}}
+{{- if .Steps}}
+    steps: [{{.Steps}}]
+{{- end}}
+    env: {N: "{{.N}}"{{range $k, $v := .Env}}, {{$k}}: "{{$v}}"{{end}}}
+{{- if .Tiers}}
+    needs: [peer]
+  peer:
+    run: [{{.Self}}, site]
+    health: /healthz
+    scale: {{.Scale}}
+    env: {N: "{{.N}}"}
+{{- end}}
+watch: {{.Watch}}
+deadline: {{.Deadline}}
+thin: promote
+`))
+
+// Host is the name at which the app is reached.
+func (a *app) Host() string { return a.Name + ".localhost" }
+
+// bump makes the next deploy a new release.
+func (a *app) bump() *app { a.N++; return a }
+
+// write writes the app file and gives its directory.
+func (a *app) write() string {
+	a.t.Helper()
+	var text bytes.Buffer
+	if err := appTemplate.Execute(&text, a); err != nil {
+		a.t.Fatal(err)
+	}
+	writeFile(a.t, filepath.Join(a.dir, "spillway.yaml"), text.String())
+	return a.dir
+}
+
+// castle copies examples/castle, so that the test can change it, and gives the directory.
+func castle(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root(), "examples", "castle"))); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// replace changes a text in a file; that it is there is part of the test.
+func replace(t *testing.T, file, old, new string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%s does not contain %s", file, strconv.Quote(old))
+	}
+	writeFile(t, file, strings.Replace(string(text), old, new, 1))
+}
+
+func writeFile(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

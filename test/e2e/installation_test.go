@@ -1,0 +1,331 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+)
+
+const (
+	startWithin   = 30 * time.Second // until a server answers
+	haltWithin    = 60 * time.Second // until a server has stopped everything
+	commandWithin = 2 * time.Minute  // until a command returns
+)
+
+// installation is a state directory and the server on it.
+type installation struct {
+	t      *testing.T
+	dir    string // state directory
+	http   string // where users are served
+	listen string // of the API
+	client *api.Client
+
+	mu     sync.Mutex
+	server *exec.Cmd
+	gone   chan struct{} // closed when server has ended
+}
+
+// install starts a server on a fresh directory. When the test ends, everything is stopped, and that
+// nothing is left is checked.
+func install(t *testing.T) *installation {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sw") // short, because a unix socket is in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	in := installOn(t, dir)
+	in.start()
+	return in
+}
+
+// installOn makes an installation on a directory whose server is not started yet.
+func installOn(t *testing.T, dir string) *installation {
+	t.Helper()
+	client, err := api.NewClient("unix://"+filepath.Join(dir, api.SocketName), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := &installation{t: t, dir: dir, http: freeAddress(t), listen: freeAddress(t), client: client}
+	t.Cleanup(in.tearDown)
+	return in
+}
+
+// freeAddress is a loopback address where nobody listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// start starts a server and waits until it answers.
+func (in *installation) start() {
+	in.t.Helper()
+	in.launch()
+	began := time.Now()
+	await(in.t, startWithin, "the server to answer", func() bool {
+		info, err := in.client.Info(in.ctx(time.Second))
+		return err == nil && info.PID == in.serverPID()
+	})
+	if took := time.Since(began); took > 5*time.Second {
+		in.t.Logf("the server took %v to answer", took)
+	}
+}
+
+// launch starts a server, and does not wait.
+func (in *installation) launch() {
+	in.t.Helper()
+	log, err := os.OpenFile(in.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(binary, "server", "--dir", in.dir, "--http", in.http, "--listen", in.listen)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		in.t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	in.mu.Lock()
+	in.server, in.gone = cmd, gone
+	in.mu.Unlock()
+	// Owned by the installation; ends with the process, which tearDown ends and waits for.
+	go func() { cmd.Wait(); close(gone) }()
+}
+
+// log is the file with the server's output. It is beside the state directory, which may be full.
+func (in *installation) log() string { return in.dir + ".log" }
+
+func (in *installation) serverPID() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.server == nil {
+		return 0
+	}
+	return in.server.Process.Pid
+}
+
+// kill ends the server with a signal and waits until it has ended. SIGTERM and SIGKILL leave all that it
+// runs running; SIGINT does not.
+func (in *installation) kill(s syscall.Signal) {
+	in.t.Helper()
+	in.mu.Lock()
+	cmd, gone := in.server, in.gone
+	in.server = nil
+	in.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		in.t.Fatal(err)
+	}
+	select {
+	case <-gone:
+	case <-time.After(haltWithin):
+		in.t.Errorf("the server has not ended %v after %v", haltWithin, s)
+		cmd.Process.Kill()
+		<-gone
+	}
+}
+
+// tearDown stops everything, checks that nothing is left, and tells what happened when the test failed.
+func (in *installation) tearDown() {
+	if in.t.Failed() {
+		in.tell()
+	}
+	in.kill(syscall.SIGINT)
+	in.nothingLeft()
+	os.Remove(in.log())
+}
+
+// nothingLeft fails the test when a process of the installation is left, and ends it.
+func (in *installation) nothingLeft() {
+	in.t.Helper()
+	var left []process
+	for deadline := time.Now().Add(3 * time.Second); ; {
+		if left = in.processes(); len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			break
+		}
+		pause()
+	}
+	for _, p := range left {
+		in.t.Errorf("a process is left: %d %s", p.pid, p.args)
+		syscall.Kill(p.pid, syscall.SIGKILL)
+	}
+}
+
+// process is one process of the machine.
+type process struct {
+	pid     int
+	session int // pid of the first process of its session: each replica, the proxy and the server have one
+	args    string
+}
+
+// processes lists the processes of the installation: those that have its state directory in their
+// arguments or their environment, or run below it. Commands that the test runs count too while they run.
+func (in *installation) processes() []process {
+	var list []process
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		args, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		cwd, _ := os.Readlink(filepath.Join("/proc", e.Name(), "cwd"))
+		if bytes.Contains(args, []byte(in.dir)) || bytes.Contains(env, []byte(in.dir)) || strings.HasPrefix(cwd, in.dir+"/") {
+			if session, err := sessionOf(pid); err == nil {
+				list = append(list, process{pid, session, strings.ReplaceAll(string(args), "\x00", " ")})
+			}
+		}
+	}
+	return list
+}
+
+// exactly waits until there are the server, the proxy and the replicas that ps lists, as many as promised,
+// and no process besides them and their children. It fails the test when that does not become so.
+func (in *installation) exactly(app spillway.Ref, replicas int) {
+	in.t.Helper()
+	var have []process
+	var want []int
+	ok := within(15*time.Second, func() bool {
+		list, err := in.client.Replicas(in.ctx(5*time.Second), app)
+		info, infoErr := in.client.Info(in.ctx(5 * time.Second))
+		if err != nil || infoErr != nil {
+			return false
+		}
+		want = []int{info.PID, info.Proxy}
+		for _, r := range list {
+			want = append(want, r.PID)
+		}
+		slices.Sort(want)
+		have = in.processes()
+		var sessions []int
+		for _, p := range have {
+			sessions = append(sessions, p.session)
+		}
+		slices.Sort(sessions)
+		return len(list) == replicas && slices.Equal(slices.Compact(sessions), want)
+	})
+	if !ok {
+		in.t.Errorf("want the server, the proxy and %d replicas and nothing else; the server knows %v, there are:", replicas, want)
+		for _, p := range have {
+			in.t.Logf("  %d in session %d: %s", p.pid, p.session, p.args)
+		}
+	}
+}
+
+// tell logs what a person would look at first after a failure.
+func (in *installation) tell() {
+	text, _ := os.ReadFile(in.log())
+	in.t.Logf("---- the end of the server's log\n%s", lastLines(string(text), 40))
+	apps, err := in.client.Apps(in.ctx(5 * time.Second))
+	if err != nil {
+		in.t.Logf("---- no status: %v", err)
+		return
+	}
+	for _, app := range apps {
+		for _, args := range [][]string{{"status"}, {"ps"}, {"events"}} {
+			r := in.spillway(append(args, "--app", string(app))...)
+			in.t.Logf("---- %s of %s\n%s%s", args[0], app, lastLines(r.stdout, 40), r.stderr)
+		}
+	}
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// get asks for a page of a host once, and gives status and body.
+func (in *installation) get(host, path string) (int, string) {
+	in.t.Helper()
+	request, err := http.NewRequestWithContext(in.ctx(10*time.Second), http.MethodGet, "http://"+in.http+path, nil)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	request.Host, request.Close = host, true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	var body bytes.Buffer
+	body.ReadFrom(response.Body)
+	return response.StatusCode, body.String()
+}
+
+// ctx is a context with a deadline. It is released when that has passed or the test has ended.
+func (in *installation) ctx(d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
+
+// await waits until a condition holds, and ends the test when it does not in time.
+func await(t *testing.T, d time.Duration, what string, holds func() bool) {
+	t.Helper()
+	if !within(d, holds) {
+		t.Fatalf("waited %v for %s", d, what)
+	}
+}
+
+// within reports whether a condition comes to hold in time. It is looked at every few milliseconds.
+func within(d time.Duration, holds func() bool) bool {
+	for deadline := time.Now().Add(d); time.Now().Before(deadline); pause() {
+		if holds() {
+			return true
+		}
+	}
+	return holds()
+}
+
+// pause is the time between two looks of a bounded wait.
+func pause() { <-time.After(10 * time.Millisecond) }
+
+// need ends the test with the way to get a program that is not there.
+func need(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		t.Fatal(fmt.Errorf("this test runs %s, which is not there; install it with test/e2e/needs.sh: %w", program, err))
+	}
+}
+
+// sessionOf reads the session of a process from /proc/PID/stat: the fourth field behind the name, which is
+// in brackets and may hold anything.
+func sessionOf(pid int) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	return strconv.Atoi(fields[3])
+}
