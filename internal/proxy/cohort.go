@@ -89,7 +89,8 @@ func (e *edge) identify(r *http.Request, secret cookieKey) unit {
 	return unit{bucket: bucketOf(h), key: h, cookie: value}
 }
 
-// privateUnit takes the bucket that the calling replica passes on from its own request.
+// privateUnit takes the bucket that the calling replica passes on from its own request. The user behind
+// it is not known here, so the bucket stands for its users.
 func privateUnit(app spillway.Ref, r *http.Request) unit {
 	text := r.Header.Get(bucketHeader)
 	if b, err := strconv.Atoi(text); err == nil && b >= 0 && b < int(spillway.Whole) {
@@ -133,12 +134,17 @@ func loadCookieKey(dir string) (cookieKey, error) {
 	return key, nil
 }
 
-// issue makes the identity of a new user and the cookie value that carries it: id and tag in base64.
+// issue makes the identity of a new user and the cookie value that carries it.
 func (k cookieKey) issue(app spillway.Ref) (id, value string) {
-	raw := make([]byte, idSize, idSize+tagSize)
+	raw := make([]byte, idSize)
 	rand.Read(raw)
 	id = string(raw)
-	return id, base64.RawURLEncoding.EncodeToString(append(raw, k.tag(app, id)...))
+	return id, k.sign(app, id)
+}
+
+// sign is the cookie value of an identity: id and tag in base64.
+func (k cookieKey) sign(app spillway.Ref, id string) string {
+	return base64.RawURLEncoding.EncodeToString(append([]byte(id), k.tag(app, id)...))
 }
 
 // verify gives the identity in a cookie value that this key issued for the app.

@@ -63,6 +63,10 @@ var errHandedOver = errors.New("handed over")
 
 // serve answers one request that came in by an edge.
 func (p *plane) serve(w http.ResponseWriter, r *http.Request, find func(*routing) *edge) {
+	if r.Method == http.MethodConnect {
+		refuse(w, &refusal{http.StatusMethodNotAllowed, "CONNECT is not served"})
+		return
+	}
 	if p.handedOver() {
 		p.relay(w, r, nil, false)
 		return
@@ -70,10 +74,6 @@ func (p *plane) serve(w http.ResponseWriter, r *http.Request, find func(*routing
 	e := find(p.routing.Load())
 	if e == nil {
 		refuse(w, &refusal{http.StatusNotFound, "no app answers to this host"})
-		return
-	}
-	if r.Method == http.MethodConnect {
-		refuse(w, &refusal{http.StatusMethodNotAllowed, "CONNECT is not served"})
 		return
 	}
 	x := &exchange{plane: p, w: w, r: r, find: find, who: e.identify(r, p.cookies), interim: interim{w: w, r: r}}

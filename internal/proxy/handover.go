@@ -28,6 +28,7 @@ const (
 	lockName   = "proxy.lock"
 	publicName = "public " // before the address, in the name of the public listener
 	ready      = "ready\n"
+	gone       = "HTTP/1.1 410 Gone" // the answer of a proxy that has an heir already
 )
 
 // message is one line from a proxy to its heir. The first ones carry a descriptor each (Descriptor, in
@@ -80,6 +81,10 @@ func (h *heir) take() []message {
 func (p *plane) bequeath(conn *net.UnixConn) error {
 	defer conn.Close()
 	h := &heir{wake: make(chan struct{}, 1)}
+	if p.handedOver() {
+		_, _ = io.WriteString(conn, gone+"\r\nConnection: close\r\n\r\n")
+		return errors.New("there is nothing left to hand over")
+	}
 	if err := p.freeze(h); err != nil {
 		_, _ = fmt.Fprintf(conn, "HTTP/1.1 409 Conflict\r\nConnection: close\r\n\r\n%s", err)
 		return err
@@ -93,6 +98,7 @@ func (p *plane) bequeath(conn *net.UnixConn) error {
 	// that none comes back here.
 	p.stopAccepting()
 	p.stage.Store(handed)
+	p.lock.Close() // the heir has a copy; should it die, its successor must not wait for our last request
 	close(p.heired)
 	p.tellTheEnd(conn, h)
 	return nil
@@ -248,7 +254,9 @@ func (p *plane) relay(w http.ResponseWriter, r *http.Request, body *upload, resc
 	if rescued {
 		header.Set(rescuedHeader, "1")
 	}
-	resp, err := p.send(outgoing(r.Context(), r, header, body, local.String()))
+	out := outgoing(r.Context(), r, header, body, local.String())
+	out.Close = !isUpgrade(header) // the heir must not wait for idle connections of ours when it leaves
+	resp, err := p.send(out)
 	if err != nil {
 		w.Header().Set("Connection", "close")
 		refuse(w, &refusal{http.StatusBadGateway, "the new proxy " + err.Error()})

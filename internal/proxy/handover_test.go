@@ -314,6 +314,40 @@ func TestTakeover_LeavesTheOldProxyWhenTheHeirFails(t *testing.T) {
 	}
 }
 
+func TestTakeover_IsNotWaitedForWhenTheHeirIsKilled(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	r := start(t, dir, false)
+	entered, finish := make(chan struct{}), make(chan struct{})
+	r.push(alone(1, replica(t, func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/slow" {
+			close(entered)
+			<-finish
+		}
+		io.WriteString(w, "done")
+	})))
+	done := make(chan answer)
+	go func() { // ends with the answer, which the test waits for
+		a, _ := r.do("GET", "/slow", nil)
+		done <- a
+	}()
+	<-entered
+	heir := process(t, dir)
+	if err := heir.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	heir.Wait()
+	for _, takeover := range []bool{false, true} {
+		if a := start(t, dir, takeover).get("/"); a.body != "done" {
+			t.Errorf("takeover %v: %+v", takeover, a)
+		}
+	}
+	close(finish)
+	if a := <-done; a.body != "done" {
+		t.Errorf("the open request: %+v", a)
+	}
+}
+
 func TestTakeover_StartsAloneWhenNobodyServes(t *testing.T) {
 	t.Parallel()
 	r := start(t, tempDir(t), true)

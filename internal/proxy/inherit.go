@@ -39,6 +39,9 @@ func (s sockets) close() {
 	}
 }
 
+// errGone: the proxy behind the socket has nothing left to hand over, and its heir died.
+var errGone = errors.New("gone")
+
 // inheritance is what an heir gets.
 type inheritance struct {
 	conn    *net.UnixConn
@@ -59,6 +62,9 @@ func inherit(dir string) (*inheritance, error) {
 	in := &inheritance{conn: conn, sockets: sockets{}}
 	if err := in.receive(); err != nil {
 		in.close()
+		if errors.Is(err, errGone) {
+			return nil, nil
+		}
 		return nil, fmt.Errorf("take over from the proxy that serves on %s: %w", dir, err)
 	}
 	return in, nil
@@ -106,6 +112,9 @@ func (in *inheritance) receive() error {
 			_, rest, whole := bytes.Cut(text, []byte("\r\n\r\n"))
 			if !whole {
 				continue
+			}
+			if bytes.HasPrefix(text, []byte(gone)) {
+				return errGone
 			}
 			if !bytes.HasPrefix(text, []byte("HTTP/1.1 101 ")) {
 				return fmt.Errorf("it refuses: %s", rest)

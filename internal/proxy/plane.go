@@ -18,12 +18,13 @@ import (
 
 // plane is a running data plane.
 type plane struct {
-	dir     string
-	version string
-	log     *slog.Logger
-	cookies cookieKey
-	send    engine
-	watch   watchers
+	dir       string
+	version   string
+	log       *slog.Logger
+	cookies   cookieKey
+	send      engine
+	closeIdle func() // connections of send
+	watch     watchers
 
 	routing atomic.Pointer[routing]
 	stage   atomic.Int32 // one of the stages

@@ -101,8 +101,7 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		lock.Close()
 		return nil, err
 	}
-	send, _ := newEngine()
-	p.send = send
+	p.send, p.closeIdle = newEngine()
 	p.public = &listener{address: c.HTTP, tcp: tcp}
 	return p, nil
 }
@@ -242,6 +241,7 @@ func (p *plane) drain(linger time.Duration, stop func()) {
 	for _, l := range all {
 		l.server.Close()
 	}
+	p.closeIdle()
 	close(p.drained)
 	p.servers.Wait()
 }
