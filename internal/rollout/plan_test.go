@@ -1,0 +1,76 @@
+package rollout_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+func plan(from, to spillway.Release, override spillway.Strategy) spillway.Plan {
+	spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{from.Number: from}}
+	return rollout.Plan(spec, rollout.Status{Stable: from.Number}, to, override)
+}
+
+func TestPlan_SaysTheWorstCase(t *testing.T) {
+	canary := web(spillway.Canary, 4)
+	canary.Steps = []spillway.StepSpec{{Weight: spillway.Percent(5)}}
+	changed := func(s spillway.Service) (spillway.Release, spillway.Release) {
+		to := release(2, []string{"www"}, s)
+		to.Artefacts["www"] = spillway.Artefact{Source: "two"}
+		return release(1, nil, s), to
+	}
+	tests := []struct {
+		name, want string
+		service    spillway.Service
+		override   spillway.Strategy
+	}{
+		{"canary", "if release 2 fails every request, at most 20 requests fail and 5% of the users are given to it, then it is rolled back", canary, ""},
+		{"blue-green", "if release 2 fails every request, at most 20 requests fail, then it is rolled back", web(spillway.BlueGreen, 2), ""},
+		{"override", "if release 2 fails every request, at most 20 requests fail, then it is rolled back", canary, spillway.BlueGreen},
+		{"recreate", "recreate stops the old replicas first: nothing serves until the new ones are ready, and again on the way back", web(spillway.Recreate, 2), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			from, to := changed(tt.service)
+			if p := plan(from, to, tt.override); p.Worst != tt.want || p.Gap != (tt.name == "recreate") {
+				t.Errorf("worst %q, gap %v; want %q", p.Worst, p.Gap, tt.want)
+			}
+		})
+	}
+	same := release(2, nil, canary)
+	if p := plan(release(1, nil, canary), same, ""); len(p.Changes) != 0 || len(p.Steps) != 0 || p.Worst != "nothing changes" {
+		t.Errorf("the same again: %+v", p)
+	}
+	if p := plan(spillway.Release{}, release(1, nil, canary), ""); !strings.HasPrefix(p.Worst, "first deploy") || len(p.Steps) != 1 {
+		t.Errorf("first deploy: %+v", p)
+	}
+}
+
+func TestPlan_NamesWhatChangesAndNeverAValue(t *testing.T) {
+	old := web(spillway.Rolling, 2)
+	old.Env = map[string]string{"TOKEN": "hunter2", "GONE": "x", "SAME": "1"}
+	next := web(spillway.Rolling, 5)
+	next.Env = map[string]string{"TOKEN": "hunter3", "NEW": "sesame", "SAME": "1"}
+	from := release(1, nil, old, tier(spillway.Rolling, 1))
+	to := release(2, []string{"www"}, next, tier(spillway.Rolling, 1), spillway.Service{Name: "worker", Scale: 1})
+	to.Groups["worker"] = 2
+	p := plan(from, to, "")
+	var got []string
+	for _, c := range p.Changes {
+		got = append(got, strings.TrimSpace(c.Service+" "+c.What))
+	}
+	want := "www env GONE, www env NEW, www env TOKEN, www scale 2 -> 5, worker new"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("changes %q, want %q", got, want)
+	}
+	if len(p.Unchanged) != 1 || p.Unchanged[0] != "backend" {
+		t.Errorf("unchanged %v, want backend", p.Unchanged)
+	}
+	text, err := json.Marshal(p)
+	if err != nil || strings.Contains(string(text), "hunter") || strings.Contains(string(text), "sesame") {
+		t.Errorf("a value is in the plan: %s, %v", text, err)
+	}
+}
