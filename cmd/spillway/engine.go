@@ -26,6 +26,7 @@ type engine struct {
 
 var _ api.Engine = (*engine)(nil)
 
+// Info describes this server, with the address at which the proxy that runs really listens.
 func (e *engine) Info(ctx context.Context) api.Info {
 	info := api.Info{Version: version(), Dir: e.options.dir, Listen: e.api.Addr(), HTTP: e.options.http, PID: os.Getpid()}
 	if p, err := e.proxy.Info(ctx); err == nil {
@@ -34,8 +35,10 @@ func (e *engine) Info(ctx context.Context) api.Info {
 	return info
 }
 
+// Apps lists what has been deployed.
 func (e *engine) Apps(ctx context.Context) ([]spillway.Ref, error) { return e.store.Apps(ctx) }
 
+// Overview describes an app in words and numbers, with the traffic that the proxy counted.
 func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overview, error) {
 	saved, err := e.store.Load(ctx, app)
 	if err != nil {
@@ -58,10 +61,12 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 	return o, nil
 }
 
+// Releases is the history of an app, newest first.
 func (e *engine) Releases(ctx context.Context, app spillway.Ref) ([]spillway.Release, error) {
 	return e.store.Releases(ctx, app)
 }
 
+// Replicas are the running copies of an app.
 func (e *engine) Replicas(ctx context.Context, app spillway.Ref) ([]spillway.Replica, error) {
 	if _, err := e.store.Load(ctx, app); err != nil {
 		return nil, err
@@ -69,10 +74,12 @@ func (e *engine) Replicas(ctx context.Context, app spillway.Ref) ([]spillway.Rep
 	return e.platform.Replicas(ctx, app)
 }
 
+// Events is what happened to an app.
 func (e *engine) Events(ctx context.Context, app spillway.Ref, q api.EventQuery) ([]spillway.Event, error) {
 	return e.store.Events(ctx, app, store.EventQuery(q))
 }
 
+// Logs tells the lines that replicas wrote.
 func (e *engine) Logs(ctx context.Context, app spillway.Ref, q spillway.LogQuery, line func(spillway.LogLine) error) error {
 	if _, err := e.store.Load(ctx, app); err != nil {
 		return err
@@ -80,7 +87,7 @@ func (e *engine) Logs(ctx context.Context, app spillway.Ref, q spillway.LogQuery
 	return e.platform.Logs(ctx, app, q, line)
 }
 
-// source is an unpacked deploy request: the tree and what its app file says.
+// unpacked is a deploy request: the tree and what its app file says.
 type unpacked struct {
 	tree   pipeline.Tree
 	config spillway.App
@@ -273,6 +280,7 @@ func serviceNames(a spillway.App) string {
 	return fmt.Sprint(names)
 }
 
+// Doctor checks the machine, the platform and the proxy.
 func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 	checks := e.platform.Doctor(ctx)
 	info, err := e.proxy.Info(ctx)
