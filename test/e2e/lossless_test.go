@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -97,13 +96,15 @@ func (s *season) rollback() {
 }
 
 func TestLoad_NoRequestIsLost(t *testing.T) {
+	strategies := []string{"rolling", "blue-green", "canary"}
 	for _, tt := range []struct {
-		name                                 string
-		tiers                                bool
-		rolling, blueGreen, canaries, others int
+		name    string
+		tiers   bool
+		deploys [3]int // by strategy
+		others  int    // aborts, and as many rollbacks
 	}{
-		{"one tier", false, 28, 28, 14, 35},
-		{"two tiers", true, 12, 12, 6, 15},
+		{"one tier", false, [3]int{28, 28, 14}, 35},
+		{"two tiers", true, [3]int{12, 12, 6}, 15},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := install(t)
@@ -112,12 +113,11 @@ func TestLoad_NoRequestIsLost(t *testing.T) {
 			s := newSeason(in, a)
 			users := in.send(a.Host(), everybody()...)
 			users.answered(100)
-			for strategy, n := range map[string]int{"rolling": tt.rolling, "blue-green": tt.blueGreen, "canary": tt.canaries} {
+			for i, n := range tt.deploys {
 				for range n {
-					s.deploy(strategy)
+					s.deploy(strategies[i])
 				}
 			}
-			strategies := []string{"rolling", "blue-green", "canary"}
 			for i := range tt.others {
 				s.abort(strategies[i%3])
 			}
@@ -145,9 +145,8 @@ func TestRecreate_SaysThatThereIsAGap(t *testing.T) {
 	a := newApp(t, "gap")
 	a.Strategy = "recreate"
 	in.deploy(a).want(t, 0)
-	a.bump()
+	a.Env["START"] = "1s"
 	in.spillway("plan", a.write()).want(t, 10).tells(t, "nothing serves while the old replicas are replaced", "recreate stops the old replicas first")
-	replace(t, filepath.Join(a.dir, "spillway.yaml"), "run: [", "run: [/bin/sh, -c, 'sleep 1; exec \"$0\" \"$@\"', ")
 	done := in.behind("deploy", a.dir)
 	gap := ""
 	await(t, 20*time.Second, "a 503 in the gap", func() bool {

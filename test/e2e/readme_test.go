@@ -59,4 +59,3 @@ func TestReadme_FirstCommand(t *testing.T) {
 		t.Errorf("somebody still answers: %d %s", status, text)
 	}
 }
-

@@ -97,7 +97,9 @@ func TestKillProxy(t *testing.T) {
 	a.Strategy, a.Steps = "canary", "50% 1h"
 	in.deploy(a).want(t, 0)
 	in.spillway("deploy", "--detach", a.bump().write()).want(t, 0)
-	half := func(o spillway.Overview) bool { return o.Rollout != nil && o.Rollout.Served == spillway.Percent(50) && !o.NoData }
+	half := func(o spillway.Overview) bool {
+		return o.Rollout != nil && o.Rollout.Served == spillway.Percent(50) && !o.NoData
+	}
 	in.status("reborn", 30*time.Second, "half of the users on release 2", half)
 	replicas := pids(in.replicas("reborn"))
 	var cost int64

@@ -20,11 +20,13 @@ import (
 //	FAIL=all          every request is answered 500, except the probe
 //	FAIL=POST         every POST is
 //	DELAY=50ms        every answer takes this much longer
+//	START=1s          it listens this much later
 //	PEER_URL          set for a service that needs peer: it is asked too, and its answer is part of ours
 func runSite() int {
 	log.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	wait("START")
 	listener, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")))
 	if err != nil {
 		log.Print(err)
@@ -51,6 +53,13 @@ func runSite() int {
 	return 0
 }
 
+// wait lets the time pass that a variable of the environment says, if it says any.
+func wait(variable string) {
+	if d, err := time.ParseDuration(os.Getenv(variable)); err == nil {
+		<-time.After(d)
+	}
+}
+
 // says is what a site answers.
 type says struct {
 	Release string `json:"release"`
@@ -61,9 +70,7 @@ type says struct {
 
 func serveSite(w http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
-	if delay, err := time.ParseDuration(os.Getenv("DELAY")); err == nil {
-		<-time.After(delay)
-	}
+	wait("DELAY")
 	if fail := os.Getenv("FAIL"); fail == "all" || fail == r.Method {
 		log.Printf("failing on purpose: %s", r.Method)
 		http.Error(w, "failing on purpose", http.StatusInternalServerError)
