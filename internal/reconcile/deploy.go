@@ -29,7 +29,8 @@ func Regroup(release spillway.Release, earlier map[int]spillway.Release) spillwa
 }
 
 // Deploy stores a release with the intent to roll it out, and wakes the loop. same reports that the newest
-// release is the same in everything and is the one that serves or is on its way: then nothing is stored.
+// release is the same in everything and has all traffic, still watched or not: then nothing is stored. A new
+// number would end the watch and become what a rollback goes back from, to the very same thing.
 // ErrConflict: another app has one of its hosts.
 func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spillway.Intent) (_ spillway.Release, _ spillway.Intent, same bool, err error) {
 	if err := l.hostsFree(ctx, release); err != nil {
@@ -41,7 +42,14 @@ func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spil
 	}
 	newest := saved.Spec.Releases[newestOf(saved.Spec.Releases)]
 	st := saved.Status
-	runs := st.Rollout == nil && st.Queue == nil && st.Stable == newest.Number && len(saved.Spec.Intents) == 0 && !st.Destroy
+	serves := st.Stable
+	if r := st.Rollout; r != nil {
+		serves = 0
+		if st.Phase == spillway.Promoting {
+			serves = r.Release
+		}
+	}
+	runs := serves == newest.Number && st.Queue == nil && len(saved.Spec.Intents) == 0 && !st.Destroy
 	if runs && newest.Number != 0 && SameContent(newest, release) {
 		return newest, spillway.Intent{Seq: st.Intent}, true, nil
 	}

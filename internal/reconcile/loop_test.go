@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -167,6 +168,44 @@ func TestLoop_ForgetsADestroyedAppAndTakesItBack(t *testing.T) {
 		pass(time.Second)
 		if st := phase(t, store, "a"); st.Stable != 1 {
 			t.Fatalf("deployed again: stable %d in %s", st.Stable, st.Phase)
+		}
+	})
+}
+
+func TestDeploy_StoresNothingWhenTheSameServesOrIsWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, store, _ := newLoop(t)
+		start(t, l)
+		deployed := func(n int) (same bool) {
+			t.Helper()
+			config := spillway.App{Name: "a", Services: []spillway.Service{{Name: "www", Host: []string{"a.test"}, Scale: n}}, Watch: spillway.Duration(time.Minute)}
+			config.Services[0].Env = map[string]string{"N": strconv.Itoa(n)}
+			_, _, same, err := l.Deploy(t.Context(), spillway.Release{App: "a", Config: config}, spillway.Intent{Verb: spillway.VerbDeploy})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return same
+		}
+		deployed(1)
+		pass(time.Second)
+		if !deployed(1) {
+			t.Error("what serves was stored again")
+		}
+		deployed(2)
+		if deployed(1) {
+			t.Error("a change back to what serves was not stored, though something else waits")
+		}
+		pass(time.Second)
+		deployed(3)
+		pass(10 * time.Second)
+		if st := phase(t, store, "a"); st.Phase != spillway.Promoting {
+			t.Fatalf("want the watch, got %s", st.Phase)
+		}
+		if !deployed(3) {
+			t.Error("what is watched was stored again")
+		}
+		if st := phase(t, store, "a"); st.Phase != spillway.Promoting {
+			t.Errorf("the watch ended: %s", st.Phase)
 		}
 	})
 }
