@@ -143,9 +143,9 @@ func (i *interim) write(code int, header textproto.MIMEHeader) {
 	clear(h)
 }
 
-// send makes one attempt at an address. Interim answers go to the client as they come, but for 100: the
+// try makes one attempt at an endpoint. Interim answers go to the client as they come, but for 100: the
 // client gets that when its body is first read.
-func (x *exchange) send(address string) (*http.Response, error) {
+func (x *exchange) try(e *endpoint) (*http.Response, error) {
 	x.interim.allow(true)
 	defer x.interim.allow(false)
 	ctx := httptrace.WithClientTrace(x.r.Context(), &httptrace.ClientTrace{
@@ -156,7 +156,7 @@ func (x *exchange) send(address string) (*http.Response, error) {
 			return nil
 		},
 	})
-	return x.plane.send(outgoing(ctx, x.r, x.header, x.body, address))
+	return e.send(outgoing(ctx, x.r, x.header, x.body, e.Address))
 }
 
 // outgoing is the request of one attempt to pass a client's request on.

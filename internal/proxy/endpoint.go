@@ -26,6 +26,18 @@ type endpoint struct {
 	inFlight atomic.Int64
 	closed   atomic.Bool  // draining or gone: takes no new request
 	cold     atomic.Int64 // passed over until then, in Unix nanoseconds
+
+	// Each endpoint has connections of its own, so that those of one that drains can be closed. That is
+	// done when nothing is in flight only: http.Transport takes a connection for idle a moment before
+	// it hands out the answer.
+	send      engine
+	closeIdle func()
+}
+
+func newEndpoint(key endpointKey) *endpoint {
+	e := &endpoint{endpointKey: key}
+	e.send, e.closeIdle = newEngine()
+	return e
 }
 
 // chill passes the endpoint over for a while, because nothing listens there.

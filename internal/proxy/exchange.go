@@ -264,7 +264,7 @@ func closedReason(e spillway.Edge) string {
 func (x *exchange) attempt(c claim) (answered bool) {
 	defer x.plane.release(c.endpoint)
 	began := time.Now()
-	resp, err := x.send(c.endpoint.Address)
+	resp, err := x.try(c.endpoint)
 	if err != nil && x.clientLeft() {
 		x.lease.drop()
 		x.turnAway()

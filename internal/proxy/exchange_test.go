@@ -290,7 +290,7 @@ func TestRun_LosesNothingWhileTablesChange(t *testing.T) {
 	var clients sync.WaitGroup
 	for k := range 8 {
 		clients.Go(func() { // ends with ctx, the test waits
-			c := &http.Client{}
+			c := &http.Client{Transport: &http.Transport{}}
 			defer c.CloseIdleConnections()
 			for i := 0; ctx.Err() == nil; i++ {
 				id := fmt.Sprintf("%d-%d", k, i)
@@ -349,7 +349,7 @@ func TestRun_BlamesNobodyWhenTheClientLeaves(t *testing.T) {
 		left := make(chan struct{})
 		go func() { // ends with ctx, the test waits
 			defer close(left)
-			if resp, err := http.DefaultClient.Do(req); err == nil {
+			if resp, err := newClient().Do(req); err == nil {
 				resp.Body.Close()
 			}
 		}()

@@ -368,7 +368,7 @@ func TestRun_FinishesOpenRequestsWhenStopped(t *testing.T) {
 		}
 		io.WriteString(w, "done")
 	})))
-	kept := &http.Client{}
+	kept := &http.Client{Transport: &http.Transport{}}
 	defer kept.CloseIdleConnections()
 	done := make(chan answer)
 	go func() { // ends with the answer, which the test waits for

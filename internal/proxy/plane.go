@@ -23,7 +23,7 @@ type plane struct {
 	log       *slog.Logger
 	cookies   cookieKey
 	send      engine
-	closeIdle func() // connections of send
+	closeIdle func() // of send
 	watch     watchers
 
 	routing atomic.Pointer[routing]
@@ -93,6 +93,7 @@ func (p *plane) claim(e *endpoint) bool {
 // release counts a request out. The end of the last one of a closed endpoint is news.
 func (p *plane) release(e *endpoint) {
 	if e.inFlight.Add(-1) == 0 && e.closed.Load() {
+		e.closeIdle()
 		p.watch.tell(e.App)
 	}
 }
@@ -187,7 +188,7 @@ func (p *plane) swap(t spillway.Table) {
 	for _, e := range t.Endpoints {
 		key := endpointKey{t.App, e.Replica, e.Address}
 		if p.endpoints[key] == nil {
-			p.endpoints[key] = &endpoint{endpointKey: key}
+			p.endpoints[key] = newEndpoint(key)
 		}
 		if !e.Draining {
 			open[key] = true
@@ -214,6 +215,9 @@ func (p *plane) try(a *app, terms spillway.Trial) {
 
 // closeEndpoints lets no new request to the endpoints of an app that are not open any more, and forgets
 // those that left the table and have no request left. p.mu is held.
+//
+// Their idle connections go too: a program that is asked to end may wait for a connection on which it
+// never had a request (net/http does, for 5 s).
 func (p *plane) closeEndpoints(ref spillway.Ref, open map[endpointKey]bool) {
 	known := map[endpointKey]bool{}
 	if a := p.apps[ref]; a != nil {
@@ -226,7 +230,11 @@ func (p *plane) closeEndpoints(ref spillway.Ref, open map[endpointKey]bool) {
 			continue
 		}
 		e.closed.Store(true)
-		if !known[key] && e.inFlight.Load() == 0 {
+		if e.inFlight.Load() > 0 {
+			continue // release does the rest
+		}
+		e.closeIdle()
+		if !known[key] {
 			delete(p.endpoints, key)
 		}
 	}

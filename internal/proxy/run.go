@@ -241,9 +241,19 @@ func (p *plane) drain(linger time.Duration, stop func()) {
 	for _, l := range all {
 		l.server.Close()
 	}
-	p.closeIdle()
+	p.hangUp()
 	close(p.drained)
 	p.servers.Wait()
+}
+
+// hangUp closes the idle connections to replicas and to an heir.
+func (p *plane) hangUp() {
+	p.closeIdle()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.endpoints {
+		e.closeIdle()
+	}
 }
 
 // poll waits until done, or until the time is over.
