@@ -124,9 +124,9 @@ func (in *installation) run(ctx context.Context, o serverOptions, ready func()) 
 			cancel()
 		})
 	}
-	err := in.startProxy(ctx, o, part)
+	err := in.api.Listen(ctx) // first: the proxy would go on running behind a server that cannot be reached
 	if err == nil {
-		err = in.api.Listen(ctx)
+		err = in.startProxy(ctx, o, part)
 	}
 	if err == nil {
 		part("replicas", in.platform.Run)
