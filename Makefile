@@ -29,7 +29,8 @@ check:
 
 test: check
 	$(MAKE) sim SIM_ROUNDS=20000 SIM_ROLLOUTS=400
-	if test -d test/e2e; then cd test/e2e && go test -count=1 -timeout 30m ./...; fi
+	test/e2e/needs.sh
+	cd test/e2e && go vet ./... && go test -count=1 -timeout 30m ./...
 
 sim:
 	go test -tags sim -timeout 2h ./internal/...
