@@ -158,10 +158,7 @@ func (t *turn) problems() []string {
 		}
 	}
 	if t.st.Stable == 0 && t.st.Last != nil && t.st.Rollout == nil {
-		problems = append(problems, fmt.Sprintf("nothing serves: release %d was %s: %s", t.st.Last.Release, t.st.Last.Outcome, t.st.Last.Reason))
-	}
-	if t.st.Held {
-		problems = append(problems, "automatic deploys are held since the rollback; let them go on with: spillway resume")
+		problems = append(problems, "nothing serves: "+ended(t.st.Last.Release, t.st.Last.Outcome, t.st.Last.Reason))
 	}
 	return problems
 }

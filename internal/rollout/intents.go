@@ -134,6 +134,8 @@ func (t *turn) askPause(in spillway.Intent) string {
 	switch {
 	case r == nil:
 		return "no rollout runs"
+	case t.st.Phase == spillway.Paused:
+		return "it is paused already"
 	case t.st.Phase != spillway.Progressing:
 		return "nothing to pause while it is " + string(t.st.Phase)
 	}

@@ -131,15 +131,20 @@ func (t *turn) rollBack() {
 // finish ends the rollout. Only Succeeded changes which release is stable.
 func (t *turn) finish(outcome spillway.Outcome, reason string) {
 	r := t.st.Rollout
-	text := map[spillway.Outcome]string{
-		spillway.Succeeded: "release %d is stable%s", spillway.RolledBack: "release %d was rolled back: %s", spillway.Failed: "release %d failed: %s",
-		spillway.Aborted: "release %d was taken back: %s", spillway.Superseded: "release %d gave way: %s", spillway.Cancelled: "release %d was dropped: %s",
-	}[outcome]
-	if outcome == spillway.Succeeded && reason != "" {
-		reason = ": " + reason
-	}
-	t.event(spillway.EventFinished, r.Release, text, r.Release, reason).Outcome = outcome
+	t.event(spillway.EventFinished, r.Release, "%s", ended(r.Release, outcome, reason)).Outcome = outcome
 	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: r.Reason, At: t.now, Evidence: r.Evidence}
 	t.st.Rollout = nil
 	t.st.Phase = t.restPhase()
+}
+
+// ended says in words how the rollout of a release ended: "release 7 failed: www.7 cannot become ready".
+func ended(release int, outcome spillway.Outcome, reason string) string {
+	words := map[spillway.Outcome]string{
+		spillway.Succeeded: "is stable", spillway.RolledBack: "was rolled back", spillway.Failed: "failed",
+		spillway.Aborted: "was taken back", spillway.Superseded: "gave way", spillway.Cancelled: "was dropped",
+	}[outcome]
+	if reason != "" {
+		reason = ": " + reason
+	}
+	return fmt.Sprintf("release %d %s%s", release, words, reason)
 }
