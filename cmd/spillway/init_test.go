@@ -33,3 +33,10 @@ func TestInit_WritesAFileThatParsesAndNeverOverwrites(t *testing.T) {
 		t.Errorf("the file was changed (%v)", err)
 	}
 }
+
+func TestInit_EndsWithAnExampleWhereNothingIsFound(t *testing.T) {
+	got := invoke(t.Context(), "/nonexistent", "init", t.TempDir())
+	if got.code != exitFailed || !strings.HasSuffix(got.stderr, "    host: shop.localhost\n") {
+		t.Errorf("exit code %d\n%s", got.code, got.stderr)
+	}
+}

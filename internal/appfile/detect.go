@@ -46,7 +46,7 @@ func Detect(dir string) (text string, why []string, err error) {
 	if len(d.found) == 0 {
 		seen := strings.Join(append([]string{""}, d.why...), "\n")
 		return "", d.why, fmt.Errorf("%s has nothing that Spillway knows how to run: no Procfile, go.mod, package.json, app.py or index.html%s\n"+
-			"write spillway.yaml by hand; the smallest is:\n\n%s\n%w", dir, seen, minimal, spillway.ErrNotFound)
+			"write spillway.yaml by hand; the smallest is:\n\n%s: %w", dir, seen, strings.TrimSpace(minimal), spillway.ErrNotFound)
 	}
 	return d.text(toLabel(filepath.Base(dir), 40)), d.why, nil
 }
