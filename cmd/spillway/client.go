@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,19 +29,35 @@ func (c *cli) client() (*api.Client, error) {
 		}
 		return api.NewClient("unix://"+filepath.Join(dir, api.SocketName), "")
 	}
-	token := c.token
-	if token == "" {
-		token = c.getenv("SPILLWAY_TOKEN")
-	}
-	if token == "" {
-		// A server of this machine left its token for those who may read its directory.
-		text, err := os.ReadFile(filepath.Join(c.dir, api.TokenName))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("read the token: %w", err)
-		}
-		token = strings.TrimSpace(string(text))
+	token, err := c.bearer()
+	if err != nil {
+		return nil, err
 	}
 	return api.NewClient(c.server, token)
+}
+
+// bearer gives the token for --server.
+func (c *cli) bearer() (string, error) {
+	if token := cmp.Or(c.token, c.getenv("SPILLWAY_TOKEN")); token != "" || !onThisMachine(c.server) {
+		return token, nil
+	}
+	// A server of this machine left its token for those who may read its directory. It opens all apps
+	// here, so a server elsewhere must not be told it.
+	text, err := os.ReadFile(filepath.Join(c.dir, api.TokenName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// onThisMachine reports that a server's URL is one of loopback.
+func onThisMachine(server string) bool {
+	u, err := url.Parse(server)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // target gives the server and the app that a command is about: the one of -a, else of the app file

@@ -86,3 +86,25 @@ func TestServerElsewhere_NeedsTheToken(t *testing.T) {
 		}
 	}
 }
+
+func TestOnThisMachine(t *testing.T) {
+	for server, want := range map[string]bool{
+		"http://127.0.0.1:7300": true, "http://localhost:7300": true, "https://[::1]:7300": true,
+		"https://shop.example.com": false, "http://10.0.0.1:7300": false, "http://localhost.example.com": false, "http://127.0.0.1@example.com": false, "%": false,
+	} {
+		if got := onThisMachine(server); got != want {
+			t.Errorf("%s: %t, want %t", server, got, want)
+		}
+	}
+	// The key to the apps of this machine is not told to a server elsewhere.
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, api.TokenName), []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for server, want := range map[string]string{"http://localhost:7300": "secret", "http://10.0.0.1:7300": ""} {
+		c := cli{dir: dir, server: server, getenv: func(string) string { return "" }}
+		if got, err := c.bearer(); got != want || err != nil {
+			t.Errorf("%s is told %q, %v; want %q", server, got, err, want)
+		}
+	}
+}
