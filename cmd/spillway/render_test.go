@@ -13,7 +13,7 @@ func TestRendering(t *testing.T) {
 	www := func(n int) spillway.Group { return spillway.Group{Service: "www", Release: n} }
 	troubled := castleAt(7, 4)
 	troubled.Phase, troubled.NoData, troubled.Held, troubled.Queue = spillway.Degraded, true, true, 9
-	troubled.Problems = []string{"www has 1 of 2 replicas ready: GET /healthz answered 503; see spillway logs --service www"}
+	troubled.Problems = []string{"www has 1 of 2 replicas ready: GET /healthz answered 503; see spillway logs --service www", "the proxy does not answer: the counts are those last seen; look at: spillway doctor"}
 	troubled.Services[1].Groups[0].Ready = 1
 	troubled.Services[1].Groups[0].Problem = "GET /healthz answered 503"
 	troubled.Last = &spillway.LastRollout{ID: 3, Release: 8, Outcome: spillway.RolledBack, Reason: "5 of 5 requests failed", At: at.Add(-3 * time.Minute)}

@@ -111,15 +111,14 @@ func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time
 	if o.Queue != 0 {
 		fmt.Fprintf(&b, "\nwaiting   %s, until the present rollout has ended\n", release(o.Queue))
 	}
-	b.WriteString("\n")
-	if err := servicesTable(o).print(&b); err != nil {
-		return err
+	if len(o.Services) > 0 {
+		b.WriteString("\n")
+		if err := servicesTable(o).print(&b); err != nil {
+			return err
+		}
 	}
 	for _, p := range o.Problems {
 		b.WriteString("\n" + s.yellow("problem") + "   " + clean(p) + "\n")
-	}
-	if o.NoData {
-		b.WriteString("\n" + s.yellow("problem") + "   the proxy does not answer, the numbers are the last known; see: spillway doctor\n")
 	}
 	if o.Held {
 		b.WriteString("\nheld      automatic deploys stay away after the rollback; let them go on: spillway resume\n")

@@ -120,9 +120,9 @@ func verdict(e *spillway.Evidence) string {
 	} else if e.Requests > 0 {
 		text += fmt.Sprintf(": %d of %s failed, against %d of %d on stable",
 			e.Failures, count(e.Requests, "request"), e.BaseFails, e.Baseline)
-	}
-	if e.Verdict == spillway.Undecided && e.Needs > 0 {
-		text += fmt.Sprintf("; about %d more needed", e.Needs)
+		if e.Verdict == spillway.Undecided && e.Needs > 0 {
+			text += fmt.Sprintf("; about %d more needed", e.Needs) // a reason says it already
+		}
 	}
 	return text
 }
@@ -165,7 +165,7 @@ var steering = regexp.MustCompile(`\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|
 // clean takes what could steer a terminal out of a text that comes from a program or a person.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\t' {
+		if r == '\t' || r == '\n' {
 			return ' '
 		}
 		if unicode.IsControl(r) {

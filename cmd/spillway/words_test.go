@@ -67,6 +67,9 @@ func TestClean_TakesAwayWhatSteersATerminal(t *testing.T) {
 	if got, want := clean("a\x1b[2Jb\tc\rd\x07é\x1b[1;32mf\x1b]0;title\x07g\x1b"), "ab cdéfg"; got != want {
 		t.Errorf("clean = %q, want %q", got, want)
 	}
+	if got, want := clean("last lines:\nboom\r\nbang"), "last lines: boom bang"; got != want {
+		t.Errorf("clean = %q, want %q", got, want)
+	}
 }
 
 func TestCut(t *testing.T) {
@@ -102,6 +105,7 @@ func TestVerdict(t *testing.T) {
 		"no-traffic":          {Verdict: spillway.NoTraffic},
 		"harmful: 5 of 5 requests failed, against 0 of 95 on stable":                       {Verdict: spillway.Harmful, Requests: 5, Failures: 5, Baseline: 95},
 		"undecided: 0 of 1 request failed, against 0 of 9 on stable; about 40 more needed": {Verdict: spillway.Undecided, Requests: 1, Baseline: 9, Needs: 40},
+		"undecided: no harm shown; about 40 more good requests":                            {Verdict: spillway.Undecided, Requests: 1, Needs: 40, Reason: "no harm shown; about 40 more good requests"},
 		"healthy: certified": {Verdict: spillway.Certified, Requests: 300, Reason: "certified"},
 	} {
 		if got := verdict(e); got != want {
