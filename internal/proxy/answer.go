@@ -261,8 +261,11 @@ func pass(w http.ResponseWriter, resp *http.Response, lastOnConnection bool, who
 }
 
 func copyBody(w io.Writer, resp *http.Response, stream bool, control *http.ResponseController, whole func()) error {
-	buf := make([]byte, 16<<10)
-	left := resp.ContentLength
+	size, left := int64(16<<10), resp.ContentLength
+	if 0 <= left && left < size {
+		size = left + 1 // one more, so that the first read can see the end
+	}
+	buf := make([]byte, size)
 	for {
 		n, err := resp.Body.Read(buf)
 		if left -= int64(n); n > 0 && left == 0 {

@@ -151,7 +151,7 @@ func TestRun_SaysBadGatewayWhenNothingListens(t *testing.T) {
 func TestRun_WaitsForAReplicaThatRestarts(t *testing.T) {
 	t.Parallel()
 	r := start(t, tempDir(t), false)
-	address := refused(t)
+	address := unused(t)
 	r.push(alone(1, address))
 	done := make(chan answer)
 	go func() { // ends with the answer, which the test waits for

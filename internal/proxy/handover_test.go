@@ -126,7 +126,7 @@ func withPrivate(table spillway.Table, address string) spillway.Table {
 func TestTakeover_LosesNothing(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
-	address := refused(t)
+	address := unused(t)
 	r := start(t, dir, false)
 	table := withPrivate(alone(1, counting(t)), address)
 	r.push(table)
@@ -152,7 +152,7 @@ func TestTakeover_LosesNothing(t *testing.T) {
 func TestTakeover_ByAnotherProcessLosesNothing(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
-	address := refused(t)
+	address := unused(t)
 	r := start(t, dir, false)
 	r.push(withPrivate(alone(1, counting(t)), address))
 	crowd := newCrowd(t, r.url, "http://"+address)

@@ -185,10 +185,16 @@ func reset(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// refused is an address where nothing listens.
-func refused(t *testing.T) string {
+// refused is an address where nothing listens. It is not on 127.0.0.1, where a parallel test's server
+// might come to listen.
+func refused(t *testing.T) string { return free(t, "127.0.0.2") }
+
+// unused is an address for a private listener.
+func unused(t *testing.T) string { return free(t, "127.0.0.3") }
+
+func free(t *testing.T, ip string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", ip+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

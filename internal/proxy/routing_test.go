@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/spillway-dev/spillway"
@@ -49,6 +50,30 @@ func TestRun_Says503WithTheReason(t *testing.T) {
 	}
 }
 
+func TestRun_FallsBackToTheCandidateLastAndNeverAtWeightZero(t *testing.T) {
+	t.Parallel()
+	r := start(t, tempDir(t), false)
+	some := divided(1, spillway.Percent(50), "", replica(t, text("new")))
+	some.Endpoints = some.Endpoints[1:]
+	r.push(some)
+	none := divided(1, 0, "", replica(t, text("new")))
+	none.App, none.Route.Edges[0].Hosts, none.Endpoints = "other", []string{"other.test"}, none.Endpoints[1:]
+	r.push(none)
+	var both sync.WaitGroup
+	for host, want := range map[string]int{"shop.test": 200, "other.test": 503} {
+		both.Go(func() { // ends with the answer, the test waits
+			user := usersAt(5000, spillway.Whole, 1)[0]
+			if a, err := r.do("GET", "/", nil, "Host", host, "X-User", user); err != nil || a.status != want {
+				t.Errorf("%s without stable: %+v %v, want %d", host, a, err, want)
+			}
+		})
+	}
+	both.Wait()
+	if e := r.report().Evidence; e.Requests != 1 || e.Failures != 0 {
+		t.Errorf("evidence %+v", e)
+	}
+}
+
 func TestRun_HoldsRequestsUntilAReplicaIsReady(t *testing.T) {
 	t.Parallel()
 	r := start(t, tempDir(t), false)
@@ -68,7 +93,7 @@ func TestRun_HoldsRequestsUntilAReplicaIsReady(t *testing.T) {
 func TestRun_ServesPrivateEdgesByAddress(t *testing.T) {
 	t.Parallel()
 	r := start(t, tempDir(t), false)
-	address := refused(t)
+	address := unused(t)
 	table := alone(1, replica(t, func(w http.ResponseWriter, req *http.Request) {
 		io.WriteString(w, req.Header.Get(bucketHeader))
 	}))

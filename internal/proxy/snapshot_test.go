@@ -12,7 +12,7 @@ import (
 
 func TestRun_ServesItsSnapshotBeforeAnybodySpeaksToIt(t *testing.T) {
 	t.Parallel()
-	dir, address := tempDir(t), refused(t)
+	dir, address := tempDir(t), unused(t)
 	r := start(t, dir, false)
 	table := alone(3, replica(t, text("shop")))
 	table.Listeners = []spillway.EdgeListener{{Service: "www", From: www2, Address: address}}

@@ -257,7 +257,7 @@ func TestTrial_CountsTheFirstErrorOfAUserOnly(t *testing.T) {
 func TestTrial_SkipsTheCandidatesOwnCalls(t *testing.T) {
 	t.Parallel()
 	r := start(t, tempDir(t), false)
-	address := refused(t)
+	address := unused(t)
 	table := divided(1, spillway.Percent(50), replica(t, text("old")), replica(t, text("new")))
 	backend := spillway.Group{Service: "backend", Release: 2}
 	table.Route.Trial.Candidate = append(table.Route.Trial.Candidate, backend)
@@ -277,7 +277,7 @@ func TestTrial_SkipsTheCandidatesOwnCalls(t *testing.T) {
 func TestTrial_DividesAnUnchangedServicesCallsByTheBucket(t *testing.T) {
 	t.Parallel()
 	r := start(t, tempDir(t), false)
-	address := refused(t)
+	address := unused(t)
 	table := divided(1, spillway.Percent(50), replica(t, text("old")), replica(t, text("new")))
 	table.Route.Edges[0].Hosts, table.Route.Edges[0].From = nil, spillway.Group{Service: "front", Release: 1}
 	table.Listeners = []spillway.EdgeListener{{Service: "www", From: table.Route.Edges[0].From, Address: address}}
