@@ -247,8 +247,7 @@ func TestRun_DrainsAnEndpoint(t *testing.T) {
 	if n := r.report().InFlight["www.1-1"]; n != 1 {
 		t.Errorf("an endpoint that left the table has %d in flight, want 1", n)
 	}
-	for len(changed) > 0 {
-		<-changed
+	for ; len(changed) > 0; <-changed {
 	}
 	close(finish)
 	if a := <-done; a.body != "done" {
@@ -289,22 +288,7 @@ func TestRun_LosesNothingWhileTablesChange(t *testing.T) {
 	var sent, bad atomic.Int64
 	var clients sync.WaitGroup
 	for k := range 8 {
-		clients.Go(func() { // ends with ctx, the test waits
-			c := &http.Client{Transport: &http.Transport{}}
-			defer c.CloseIdleConnections()
-			for i := 0; ctx.Err() == nil; i++ {
-				id := fmt.Sprintf("%d-%d", k, i)
-				method, path, body := "POST", "/", io.Reader(strings.NewReader(id))
-				if k%2 == 0 {
-					method, path, body = "GET", "/?"+id, nil
-				}
-				sent.Add(1)
-				if a, err := do(c, r.url, method, path, body); err != nil || a.status != 200 {
-					bad.Add(1)
-					t.Errorf("%s %s: %+v %v", method, id, a, err)
-				}
-			}
-		})
+		clients.Go(func() { storm(ctx, r, k, &sent, &bad) }) // ends with ctx, the test waits
 	}
 	pushes := 0
 	for revision := int64(2); ctx.Err() == nil; revision++ {
@@ -327,6 +311,24 @@ func TestRun_LosesNothingWhileTablesChange(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests, %d pushes", sent.Load(), pushes)
+}
+
+// storm sends requests with ids of their own, GETs or POSTs, until ctx ends.
+func storm(ctx context.Context, r *running, k int, sent, bad *atomic.Int64) {
+	c := &http.Client{Transport: &http.Transport{}}
+	defer c.CloseIdleConnections()
+	for i := 0; ctx.Err() == nil; i++ {
+		id := fmt.Sprintf("%d-%d", k, i)
+		method, path, body := "POST", "/", io.Reader(strings.NewReader(id))
+		if k%2 == 0 {
+			method, path, body = "GET", "/?"+id, nil
+		}
+		sent.Add(1)
+		if a, err := do(c, r.url, method, path, body); err != nil || a.status != 200 {
+			bad.Add(1)
+			r.t.Errorf("%s %s: %+v %v", method, id, a, err)
+		}
+	}
 }
 
 func TestRun_BlamesNobodyWhenTheClientLeaves(t *testing.T) {
