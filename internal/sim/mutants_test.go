@@ -36,7 +36,7 @@ var mutants = []struct {
 	{"drops stable during the rollout", "desired.go", "return max(1, t.step().Stable.Of(size))", "return 0", "seed 1"},
 	{"keeps the generation when the route changes", "desired.go", "		route.Generation++\n", "", "seed 8"},
 	{"acts on an intent again after a restart", "intents.go", "		t.st.Intent = in.Seq\n", "", "seed 0"},
-	{"ends without an event", "leave.go", "t.event(spillway.EventFinished, r.Release, text, r.Release, reason).Outcome = outcome", "_, _ = text, reason", "seed 0"},
+	{"ends without an event", "leave.go", "t.event(spillway.EventFinished, r.Release, \"%s\", ended(r.Release, outcome, reason)).Outcome = outcome", "_ = ended", "seed 0"},
 	{"forgets a chosen size on deploy", "progress.go", "	t.st.Rollout = r\n	if !ok", "	t.st.Rollout, t.st.Sizes = r, nil\n	if !ok", "seed 0"},
 	{"crosses the tiers", "route.go", "inOld, inNew = inOld && fromStable, inNew && fromCandidate", "_, _ = fromStable, fromCandidate", "seed 0"},
 	{"starts the recreated before the old is gone", "desired.go", "		if !r.Cleared {\n			return 0\n		}\n		return n", "		return n", "scenario recreate_stops_before_it_starts"},
