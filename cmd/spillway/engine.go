@@ -48,7 +48,7 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 	if err != nil {
 		return spillway.Overview{}, err
 	}
-	o := rollout.Describe(saved.Spec, saved.Status, observed)
+	o := rollout.Describe(saved.Spec, saved.Status, observed, time.Now())
 	report, err := e.proxy.Report(ctx, app)
 	if err != nil {
 		return o, nil // the overview says NoData, or the app is new

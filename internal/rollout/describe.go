@@ -3,14 +3,18 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
 
 // Describe says in words and numbers where an app is. What it reports of weights is what the data plane
-// serves, not what was asked for, except where a field says Asked. Like Decide it is pure.
-func Describe(spec Spec, status Status, obs Observation) spillway.Overview {
-	t := &turn{spec: spec, st: status.clone(), obs: obs}
+// serves, not what was asked for, except where a field says Asked. Like Decide it is pure. The time since the
+// last decision counts as the next one will count it, so what is left of a hold at now is not what was
+// left up to a heartbeat ago.
+func Describe(spec Spec, status Status, obs Observation, now time.Time) spillway.Overview {
+	t := &turn{spec: spec, st: status.clone(), obs: obs, now: now}
+	t.tick()
 	o := spillway.Overview{
 		App: spec.App, Phase: t.st.Phase, Stable: t.st.Stable, Good: t.st.Good, Held: t.st.Held,
 		Intent: t.st.Intent, NoData: obs.NoData, Rollout: t.describeRollout(), Services: t.describeServices(),
@@ -41,9 +45,9 @@ func (t *turn) describeRollout() *spillway.RolloutOverview {
 	}
 	switch {
 	case t.st.Phase == spillway.Promoting:
-		o.Left = max(0, t.candidate().Config.Watch-r.Elapsed)
+		o.Left = max(0, t.candidate().Config.Watch-r.Elapsed-t.dt)
 	case t.st.Phase == spillway.Progressing && r.Acked:
-		o.Left = max(0, t.step().Hold-r.Held)
+		o.Left = max(0, t.step().Hold-r.Held-t.dt)
 	}
 	return o
 }

@@ -3,6 +3,7 @@ package rollout_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -15,7 +16,7 @@ func TestDescribe_SaysHowTheReleaseEndedThatLeavesNothing(t *testing.T) {
 		spillway.Cancelled: "nothing serves: release 1 was dropped: www.1 cannot become ready",
 	} {
 		last := &rollout.Result{ID: 1, Release: 1, Outcome: outcome, Reason: "www.1 cannot become ready"}
-		got := rollout.Describe(rollout.Spec{App: "shop"}, rollout.Status{Last: last, Phase: spillway.Degraded}, rollout.Observation{}).Problems
+		got := rollout.Describe(rollout.Spec{App: "shop"}, rollout.Status{Last: last, Phase: spillway.Degraded}, rollout.Observation{}, time.Time{}).Problems
 		if !slices.Equal(got, []string{want}) {
 			t.Errorf("%s: problems = %q, want %q", outcome, got, want)
 		}
@@ -23,8 +24,35 @@ func TestDescribe_SaysHowTheReleaseEndedThatLeavesNothing(t *testing.T) {
 }
 
 func TestDescribe_HoldingAutomaticDeploysIsNoProblem(t *testing.T) {
-	o := rollout.Describe(rollout.Spec{App: "shop"}, rollout.Status{Stable: 0, Held: true, Phase: spillway.Healthy}, rollout.Observation{})
+	o := rollout.Describe(rollout.Spec{App: "shop"}, rollout.Status{Stable: 0, Held: true, Phase: spillway.Healthy}, rollout.Observation{}, time.Time{})
 	if !o.Held || len(o.Problems) != 0 {
 		t.Errorf("held = %t, problems = %q; want it told once", o.Held, o.Problems)
+	}
+}
+
+func TestDescribe_CountsDownBetweenDecisions(t *testing.T) {
+	began := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	steady := release(2, []string{"www"}, web(spillway.Canary, 2))
+	steps := []rollout.Step{{Weight: spillway.Percent(5), Hold: spillway.Duration(time.Minute)}, {Weight: spillway.Whole}}
+	for _, tt := range []struct {
+		phase spillway.Phase
+		after time.Duration
+		want  time.Duration
+	}{
+		{spillway.Progressing, 0, 50 * time.Second},
+		{spillway.Progressing, 12 * time.Second, 38 * time.Second},
+		{spillway.Progressing, -time.Hour, 50 * time.Second}, // a clock that went back
+		{spillway.Progressing, time.Hour, 0},
+		{spillway.Promoting, 12 * time.Second, time.Duration(steady.Config.Watch) - 42*time.Second},
+	} {
+		status := rollout.Status{Phase: tt.phase, Stable: 1, Now: began, Rollout: &rollout.Rollout{
+			ID: 1, Release: 2, Stable: 1, Steps: steps, Acked: true,
+			Elapsed: spillway.Duration(30 * time.Second), Held: spillway.Duration(10 * time.Second),
+		}}
+		spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{1: release(1, nil, web(spillway.Canary, 2)), 2: steady}}
+		o := rollout.Describe(spec, status, rollout.Observation{}, began.Add(tt.after))
+		if got := time.Duration(o.Rollout.Left); got != tt.want {
+			t.Errorf("%s after %s: %s left, want %s", tt.phase, tt.after, got, tt.want)
+		}
 	}
 }
