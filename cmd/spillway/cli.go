@@ -187,14 +187,30 @@ func (c *cli) printJSON(v any) error {
 	return json.NewEncoder(c.stdout).Encode(v)
 }
 
-// confirm asks on the terminal and reads one line; its answer is right when it equals want.
-func (c *cli) confirm(question, want string) (bool, error) {
+// confirm asks on the terminal and reads one line; its answer is right when it equals want. Ctrl-C is a no.
+func (c *cli) confirm(ctx context.Context, question, want string) (bool, error) {
 	fmt.Fprint(c.stderr, question)
-	line, err := bufio.NewReader(c.stdin).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read the answer: %w", err)
+	type answer struct {
+		line string
+		err  error
 	}
-	return strings.TrimSpace(line) == want, nil
+	read := make(chan answer, 1)
+	// Owned by this call; ends with the line. Nobody waits after a Ctrl-C: a read of a terminal cannot be
+	// broken off, and the process is about to end.
+	go func() {
+		line, err := bufio.NewReader(c.stdin).ReadString('\n')
+		read <- answer{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(c.stderr)
+		return false, nil
+	case a := <-read:
+		if a.err != nil && !errors.Is(a.err, io.EOF) {
+			return false, fmt.Errorf("read the answer: %w", a.err)
+		}
+		return strings.TrimSpace(a.line) == want, nil
+	}
 }
 
 // first is the first argument, or "" without one.

@@ -182,7 +182,7 @@ func (c *cli) askBefore(ctx context.Context, client *api.Client, src *source, o 
 	if len(harm) == 0 {
 		return nil
 	}
-	yes, err := c.confirm(fmt.Sprintf("This deploy %s. Go on? [y/N] ", strings.Join(harm, " and ")), "y")
+	yes, err := c.confirm(ctx, fmt.Sprintf("This deploy %s. Go on? [y/N] ", strings.Join(harm, " and ")), "y")
 	if err == nil && !yes {
 		err = exitError{exitReplaced, errors.New("nothing was changed")}
 	}

@@ -35,7 +35,7 @@ func (c *cli) destroy(ctx context.Context, yes bool) error {
 		return usage("destroy %s needs -y where nobody can be asked", app)
 	}
 	if !yes {
-		sure, err := c.confirm(fmt.Sprintf("This stops %s and removes its history. Type its name to go on: ", app), string(app))
+		sure, err := c.confirm(ctx, fmt.Sprintf("This stops %s and removes its history. Type its name to go on: ", app), string(app))
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -150,5 +151,21 @@ func TestDeploy_DrawsTheRolloutOnATerminal(t *testing.T) {
 		if !strings.Contains(seen.String(), want) {
 			t.Errorf("the terminal lacks %q:\n%s", want, &seen)
 		}
+	}
+}
+
+func TestConfirm_CtrlCIsANo(t *testing.T) {
+	nobody, hold := io.Pipe() // a terminal at which nobody types
+	defer hold.Close()
+	var said bytes.Buffer
+	c := newCLI(nobody, io.Discard, &said, func(string) string { return "" })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if yes, err := c.confirm(ctx, "sure? ", "y"); yes || err != nil || said.String() != "sure? \n" {
+		t.Errorf("confirm = %t, %v after %q", yes, err, said.String())
+	}
+	c.stdin = strings.NewReader("y\n")
+	if yes, err := c.confirm(t.Context(), "sure? ", "y"); !yes || err != nil {
+		t.Errorf("confirm = %t, %v after y", yes, err)
 	}
 }
