@@ -194,11 +194,11 @@ func (c *cli) confirm(ctx context.Context, question, want string) (bool, error) 
 		line string
 		err  error
 	}
-	read := make(chan answer, 1)
+	read, stdin := make(chan answer, 1), c.stdin
 	// Owned by this call; ends with the line. Nobody waits after a Ctrl-C: a read of a terminal cannot be
 	// broken off, and the process is about to end.
 	go func() {
-		line, err := bufio.NewReader(c.stdin).ReadString('\n')
+		line, err := bufio.NewReader(stdin).ReadString('\n')
 		read <- answer{line, err}
 	}()
 	select {

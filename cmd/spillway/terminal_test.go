@@ -164,7 +164,7 @@ func TestConfirm_CtrlCIsANo(t *testing.T) {
 	if yes, err := c.confirm(ctx, "sure? ", "y"); yes || err != nil || said.String() != "sure? \n" {
 		t.Errorf("confirm = %t, %v after %q", yes, err, said.String())
 	}
-	c.stdin = strings.NewReader("y\n")
+	c = newCLI(strings.NewReader("y\n"), io.Discard, io.Discard, func(string) string { return "" })
 	if yes, err := c.confirm(t.Context(), "sure? ", "y"); !yes || err != nil {
 		t.Errorf("confirm = %t, %v after y", yes, err)
 	}
