@@ -12,7 +12,9 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -115,6 +117,18 @@ func TestOpen_RefusesADirectoryInUse(t *testing.T) {
 	}
 	check(t, s.Close())
 	open(t, dir)
+}
+
+// The lock of a killed server goes on for a moment in the child that it was just starting.
+func TestOpen_WaitsForALockThatIsAboutToGo(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "lock"))
+	check(t, err)
+	check(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
+	closed := make(chan error, 1)
+	time.AfterFunc(100*time.Millisecond, func() { closed <- f.Close() })
+	open(t, dir)
+	check(t, <-closed)
 }
 
 func TestOpen_RefusesANewerFormatAndLeavesTheFile(t *testing.T) {
