@@ -43,8 +43,10 @@ func (c *cli) abort(ctx context.Context) error {
 	if c.json {
 		return c.printJSON(o)
 	}
-	if candidate == 0 && o.Last != nil {
-		candidate = o.Last.Release
+	for _, e := range a.events { // it may be over, or never have begun
+		if e.Kind == spillway.EventAborting || e.Kind == spillway.EventFinished {
+			candidate = e.Release
+		}
 	}
 	c.print("%s of %s has weight 0 after %s; %s serves everybody",
 		release(candidate), app, span(a.took+time.Since(began)), release(o.Stable))

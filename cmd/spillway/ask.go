@@ -15,6 +15,7 @@ import (
 type answer struct {
 	intent   spillway.Intent
 	overview spillway.Overview // after the engine acted on it
+	events   []spillway.Event  // what happened from asking until then
 	took     time.Duration
 }
 
@@ -66,7 +67,7 @@ func (c *cli) ask(ctx context.Context, client *api.Client, app spillway.Ref, int
 			return answer{}, fmt.Errorf("nothing was done: %s; what runs: spillway status", e.Text)
 		}
 	}
-	return answer{stored, o, time.Since(began)}, nil
+	return answer{stored, o, events, time.Since(began)}, nil
 }
 
 // until looks at the app until an overview is as wanted, and returns it.

@@ -161,6 +161,9 @@ func (t *turn) askResume(in spillway.Intent) string {
 
 func (t *turn) askAbort(in spillway.Intent) string {
 	if t.st.Rollout == nil {
+		if t.dropQueue(in, spillway.Cancelled) { // asked for so soon that it had not begun
+			return ""
+		}
 		return "no rollout runs"
 	}
 	if t.st.Phase == spillway.RollingBack {
