@@ -76,7 +76,7 @@ func (a *app) observeGroups() []rollout.Group {
 				g.Ready++
 			}
 			if r.problem != "" && (g.Problem == "" || (r.fatal && !g.Fatal)) {
-				g.Problem, g.Fatal = r.problem, r.fatal
+				g.Problem, g.Fatal = oneLine(r.problem), r.fatal
 			}
 		}
 		for name, n := range a.courier.inFlight {

@@ -283,6 +283,16 @@ func (s status) describe(ran time.Duration, lines []string) string {
 	return text
 }
 
+// oneLine keeps, of the last lines in a problem, the very last: what a group's problem says goes into the
+// reason of a rollout, which is read as one sentence in a status, an event and a list.
+func oneLine(problem string) string {
+	head, lines, found := strings.Cut(problem, lastWords)
+	if !found {
+		return problem
+	}
+	return head + "; last line: " + lines[strings.LastIndexByte(lines, '\n')+1:]
+}
+
 // size brings the number of replicas of one group to what is wanted, and replaces those that were started
 // before the last restart was asked for: a new one becomes ready first, then an old one goes.
 func (a *app) size(now time.Time, w rollout.Want) {

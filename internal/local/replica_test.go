@@ -125,6 +125,19 @@ func TestReplica_ThatNeverIsReadyBacksOff(t *testing.T) {
 	}
 }
 
+func TestObserve_TellsTheProblemOfAGroupInOneLine(t *testing.T) {
+	b := newBench(t)
+	b.apply(shop("serve", func(s *spillway.Service) { s.Run = spillway.Command{Shell: "echo one; echo two; exit 3"} }), www(1, 1))
+	b.eventually("a crash that was read", func() bool { return strings.Contains(b.group("www.1").Problem, "two") })
+	if got := b.group("www.1").Problem; strings.Contains(got, "\n") || !strings.HasSuffix(got, "; last line: two") {
+		t.Errorf("problem of the group: %q", got)
+	}
+	list, err := b.Replicas(t.Context(), "shop")
+	if err != nil || len(list) != 1 || !strings.HasSuffix(list[0].Problem, "; last lines:\none\ntwo") {
+		t.Errorf("replicas: %+v, %v; want all lines", list, err)
+	}
+}
+
 func TestDelay_GrowsToItsCap(t *testing.T) {
 	c := local.Quick(local.Config{}) // 40 ms, at most 300 ms
 	for n, want := range []time.Duration{0, 40, 80, 160, 300, 300} {
