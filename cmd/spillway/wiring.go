@@ -114,7 +114,7 @@ func (in *installation) run(ctx context.Context, o serverOptions, ready func()) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts sync.WaitGroup
-	failed := make(chan error, 5)
+	failed := make(chan error, 6)
 	part := func(name string, run func(context.Context) error) {
 		// Owned by run, which waits below; ends with ctx or with its own failure, which ends all.
 		parts.Go(func() {
@@ -132,6 +132,7 @@ func (in *installation) run(ctx context.Context, o serverOptions, ready func()) 
 		part("replicas", in.platform.Run)
 		part("loop", in.loop.Run)
 		part("history", in.keepFacts)
+		part("builds", in.keepSmall)
 		part("api", in.api.Run)
 		ready()
 		<-ctx.Done()
