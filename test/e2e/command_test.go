@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
-	"github.com/spillway-dev/spillway/internal/api"
 )
 
 // result is what a command did.
@@ -162,14 +161,4 @@ func (in *installation) logged(name string, release int, text string) (n int) {
 		in.t.Fatal(err)
 	}
 	return n
-}
-
-// eventsSince gives the events of an app after one.
-func (in *installation) eventsSince(t *testing.T, name string, since int64) []spillway.Event {
-	t.Helper()
-	events, err := in.client.Events(in.ctx(10*time.Second), spillway.Ref(name), api.EventQuery{Since: since})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return events
 }

@@ -74,7 +74,7 @@ func TestReplaceProxy(t *testing.T) {
 	before := pids(in.replicas("handed"))
 	users := in.send(a.Host(), keepAlive("GET", 60), newConnections("GET", 50), keepAlive("POST", 60), newConnections("POST", 50))
 	for round := range 10 {
-		users.answered(50)
+		users.answered(150)
 		old := in.proxyPID()
 		if err := syscall.Kill(in.serverPID(), syscall.SIGHUP); err != nil {
 			t.Fatal(err)

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"sync"
 	"testing"
@@ -138,17 +137,4 @@ func (tr *traffic) answered(n int64) {
 	tr.t.Helper()
 	want := tr.counts().Requests + n
 	await(tr.t, 30*time.Second, fmt.Sprintf("%d more answers", n), func() bool { return tr.counts().Requests >= want })
-}
-
-// sum adds what became of several loads.
-func sum(all ...seen) seen {
-	s := seen{Classes: map[load.Class]int64{}}
-	for _, one := range all {
-		s.Requests += one.Requests
-		s.Failures += one.Failures
-		for class, n := range maps.All(one.Classes) {
-			s.Classes[class] += n
-		}
-	}
-	return s
 }
