@@ -138,10 +138,13 @@ func (c *cli) release(ctx context.Context, client *api.Client, src *source, o de
 			return result, err
 		}
 	}
-	if result.Same {
+	switch {
+	case result.Underway && !c.json:
+		c.say("nothing differs from %s of %s, which is being rolled out", release(result.Release), result.App)
+	case result.Underway:
+	case result.Same:
 		return result, c.tellSame(result)
-	}
-	if !c.json {
+	case !c.json:
 		c.say("%s of %s is built and stored after %s", release(result.Release), result.App, span(time.Since(began)))
 	}
 	f := c.newFollower(client, result.App, result.Release, result.Intent, result.Event)

@@ -128,6 +128,9 @@ func (e *engine) Deploy(ctx context.Context, r api.DeployRequest, log func(strin
 		App: u.app, Config: u.config, Created: time.Now().UTC(), By: r.By, Note: r.Note, Artefacts: map[string]spillway.Artefact{},
 		Source: spillway.Source{Commit: r.Commit, Dirty: r.Dirty, Digest: u.tree.Digest},
 	}
+	if err := e.loop.HostsFree(ctx, release); err != nil {
+		return api.DeployResult{}, err // before the build: nobody likes to wait for a no
+	}
 	for _, s := range u.config.Services {
 		artefact, err := e.builder.Build(ctx, u.tree, s, func(line string) { log(s.Name + ": " + line) })
 		if err != nil {
@@ -144,7 +147,13 @@ func (e *engine) Deploy(ctx context.Context, r api.DeployRequest, log func(strin
 	if err != nil {
 		return api.DeployResult{}, err
 	}
-	return api.DeployResult{App: u.app, Release: release.Number, Intent: intent.Seq, Event: before, Same: same, URLs: e.urls(ctx, u.config)}, nil
+	result := api.DeployResult{App: u.app, Release: release.Number, Intent: intent.Seq, Event: before, Same: same, URLs: e.urls(ctx, u.config)}
+	if same {
+		o, err := e.Overview(ctx, u.app)
+		result.Underway = err == nil && o.Rollout != nil && o.Phase != spillway.Promoting
+		return result, err
+	}
+	return result, nil
 }
 
 // newestIs checks --if-release.
@@ -195,6 +204,9 @@ func (e *engine) Plan(ctx context.Context, r api.DeployRequest) (spillway.Plan, 
 	release := spillway.Release{App: u.app, Config: u.config, Artefacts: map[string]spillway.Artefact{}, Number: 1}
 	for n := range saved.Spec.Releases {
 		release.Number = max(release.Number, n+1)
+	}
+	if err := e.loop.HostsFree(ctx, release); err != nil {
+		return spillway.Plan{}, err
 	}
 	for _, s := range u.config.Services {
 		digest, err := e.builder.SourceDigest(u.tree, s)

@@ -55,12 +55,13 @@ type DeployRequest struct {
 
 // DeployResult names what was stored.
 type DeployResult struct {
-	App     spillway.Ref `json:"app"`
-	Release int          `json:"release"`
-	Intent  int64        `json:"intent"`         // follow events until status.Intent >= Intent
-	Event   int64        `json:"event"`          // the newest event ID before this deploy: follow from here
-	Same    bool         `json:"same,omitempty"` // nothing differs from the newest release: nothing was stored
-	URLs    []string     `json:"urls,omitempty"` // where its public services answer
+	App      spillway.Ref `json:"app"`
+	Release  int          `json:"release"`
+	Intent   int64        `json:"intent"`             // follow events until status.Intent >= Intent
+	Event    int64        `json:"event"`              // the newest event ID before this deploy: follow from here
+	Same     bool         `json:"same,omitempty"`     // nothing differs from the newest release: nothing was stored
+	Underway bool         `json:"underway,omitempty"` // with Same: that release is being rolled out
+	URLs     []string     `json:"urls,omitempty"`     // where its public services answer
 }
 
 // DeployLine is one line of the NDJSON answer to a deploy: exactly one field is set.

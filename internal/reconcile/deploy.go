@@ -33,7 +33,7 @@ func Regroup(release spillway.Release, earlier map[int]spillway.Release) spillwa
 // number would end the watch and become what a rollback goes back from, to the very same thing.
 // ErrConflict: another app has one of its hosts.
 func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spillway.Intent) (_ spillway.Release, _ spillway.Intent, same bool, err error) {
-	if err := l.hostsFree(ctx, release); err != nil {
+	if err := l.HostsFree(ctx, release); err != nil {
 		return release, intent, false, err
 	}
 	saved, err := l.store.Load(ctx, release.App)
@@ -42,14 +42,14 @@ func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spil
 	}
 	newest := saved.Spec.Releases[newestOf(saved.Spec.Releases)]
 	st := saved.Status
-	serves := st.Stable
+	at := st.Stable
 	if r := st.Rollout; r != nil {
-		serves = 0
-		if st.Phase == spillway.Promoting {
-			serves = r.Release
+		at = 0
+		if st.Phase != spillway.RollingBack {
+			at = r.Release
 		}
 	}
-	runs := serves == newest.Number && st.Queue == nil && len(saved.Spec.Intents) == 0 && !st.Destroy
+	runs := at == newest.Number && st.Queue == nil && len(saved.Spec.Intents) == 0 && !st.Destroy
 	if runs && newest.Number != 0 && SameContent(newest, release) {
 		return newest, spillway.Intent{Seq: st.Intent}, true, nil
 	}
@@ -79,8 +79,8 @@ func SameContent(a, b spillway.Release) bool {
 	})
 }
 
-// hostsFree checks that no other app serves one of the release's hosts.
-func (l *Loop) hostsFree(ctx context.Context, release spillway.Release) error {
+// HostsFree checks that no other app serves one of the release's hosts: ErrConflict, with that app's name.
+func (l *Loop) HostsFree(ctx context.Context, release spillway.Release) error {
 	apps, err := l.store.Apps(ctx)
 	if err != nil {
 		return err

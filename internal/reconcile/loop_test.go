@@ -209,3 +209,49 @@ func TestDeploy_StoresNothingWhenTheSameServesOrIsWatched(t *testing.T) {
 		}
 	})
 }
+
+func TestDeploy_TheSameAgainStoresNothingWhileItServesOrIsOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, store, _ := newLoop(t)
+		start(t, l)
+		service := spillway.Service{Name: "www", Host: []string{"a.test"}, Scale: 2, Strategy: spillway.Canary}
+		content := func(greeting string) spillway.Release {
+			service.Env = map[string]string{"GREETING": greeting}
+			config := spillway.App{Name: "a", Services: []spillway.Service{service}, Watch: spillway.Duration(time.Minute)}
+			return spillway.Release{App: "a", Config: config}
+		}
+		deploy := func(greeting string, wantNumber int, wantSame bool) {
+			t.Helper()
+			r, _, same, err := l.Deploy(t.Context(), content(greeting), spillway.Intent{Verb: spillway.VerbDeploy})
+			if err != nil || r.Number != wantNumber || same != wantSame {
+				t.Fatalf("release %d, same %v, %v; want %d, %v", r.Number, same, err, wantNumber, wantSame)
+			}
+			pass(time.Second)
+		}
+		deploy("one", 1, false)
+		deploy("one", 1, true) // it serves
+		deploy("two", 2, false)
+		if st := phase(t, store, "a"); st.Phase != spillway.Progressing {
+			t.Fatalf("without traffic a canary waits: %s", st.Phase)
+		}
+		deploy("two", 2, true) // it is on its way
+		if _, err := l.Ask(t.Context(), "a", spillway.Intent{Verb: spillway.VerbAbort}); err != nil {
+			t.Fatal(err)
+		}
+		pass(5 * time.Second)
+		deploy("two", 3, false) // it was taken back: asked for anew
+		deploy("one", 4, false)
+	})
+}
+
+func TestDeploy_AHostBelongsToOneApp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, store, _ := newLoop(t)
+		start(t, l)
+		deploy(t, store, "a")
+		other := spillway.Release{App: "b", Config: spillway.App{Name: "b", Services: []spillway.Service{{Name: "www", Host: []string{"a.test"}}}}}
+		if _, _, _, err := l.Deploy(t.Context(), other, spillway.Intent{Verb: spillway.VerbDeploy}); !errors.Is(err, spillway.ErrConflict) {
+			t.Errorf("deploy of a second app with the host: %v, want ErrConflict", err)
+		}
+	})
+}

@@ -14,6 +14,7 @@ import (
 // left up to a heartbeat ago.
 func Describe(spec Spec, status Status, obs Observation, now time.Time) spillway.Overview {
 	t := &turn{spec: spec, st: status.clone(), obs: obs, now: now}
+	t.remember() // so that every line tells the same evidence
 	t.tick()
 	o := spillway.Overview{
 		App: spec.App, Phase: t.st.Phase, Stable: t.st.Stable, Good: t.st.Good, Held: t.st.Held,
