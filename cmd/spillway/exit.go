@@ -41,6 +41,17 @@ func usage(format string, args ...any) error {
 	return exitError{exitUsage, fmt.Errorf(format, args...)}
 }
 
+// failed is what --json gives on stdout when a command failed; stderr has the same for people.
+type failed struct {
+	Error failure `json:"error"`
+}
+
+type failure struct {
+	Text   string                `json:"text"`
+	Fields []spillway.FieldError `json:"fields,omitempty"` // mistakes of the app file
+	Code   int                   `json:"code"`             // the exit code
+}
+
 // finish tells an error to the user and gives the exit code for it.
 func (c *cli) finish(err error) int {
 	if err == nil {
@@ -55,7 +66,14 @@ func (c *cli) finish(err error) int {
 	if tell == nil {
 		return code
 	}
-	if fields := (spillway.FieldErrors)(nil); errors.As(tell, &fields) {
+	var fields spillway.FieldErrors
+	errors.As(tell, &fields)
+	if c.json {
+		if err := c.printJSON(failed{Error: failure{Text: words(tell), Fields: fields, Code: code}}); err != nil {
+			fmt.Fprintln(c.stderr, err)
+		}
+	}
+	if fields != nil {
 		c.tellFields(fields)
 		return code
 	}

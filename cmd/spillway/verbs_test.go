@@ -286,3 +286,17 @@ func TestCompletion(t *testing.T) {
 		t.Errorf("completion tcsh: exit code %d, want 2", got.code)
 	}
 }
+
+func TestJSON_AFailureIsAnObjectToo(t *testing.T) {
+	dir := stateDir(t) // without a server
+	got := invoke(t.Context(), dir, "status", "--json")
+	var v struct {
+		Error struct {
+			Text string
+			Code int
+		}
+	}
+	if err := json.Unmarshal([]byte(got.stdout), &v); err != nil || v.Error.Code != got.code || got.code != exitFailed || !strings.Contains(v.Error.Text, "no Spillway server answers") {
+		t.Errorf("stdout %q (%v), exit code %d", got.stdout, err, got.code)
+	}
+}

@@ -313,6 +313,7 @@ func (x *exchange) again(c claim, err error) bool {
 	if f.kind == late {
 		status = http.StatusGatewayTimeout
 	}
+	x.w.Header().Set("X-Spillway-Release", strconv.Itoa(c.arm.Release)) // it is this release that did not answer
 	refuse(x.w, &refusal{status, x.last.Error()})
 	return false
 }

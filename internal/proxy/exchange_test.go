@@ -139,6 +139,16 @@ func TestRun_AnswersFromStableWhatTheCandidateFails(t *testing.T) {
 	}
 }
 
+func TestRun_NamesTheReleaseThatDidNotAnswer(t *testing.T) {
+	t.Parallel()
+	r := start(t, tempDir(t), false)
+	r.push(alone(1, replica(t, reset)))
+	a, err := r.do(http.MethodPost, "/", strings.NewReader("x"))
+	if err != nil || a.status != 502 || a.header.Get("X-Spillway-Release") != "1" || a.header.Get("X-Spillway-Reason") == "" {
+		t.Errorf("%+v, %v; want 502 of release 1 with a reason", a, err)
+	}
+}
+
 func TestRun_SaysBadGatewayWhenNothingListens(t *testing.T) {
 	t.Parallel()
 	r := start(t, tempDir(t), false)
