@@ -3,12 +3,17 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
 )
+
+// comeBackWithin bounds the wait for an app that ran before.
+const comeBackWithin = 30 * time.Second
 
 // upOptions are the flags of up.
 type upOptions struct {
@@ -69,6 +74,9 @@ func (c *cli) up(ctx context.Context, o upOptions, dir string) error {
 func (c *cli) deployAndAttend(ctx context.Context, client *api.Client, src *source, server *serverProcess, o upOptions) error {
 	owned := server != nil && !o.detach
 	result, err := c.release(ctx, client, src, deployOptions{yes: true, owned: owned})
+	if err == nil && result.Same && server != nil {
+		err = c.comeBack(ctx, client, result.App)
+	}
 	if err != nil || o.detach || ctx.Err() != nil {
 		return err
 	}
@@ -82,6 +90,33 @@ func (c *cli) deployAndAttend(ctx context.Context, client *api.Client, src *sour
 		gone = server.gone
 	}
 	return c.attend(ctx, client, result.App, gone)
+}
+
+// comeBack waits until an app that a server has found in its directory serves again.
+func (c *cli) comeBack(ctx context.Context, client *api.Client, app spillway.Ref) error {
+	ctx, cancel := context.WithTimeout(ctx, comeBackWithin)
+	defer cancel()
+	o, err := c.until(ctx, client, app, complete)
+	if errors.Is(err, context.DeadlineExceeded) {
+		c.say("%s; why: spillway status", stateLine(o))
+		return nil // it goes on trying
+	}
+	if err == nil && !c.json {
+		c.say("%s", stateLine(o))
+	}
+	return err
+}
+
+// complete reports whether every service has the replicas that it should have, ready now: the phase is that
+// of the last decision, which may be older than the server.
+func complete(o spillway.Overview) bool {
+	return !slices.ContainsFunc(o.Services, func(s spillway.ServiceOverview) bool {
+		ready := 0
+		for _, g := range s.Groups {
+			ready += g.Ready
+		}
+		return ready < s.Size
+	})
 }
 
 // ensureServer starts a server when none answers. It returns nil when one was there.
