@@ -255,6 +255,8 @@ func (e *engine) sensible(saved reconcile.Saved, in spillway.Intent) error {
 				target = st.Rollout.Stable
 			case len(st.Good) > 0:
 				target = st.Good[0]
+			case st.Queue != nil || len(saved.Spec.Intents) > 0: // a deploy that has not begun
+				return nil
 			default:
 				return fmt.Errorf("nothing to roll back to: no release served before release %d; name one of: spillway releases: %w", st.Stable, spillway.ErrConflict)
 			}

@@ -73,6 +73,12 @@ func (t *turn) askRollback(in spillway.Intent) string {
 		t.turnBack(spillway.Aborted, "rollback asked for by "+cmp.Or(in.By, "a person"))
 		return ""
 	}
+	if target == 0 && t.st.Queue != nil { // the deploy that it is meant for has not begun
+		t.st.Held = true
+		t.asked(in, "roll back: release %d does not begin", t.st.Queue.Release)
+		t.dropQueue(in, spillway.Cancelled)
+		return ""
+	}
 	if target == 0 && len(t.st.Good) > 0 && r == nil {
 		target = t.st.Good[0]
 	}
