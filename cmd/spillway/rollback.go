@@ -59,6 +59,8 @@ func rollbackTarget(o spillway.Overview) int {
 	switch {
 	case o.Rollout != nil:
 		return o.Rollout.Stable
+	case o.Queue != 0: // a deploy that has not begun: it is dropped
+		return o.Stable
 	case len(o.Good) > 0:
 		return o.Good[0]
 	default:
