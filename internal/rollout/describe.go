@@ -76,6 +76,8 @@ func (t *turn) waiting() string {
 		return fmt.Sprintf("the proxy to take release %d out of the route", r.Release)
 	case t.st.Phase == spillway.RollingBack:
 		return fmt.Sprintf("release %d to be put back", r.Stable)
+	case t.st.Phase == spillway.Promoting && t.silent() != "":
+		return "the candidate to serve: " + t.silent()
 	case t.st.Phase == spillway.Promoting:
 		return fmt.Sprintf("the end of the watch, with release %d warm", r.Stable)
 	case r.Paused:

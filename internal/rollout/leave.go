@@ -28,6 +28,7 @@ var reasonsToLeave = []func(*turn) (spillway.Outcome, string){
 	cannotStart,
 	restartsTooOften,
 	notReadyInTime,
+	silentAtTheEnd,
 	newerWaits,
 }
 
@@ -80,6 +81,16 @@ func notReadyInTime(t *turn) (spillway.Outcome, string) {
 		missing = "the proxy did not acknowledge the route"
 	}
 	return t.failure(), fmt.Sprintf("not ready within %s: %s", t.deadline(), missing)
+}
+
+// silentAtTheEnd: the watch is over, and for a whole deadline nothing of the candidate has come back.
+func silentAtTheEnd(t *turn) (spillway.Outcome, string) {
+	r := t.st.Rollout
+	over := t.candidate().Config.Watch + t.deadline()
+	if t.st.Phase != spillway.Promoting || r.Stable == 0 || t.obs.NoData || r.Elapsed+t.dt < over || t.silent() == "" {
+		return "", ""
+	}
+	return t.failure(), t.silent()
 }
 
 // newerWaits: a newer deploy waits, so users go back to the last good release before it starts. During

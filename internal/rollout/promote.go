@@ -1,7 +1,9 @@
 package rollout
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -19,7 +21,8 @@ func (t *turn) serving() {
 	t.watch()
 }
 
-// watch keeps the old release warm for a while after 100 %, and the judge watching.
+// watch keeps the old release warm for a while after 100 %, and the judge watching. However the watch ends, the
+// old release goes only when the judge can be heard and the candidate is seen to serve.
 func (t *turn) watch() {
 	r := t.st.Rollout
 	if !t.obs.NoData {
@@ -29,15 +32,28 @@ func (t *turn) watch() {
 	switch {
 	case r.Stable == 0 || len(t.candidateGroups()) == 0:
 		t.promote("")
+	case t.obs.NoData: // it may have tripped
+	case t.silent() != "":
+		t.after(length + t.deadline() - r.Elapsed) // see silentAtTheEnd
 	case r.Forced:
 		t.promote("the watch was ended by hand")
 	case t.st.Queue != nil: // leave() found that it looks fine
 		t.promote("the watch was ended by the next deploy")
-	case r.Elapsed >= length && !t.obs.NoData:
+	case r.Elapsed >= length:
 		t.promote("")
 	default:
 		t.after(length - r.Elapsed)
 	}
+}
+
+// silent names a group of the candidate that has no ready replica, in words; "" when there is none.
+func (t *turn) silent() string {
+	for _, g := range t.candidateGroups() {
+		if o := t.group(g); o.Ready == 0 {
+			return strings.TrimSuffix(fmt.Sprintf("no replica of %s is ready: %s", g, o.Problem), ": ")
+		}
+	}
+	return ""
 }
 
 // promote swaps the roles. Nothing is rebuilt and no replica changes: those that were tried now serve.
@@ -56,6 +72,9 @@ func (t *turn) promote(reason string) {
 // looksFine reports whether a release in its watch fails no more often than stable did, give or take a
 // point: not a certificate, but enough to be the release that the next deploy starts from.
 func (t *turn) looksFine() bool {
+	if !t.obs.NoData && t.silent() != "" {
+		return false
+	}
 	e := t.st.Rollout.Evidence
 	if e == nil || e.Requests == 0 {
 		return true

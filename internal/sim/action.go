@@ -151,6 +151,10 @@ func (r *Run) verb(verb spillway.Verb, words []string) error {
 // fault arms a fault, or does it at once.
 func (w *World) fault(s *Store, kind string, words []string) error {
 	word := strings.Join(words, " ")
+	if kind == "kill" {
+		w.kill(word)
+		return nil
+	}
 	switch kind + " " + word {
 	case "crash before-save":
 		s.CrashPre = true
@@ -162,15 +166,13 @@ func (w *World) fault(s *Store, kind string, words []string) error {
 		w.halfApply = 1
 	case "apply twice":
 		w.twice = 1
-	case "kill www", "kill backend":
-		w.kill(word)
 	case "clock +1h", "clock -1h":
 		d, _ := time.ParseDuration(word)
 		w.Now, w.jumped = w.Now.Add(d), w.real
-	case "load ": // a slow moment: what has just started takes longer
+	case "load ", "load long": // a slow moment: what has just started takes longer
 		for _, g := range w.sortedGroups() {
 			for _, x := range w.groups[g].replicas {
-				x.due += 3
+				x.due += map[string]int{"": 3, "long": 60}[word]
 			}
 		}
 	default:
@@ -187,12 +189,12 @@ func (w *World) fault(s *Store, kind string, words []string) error {
 	return nil
 }
 
-// kill ends one ready replica of a service; the platform starts it again.
-func (w *World) kill(service string) {
+// kill ends one ready replica of a service, "www", or of a group, "www.2"; the platform starts it again.
+func (w *World) kill(name string) {
 	for _, g := range w.sortedGroups() {
 		s := w.groups[g]
 		for _, x := range s.replicas {
-			if g.Service != service || !x.ready || x.draining {
+			if g.Service != name && g.String() != name || !x.ready || x.draining {
 				continue
 			}
 			x.ready, x.due = false, w.tickNo+1

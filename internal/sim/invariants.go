@@ -39,6 +39,7 @@ func (c *checks) decision(saved reconcile.Saved, obs rollout.Observation, d roll
 	c.weights(d)
 	c.capacity(saved, obs, d)
 	c.target(saved, d)
+	c.promotes(saved, obs, d)
 	c.tiers(saved, d)
 	c.events(saved, d)
 	c.sizesSurvive(saved, d)
@@ -179,6 +180,25 @@ func (c *checks) target(saved reconcile.Saved, d rollout.Decision) {
 		}
 		if !slices.ContainsFunc(d.Desired.Groups, func(w rollout.Want) bool { return w.Group == g && w.Replicas > 0 }) {
 			c.fail("the roll-back target runs: %s has no replicas in %s", g, d.Status.Phase)
+		}
+	}
+}
+
+// promotes: the old release goes only when the new one is seen to serve, and the judge could be heard.
+func (c *checks) promotes(saved reconcile.Saved, obs rollout.Observation, d rollout.Decision) {
+	old, ok := saved.Spec.Releases[saved.Status.Stable]
+	if !ok || d.Status.Stable == old.Number || d.Status.Destroy {
+		return
+	}
+	release := saved.Spec.Releases[d.Status.Stable]
+	for _, s := range rollout.Changed(old, release) {
+		g, _ := release.Group(s.Name)
+		i := slices.IndexFunc(obs.Groups, func(o rollout.Group) bool { return o.Group == g })
+		switch {
+		case obs.NoData:
+			c.fail("nothing is promoted while the judge cannot be heard: release %d", release.Number)
+		case i < 0 || obs.Groups[i].Ready == 0:
+			c.fail("nothing is promoted that does not serve: %s has no ready replica", g)
 		}
 	}
 }

@@ -67,6 +67,7 @@ type World struct {
 	wanted   map[spillway.Group]rollout.Want
 	open     []request
 	plane    plane
+	heard    spillway.Route        // what the data plane served when it last answered
 	past     []rollout.Observation // newest last; stale observations come from here
 	traffic  int                   // requests per tick
 	outage   float64               // share of requests that fail whatever release answers: the database is away
@@ -131,8 +132,12 @@ func (w *World) observe() rollout.Observation {
 		}
 		o.Groups = append(o.Groups, r)
 	}
+	if w.down > 0 { // nobody can say what it serves and judges now
+		o.Served, o.NoData = w.heard, true
+		return o
+	}
 	o.Served = w.plane.effective()
-	o.NoData = w.down > 0
+	w.heard = o.Served
 	if t := o.Served.Trial; t != nil {
 		e := w.plane.state.Evidence(*t)
 		e.Tripped = w.plane.tripped
