@@ -39,7 +39,7 @@ func Decide(spec Spec, status Status, obs Observation, now time.Time) Decision {
 	case t.st.Phase == spillway.RollingBack:
 		t.rollBack()
 	case t.st.Phase == spillway.Promoting:
-		t.watch()
+		t.watch(t.dt)
 	default:
 		t.progress()
 	}

@@ -18,15 +18,15 @@ func (t *turn) serving() {
 	if r.Forced && r.Stable != 0 {
 		r.Forced = false // promote skipped the holds on the way here, not the watch
 	}
-	t.watch()
+	t.watch(0) // the time until here was not part of it
 }
 
 // watch keeps the old release warm for a while after 100 %, and the judge watching. However the watch ends, the
 // old release goes only when the judge can be heard and the candidate is seen to serve.
-func (t *turn) watch() {
+func (t *turn) watch(passed spillway.Duration) {
 	r := t.st.Rollout
 	if !t.obs.NoData {
-		r.Elapsed += t.dt
+		r.Elapsed += passed
 	}
 	length := t.candidate().Config.Watch
 	switch {

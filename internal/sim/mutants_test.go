@@ -42,6 +42,7 @@ var mutants = []struct {
 	{"starts the recreated before the old is gone", "desired.go", "		if !r.Cleared {\n			return 0\n		}\n		return n", "		return n", "scenario recreate_stops_before_it_starts"},
 	{"waits for ever for recreated replicas", "progress.go", "r.Cleared = r.Cleared || t.recreatesAny() && t.recreatedGone(t.stable(), t.candidate())", "_ = t.recreatesAny", "scenario recreate_stops_before_it_starts"},
 	{"shows two colours", "steps.go", "case spillway.BlueGreen, spillway.Recreate:", "case spillway.Recreate:", "seed 1479"},
+	{"counts the time before the watch", "promote.go", "t.watch(0)", "t.watch(t.dt)", "scenario watch_begins_with_the_acknowledgement"},
 	{"skips the watch", "promote.go", "case r.Elapsed >= length:", "case true:", "scenario blue_green_is_one_switch"},
 	{"promotes what does not serve", "promote.go", `case t.silent() != "":`, `case t.silent() == "no":`, "scenario watch_waits_for_a_candidate_that_serves"},
 	{"promotes while the judge cannot be heard", "promote.go", "case t.obs.NoData: // it", "case false: // it", "seed 50"},
