@@ -91,7 +91,8 @@ func (t *turn) candidateSize(s spillway.Service) int {
 		return n
 	}
 	size := sizeOf(s, t.st.Sizes)
-	most := max(size+max(1, s.Surge.Of(size)), n+t.stableSize(s))
+	was, _ := t.stable().Config.Service(s.Name) // it may have been larger
+	most := max(size+max(1, s.Surge.Of(size)), n+t.stableSize(was))
 	have := t.group(new).Running - t.group(new).Draining
 	return max(min(n, have), min(n, most-t.group(old).Running))
 }
