@@ -170,12 +170,14 @@ func (s savedApp) check() (*trial, error) {
 }
 
 // restore serves one app of a snapshot. A private listener that cannot be bound is left for the next
-// push: the other edges must not wait for it. p.mu is held.
+// push: the other edges must not wait for it. The table then counts as an older one, so that whoever
+// pushed it notices and pushes again. p.mu is held.
 func (p *plane) restore(t spillway.Table, trial *trial) {
 	p.apps[t.App] = &app{plane: p, ref: t.App, trial: trial, tallies: map[spillway.Group]*tally{}}
 	bound, err := p.bind(t)
 	if err != nil {
 		p.log.Error("private listeners of the snapshot are missing until the next table", "app", t.App, "error", err)
+		t.Revision--
 	}
 	p.swap(t)
 	p.accept(bound)
