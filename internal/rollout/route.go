@@ -12,15 +12,7 @@ func (t *turn) route() spillway.Route {
 	if t.st.Destroy {
 		return spillway.Route{}
 	}
-	var route spillway.Route
-	for _, name := range t.serviceNames() {
-		if hosts := t.hosts(name); len(hosts) > 0 {
-			edge := t.edge(name, true, true)
-			edge.Hosts = hosts
-			route.Edges = append(route.Edges, edge)
-		}
-	}
-	route.Edges = append(route.Edges, t.privateEdges()...)
+	route := spillway.Route{Edges: append(t.publicEdges(), t.privateEdges()...)}
 	route.Edges = append(route.Edges, t.leavingEdges(route.Edges)...)
 	slices.SortFunc(route.Edges, compareEdges)
 	route.Trial = t.trial()
@@ -28,7 +20,7 @@ func (t *turn) route() spillway.Route {
 }
 
 func compareEdges(a, b spillway.Edge) int {
-	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.From.Service, b.From.Service), cmp.Compare(a.From.Release, b.From.Release))
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.From.Service, b.From.Service), cmp.Compare(a.From.Release, b.From.Release), slices.Compare(a.Hosts, b.Hosts))
 }
 
 // incoming is the candidate as far as requests may be given to it: none on the way back.
@@ -39,28 +31,67 @@ func (t *turn) incoming() spillway.Release {
 	return t.candidate()
 }
 
-func (t *turn) serviceNames() []string {
-	var names []string
-	for _, r := range []spillway.Release{t.stable(), t.incoming()} {
-		for _, s := range r.Config.Services {
-			names = append(names, s.Name)
+// publicEdges are the ways in for users. A host is on one of them only, whichever services have it; the hosts of
+// either release are there, so that going back only moves weights.
+func (t *turn) publicEdges() []spillway.Edge {
+	type way struct{ old, new string } // the services that have a host now and then
+	before, after := servicesByHost(t.stable()), servicesByHost(t.incoming())
+	hosts := map[way][]string{}
+	for host, old := range before {
+		w := way{old, cmp.Or(after[host], old)}
+		hosts[w] = append(hosts[w], host)
+	}
+	for host, new := range after {
+		if before[host] == "" {
+			hosts[way{new, new}] = append(hosts[way{new, new}], host)
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	var edges []spillway.Edge
+	for w, names := range hosts { // sorted by route
+		edge := t.edge(w.old, true, true)
+		if w.old != w.new {
+			edge = t.moving(w.old, w.new)
+		}
+		edge.Hosts = slices.Sorted(slices.Values(names))
+		edges = append(edges, edge)
+	}
+	return edges
 }
 
-// hosts are the public names of a service in either release, so that going back only moves weights.
-func (t *turn) hosts(service string) []string {
-	var hosts []string
-	for _, r := range []spillway.Release{t.stable(), t.incoming()} {
-		if s, ok := r.Config.Service(service); ok {
-			hosts = append(hosts, s.Host...)
+func servicesByHost(r spillway.Release) map[string]string {
+	services := map[string]string{}
+	for _, s := range r.Config.Services {
+		for _, host := range s.Host {
+			services[host] = s.Name
 		}
 	}
-	slices.Sort(hosts)
-	return slices.Compact(hosts)
+	return services
 }
+
+// moving is the edge of hosts that the candidate gives to another service, because that has a new name or
+// takes over: their users move with the weight as if it were one service.
+func (t *turn) moving(from, to string) spillway.Edge {
+	old, _ := t.stable().Group(from)
+	new, _ := t.incoming().Group(to)
+	edge, weight := spillway.Edge{Service: from}, t.weight()
+	before := spillway.Backend{Group: old, Release: t.st.Stable, Weight: spillway.Whole - weight}
+	after := spillway.Backend{Group: new, Release: t.incoming().Number, Weight: weight}
+	switch {
+	case t.recreates(from) && t.replacing():
+		edge.Closed = "recreate: " + from + " is being replaced"
+	case t.recreates(from):
+		after.Weight = spillway.Whole
+		edge.Backends = []spillway.Backend{after}
+	case weight == 0:
+		edge.Backends = []spillway.Backend{before}
+	default:
+		edge.Backends = []spillway.Backend{before, after}
+	}
+	return edge
+}
+
+// replacing reports whether the recreated services of the rollout have no replica of either release that serves.
+func (t *turn) replacing() bool { return t.st.Rollout.Step == 0 && !t.st.Rollout.Routed }
 
 // edge divides the requests to a service whose callers belong to stable, to the candidate, or to both
 // (users, and replicas that the release did not change).
@@ -93,7 +124,7 @@ func (t *turn) edge(service string, fromStable, fromCandidate bool) spillway.Edg
 		edge.Closed = service + " is new and has no traffic yet"
 		return edge
 	case t.recreates(service):
-		if t.st.Rollout.Step == 0 && !t.st.Rollout.Routed {
+		if t.replacing() {
 			edge.Closed = "recreate: " + service + " is being replaced"
 			return edge
 		}

@@ -46,8 +46,10 @@ func draw(rng *rand.Rand, faults bool, releases int) Action {
 		return "resume"
 	case pick < 997:
 		return "promote"
+	case pick < 999:
+		return "cancel"
 	}
-	return "cancel"
+	return "destroy"
 }
 
 func drawService(rng *rand.Rand) string { return []string{"www", "backend"}[rng.IntN(2)] }
@@ -85,6 +87,9 @@ func drawDeploy(rng *rand.Rand) Action {
 	}
 	if rng.IntN(3) == 0 {
 		words = append(words, "thin=promote")
+	}
+	if i := rng.IntN(9); i < 3 { // services come and go
+		words = append(words, []string{"front=web", "alone", "cache"}[i])
 	}
 	return Action(strings.Join(words, " "))
 }

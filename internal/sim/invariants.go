@@ -46,6 +46,9 @@ func (c *checks) decision(saved reconcile.Saved, obs rollout.Observation, d roll
 	if d.Status.Route.Generation < saved.Status.Route.Generation {
 		c.fail("the generation never falls: %d after %d", d.Status.Route.Generation, saved.Status.Route.Generation)
 	}
+	if r := d.Status.Rollout; r != nil && r.Stable != 0 && weightIn(d.Desired.Route, candidateOf(saved)) > 0 && (d.Desired.Route.Trial == nil || d.Desired.Route.Trial.ID != r.ID) {
+		c.fail("a candidate with traffic is judged: rollout %d", r.ID)
+	}
 	if harmful(saved.Status, obs) && d.Status.Rollout == nil && d.Status.Stable != saved.Status.Stable && !d.Status.Destroy {
 		c.fail("a release that fails its gates is never promoted: %s", obs.Evidence.Reason)
 	}
@@ -65,10 +68,20 @@ func candidateOf(saved reconcile.Saved) spillway.Group {
 	if saved.Status.Rollout == nil {
 		return spillway.Group{}
 	}
-	g, _ := saved.Spec.Releases[saved.Status.Rollout.Release].Group("www")
-	if old, _ := saved.Spec.Releases[saved.Status.Stable].Group("www"); old == g {
+	g := front(saved.Spec.Releases[saved.Status.Rollout.Release])
+	if g == front(saved.Spec.Releases[saved.Status.Stable]) {
 		return spillway.Group{}
 	}
+	return g
+}
+
+// front is the group of the public service of a release.
+func front(r spillway.Release) spillway.Group {
+	i := slices.IndexFunc(r.Config.Services, spillway.Service.Public)
+	if i < 0 {
+		return spillway.Group{}
+	}
+	g, _ := r.Group(r.Config.Services[i].Name)
 	return g
 }
 
@@ -245,7 +258,7 @@ func (c *checks) sizesSurvive(saved reconcile.Saved, d rollout.Decision) {
 			return in.Verb == spillway.VerbScale && in.Service == name && (in.Auto && n == 0 || in.Replicas == n)
 		})
 	}
-	for _, name := range []string{"www", "backend"} {
+	for _, name := range []string{"www", "web", "backend", "cache"} {
 		if !allowed(name, d.Status.Sizes[name]) {
 			c.fail("the chosen size survives: %s has %d, was %d", name, d.Status.Sizes[name], saved.Status.Sizes[name])
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,7 +71,23 @@ func Seed(seed uint64, actions int) (int, error) {
 	if err := r.Settle(); err != nil {
 		return r.Rounds, &Failure{seed, r.Actions, r.Store.Events(app), err}
 	}
+	if err := r.last(spillway.Strategies[seed/4%4]); err != nil {
+		return r.Rounds, &Failure{seed, r.Actions, r.Store.Events(app), err}
+	}
 	return r.Rounds, nil
+}
+
+// last ends a life well: whatever happened, a good release that has traffic and no faults is promoted.
+func (r *Run) last(strategy spillway.Strategy) error {
+	for _, a := range []Action{"traffic 20", "deploy both watch=20s errors=0 strategy=" + Action(strategy), "settle"} {
+		if err := r.Step(a); err != nil {
+			return err
+		}
+	}
+	if st, _ := r.resting(); st.Stable != r.checks.last.Release || st.Phase != spillway.Healthy {
+		return fmt.Errorf("a good release is promoted: it is %s with release %d, not %d", st.Phase, st.Stable, r.checks.last.Release)
+	}
+	return nil
 }
 
 // Step does one action and checks the world.
@@ -103,7 +120,10 @@ func (r *Run) once() error {
 	if err != nil {
 		return err
 	}
-	_, err = reconcile.Once(context.Background(), r.Store, watched{r.World, r, saved}, app, r.World.Now)
+	result, err := reconcile.Once(context.Background(), r.Store, watched{r.World, r, saved}, app, r.World.Now)
+	if result.Gone {
+		r.checks.last = spillway.Intent{}
+	}
 	if r.checks.broken != nil {
 		return r.checks.broken
 	}
@@ -150,21 +170,23 @@ func (r *Run) release(words []string) error {
 		}
 	}
 	www.Stop.Drain = spillway.Duration(drainLimit)
-	backend := www
-	backend.Name, backend.Host, backend.Needs, backend.Steps = "backend", nil, nil, nil
-	backend.Strategy = spillway.Strategy(config.Name)
+	tier := spillway.Strategy(config.Name)
 	config.Name = string(app)
-	if backend.Strategy == spillway.Strategy(app) {
-		backend.Strategy = spillway.Rolling
+	if tier == spillway.Strategy(app) {
+		tier = spillway.Rolling
 	}
-	config.Services = []spillway.Service{backend, www}
+	config.Services = []spillway.Service{www}
+	for _, name := range www.Needs {
+		s := www
+		s.Name, s.Host, s.Needs, s.Steps, s.Strategy = name, nil, nil, nil, tier
+		config.Services = append(config.Services, s)
+	}
+	slices.SortFunc(config.Services, func(a, b spillway.Service) int { return strings.Compare(a.Name, b.Name) })
 	release.Config = config
-	latest := r.World.releases[len(r.World.releases)]
-	for _, name := range []string{"www", "backend"} {
-		if n := latest.Groups[name]; n != 0 && words[0] != name && words[0] != "both" {
-			release.Groups[name] = n
-		} else {
-			release.Groups[name] = 0
+	for _, s := range config.Services {
+		release.Groups[s.Name] = 0
+		if changed := words[0] == "both" || words[0] == s.Name || words[0] == "www" && s.Public(); !changed {
+			release.Groups[s.Name] = r.World.kept(s)
 		}
 	}
 	release, in, err := r.Store.AddRelease(context.Background(), release, in)
@@ -172,6 +194,20 @@ func (r *Run) release(words []string) error {
 	r.World.behave[release.Number] = behaviour
 	r.checks.asked(in)
 	return err
+}
+
+// kept is the group that an unchanged service goes on with: that of the newest release in which it was as it
+// is now. 0 = there is none.
+func (w *World) kept(s spillway.Service) int {
+	for n := len(w.releases); n > 0; n-- {
+		if old, ok := w.releases[n].Config.Service(s.Name); ok {
+			if slices.Equal(old.Needs, s.Needs) {
+				return w.releases[n].Groups[s.Name]
+			}
+			return 0
+		}
+	}
+	return 0
 }
 
 // set reads one word of a deploy action.
@@ -193,6 +229,12 @@ func set(key, value string, b *Behaviour, config *spillway.App, www *spillway.Se
 		www.Unavailable.N, err = strconv.Atoi(value)
 	case "strategy":
 		www.Strategy = spillway.Strategy(value)
+	case "front": // another name for the public service
+		www.Name = value
+	case "alone": // without a tier behind it
+		www.Needs = nil
+	case "cache": // with one more tier
+		www.Needs = []string{"backend", "cache"}
 	case "tier": // the strategy of the backend, kept in the name until the services are made
 		config.Name = value
 	case "watch":

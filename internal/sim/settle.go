@@ -75,7 +75,7 @@ func (r *Run) atRest(st rollout.Status) error {
 	}
 	served := r.World.plane.effective()
 	if st.Stable != 0 {
-		g, _ := saved.Spec.Releases[st.Stable].Group("www")
+		g := front(saved.Spec.Releases[st.Stable])
 		if weightIn(served, g) != spillway.Whole {
 			return fmt.Errorf("healthy means 100 %% on the promoted release: %s has %s", g, weightIn(served, g))
 		}

@@ -90,7 +90,9 @@ func (w *World) run(g spillway.Group) {
 		w.groups[g] = s
 	}
 	b := w.behave[g.Release]
-	s.replicas = slices.DeleteFunc(s.replicas, func(r *replica) bool { return r.draining && r.inflight == 0 })
+	s.replicas = slices.DeleteFunc(s.replicas, func(r *replica) bool {
+		return r.draining && (r.inflight == 0 || w.real-r.since >= drainLimit)
+	})
 	active := 0
 	for _, r := range s.replicas {
 		if r.draining {
@@ -125,7 +127,7 @@ func (w *World) drainOne(s *group) {
 			best = i
 		}
 	}
-	s.replicas[best].draining = true
+	s.replicas[best].draining, s.replicas[best].since = true, w.real
 }
 
 func (w *World) endRequests() {

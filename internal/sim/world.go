@@ -33,7 +33,8 @@ type replica struct {
 	index    int
 	ready    bool
 	draining bool
-	due      int // tick at which it becomes ready, or crashes
+	since    time.Duration // draining: since when
+	due      int           // tick at which it becomes ready, or crashes
 	inflight int
 }
 
@@ -188,8 +189,16 @@ func (w *World) Apply(_ context.Context, _ spillway.Ref, _ map[int]spillway.Rele
 	return nil
 }
 
-// Forget has nothing to remove.
-func (w *World) Forget(context.Context, spillway.Ref) error { return nil }
+// Forget begins a new life: an app of the same name has other releases, with the same numbers. It refuses as
+// long as something runs.
+func (w *World) Forget(context.Context, spillway.Ref) error {
+	if len(w.sortedGroups()) > 0 {
+		return errFault
+	}
+	w.releases, w.behave, w.groups = map[int]spillway.Release{}, map[int]Behaviour{}, map[spillway.Group]*group{}
+	w.plane, w.heard, w.past = plane{failed: map[int]int{}}, spillway.Route{}, nil
+	return nil
+}
 
 // Watch is never called: a run decides when to look.
 func (w *World) Watch(ctx context.Context, _ func(spillway.Ref)) error {
@@ -201,6 +210,13 @@ func (w *World) Watch(ctx context.Context, _ func(spillway.Ref)) error {
 func (w *World) push(route spillway.Route) error {
 	if w.down > 0 {
 		return errFault
+	}
+	var hosts []string
+	for _, e := range route.Edges {
+		hosts = append(hosts, e.Hosts...)
+	}
+	if slices.Sort(hosts); len(slices.Compact(slices.Clone(hosts))) < len(hosts) {
+		w.fail("a host is on one edge: %q", hosts)
 	}
 	w.plane.pending = append(w.plane.pending, pendingRoute{route, w.tickNo + w.rng.IntN(3)})
 	return nil
