@@ -144,6 +144,8 @@ func (t *turn) askPause(in spillway.Intent) string {
 		return "it is paused already"
 	case t.st.Phase != spillway.Progressing:
 		return "nothing to pause while it is " + string(t.st.Phase)
+	case t.recreatesAny() && t.replacing():
+		return "nothing serves while replicas are recreated: wait until the new ones are ready, or abort"
 	}
 	t.asked(in, "pause release %d", r.Release)
 	t.pause("paused by " + cmp.Or(in.By, "a person"))

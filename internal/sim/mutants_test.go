@@ -43,13 +43,14 @@ var mutants = []struct {
 	{"crosses the tiers", "route.go", "inOld, inNew = inOld && fromStable, inNew && fromCandidate", "_, _ = fromStable, fromCandidate", "seed 0"},
 	{"starts the recreated before the old is gone", "desired.go", "		if !r.Cleared {\n			return 0\n		}\n		return n", "		return n", "scenario recreate_stops_before_it_starts"},
 	{"waits for ever for recreated replicas", "progress.go", "r.Cleared = r.Cleared || t.recreatesAny() && t.recreatedGone(t.stable(), t.candidate())", "_ = t.recreatesAny", "scenario recreate_stops_before_it_starts"},
+	{"pauses where nothing serves", "intents.go", "case t.recreatesAny() && t.replacing():", "case false:", "scenario recreate_is_not_paused_in_its_gap"},
 	{"shows two colours", "steps.go", "case spillway.BlueGreen, spillway.Recreate:", "case spillway.Recreate:", "seed 110"},
 	{"counts the time before the watch", "promote.go", "t.watch(0)", "t.watch(t.dt)", "scenario watch_begins_with_the_acknowledgement"},
 	{"skips the watch", "promote.go", "case r.Elapsed >= length:", "case true:", "scenario blue_green_is_one_switch"},
 	{"promotes what does not serve", "promote.go", `case t.silent() != "":`, `case t.silent() == "no":`, "scenario watch_waits_for_a_candidate_that_serves"},
 	{"promotes while the judge cannot be heard", "promote.go", "case t.obs.NoData: // it", "case false: // it", "seed 490"},
 	{"goes on without a certificate", "progress.go", "case !step.Certify || t.certified() ||", "case true || t.certified() ||", "scenario thin_evidence_waits_for_a_person"},
-	{"believes in a clock that jumps", "decide.go", "min(max(t.now.Sub(t.st.Now), 0), maxTick)", "t.now.Sub(t.st.Now)", "seed 270"},
+	{"believes in a clock that jumps", "decide.go", "min(max(t.now.Sub(t.st.Now), 0), maxTick)", "t.now.Sub(t.st.Now)", "scenario clock_that_jumps_ends_no_watch"},
 }
 
 func TestMutants_AreCaught(t *testing.T) {
