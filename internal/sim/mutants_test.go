@@ -34,7 +34,7 @@ var mutants = []struct {
 	{"finishes on the acknowledgement of the route before", "leave.go", "t.turned || !t.acked()", "false", "seed 191"},
 	{"lets a newer deploy wait", "leave.go", "	newerWaits,\n", "", "seed 79"},
 	{"drops stable during the rollout", "desired.go", "return max(1, t.step().Stable.Of(size))", "return 0", "seed 0"},
-	{"keeps the generation when the route changes", "desired.go", "		route.Generation++\n", "", "seed 1"},
+	{"keeps the generation when the route changes", "desired.go", "		route.Generation++\n", "", "seed 2"},
 	{"acts on an intent again after a restart", "intents.go", "		t.st.Intent = in.Seq\n", "", "seed 0"},
 	{"ends without an event", "leave.go", "t.event(spillway.EventFinished, r.Release, \"%s\", ended(r.Release, outcome, reason)).Outcome = outcome", "_ = ended", "seed 0"},
 	{"forgets a chosen size on deploy", "progress.go", "	t.st.Rollout = r\n	if !ok", "	t.st.Rollout, t.st.Sizes = r, nil\n	if !ok", "seed 0"},
