@@ -130,7 +130,7 @@ func (s Status) clone() Status {
 	s.Route, s.Wants = cloneRoute(s.Route), slices.Clone(s.Wants)
 	if s.Rollout != nil {
 		r := *s.Rollout
-		r.Steps, r.Memory = slices.Clone(r.Steps), bytes.Clone(r.Memory)
+		r.Steps, r.Memory, r.Before = slices.Clone(r.Steps), bytes.Clone(r.Memory), maps.Clone(r.Before)
 		if r.Evidence != nil {
 			e := *r.Evidence
 			r.Evidence = &e

@@ -63,8 +63,13 @@ func restartsTooOften(t *turn) (spillway.Outcome, string) {
 		}
 	}
 	for _, g := range t.candidateGroups() {
-		if o := t.group(g); o.Restarts > limit {
-			return t.failure(), fmt.Sprintf("%s ended %d times after it was ready (%d allowed): %s", g, o.Restarts, limit, o.Problem)
+		o := t.group(g)
+		n := o.Restarts
+		if before := t.st.Rollout.Before[g.String()]; n >= before { // else the group began anew
+			n -= before
+		}
+		if n > limit {
+			return t.failure(), fmt.Sprintf("%s ended %d times after it was ready (%d allowed): %s", g, n, limit, o.Problem)
 		}
 	}
 	return "", ""

@@ -58,6 +58,14 @@ func (t *turn) begin(q Queued) {
 	case t.st.Stable != 0 && t.broken(t.stable()):
 		r.Steps, reason = []Step{whole}, ", in one step because the stable release does not serve"
 	}
+	for _, g := range t.candidateGroups() {
+		if n := t.group(g).Restarts; n > 0 { // it served before, and has not gone yet
+			if r.Before == nil {
+				r.Before = map[string]int{}
+			}
+			r.Before[g.String()] = n
+		}
+	}
 	t.st.Phase = spillway.Progressing
 	t.after(0)
 	t.event(spillway.EventStarted, r.Release, "release %d by %s, %d %s%s", r.Release, r.Strategy, len(r.Steps), plural(len(r.Steps), "step"), reason)

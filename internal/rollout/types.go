@@ -68,6 +68,8 @@ type Rollout struct {
 	Evidence *spillway.Evidence `json:"evidence,omitempty"` // the last seen
 	Memory   []byte             `json:"memory,omitempty"`   // the judge's state, for a data plane that lost it
 	Began    time.Time          `json:"began"`
+	// Before is Group.Restarts of groups that the candidate found running, by Group.String(): not its doing.
+	Before map[string]int `json:"before,omitempty"`
 }
 
 // Queued is a deploy that waits for the present rollout to end.

@@ -44,6 +44,7 @@ var mutants = []struct {
 	{"starts the recreated before the old is gone", "desired.go", "		if !r.Cleared {\n			return 0\n		}\n		return n", "		return n", "scenario recreate_stops_before_it_starts"},
 	{"waits for ever for recreated replicas", "progress.go", "r.Cleared = r.Cleared || t.recreatesAny() && t.recreatedGone(t.stable(), t.candidate())", "_ = t.recreatesAny", "scenario recreate_stops_before_it_starts"},
 	{"pauses where nothing serves", "intents.go", "case t.recreatesAny() && t.replacing():", "case false:", "scenario recreate_is_not_paused_in_its_gap"},
+	{"blames a release for what came before it", "leave.go", "n >= before {", "n < before {", "scenario rollback_forgives_old_restarts"},
 	{"shows two colours", "steps.go", "case spillway.BlueGreen, spillway.Recreate:", "case spillway.Recreate:", "seed 110"},
 	{"counts the time before the watch", "promote.go", "t.watch(0)", "t.watch(t.dt)", "scenario watch_begins_with_the_acknowledgement"},
 	{"skips the watch", "promote.go", "case r.Elapsed >= length:", "case true:", "scenario blue_green_is_one_switch"},
