@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // Regroup fills in release.Groups: a service that is in every respect the same as in an earlier release
@@ -31,7 +32,7 @@ func Regroup(release spillway.Release, earlier map[int]spillway.Release) spillwa
 // Deploy stores a release with the intent to roll it out, and wakes the loop. same reports that the newest
 // release is the same in everything and has all traffic, still watched or not: then nothing is stored. A new
 // number would end the watch and become what a rollback goes back from, to the very same thing.
-// ErrConflict: another app has one of its hosts.
+// ErrConflict: another app has one of its hosts, or the app is being destroyed.
 func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spillway.Intent) (_ spillway.Release, _ spillway.Intent, same bool, err error) {
 	if err := l.HostsFree(ctx, release); err != nil {
 		return release, intent, false, err
@@ -39,6 +40,9 @@ func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spil
 	saved, err := l.store.Load(ctx, release.App)
 	if err != nil && !errors.Is(err, spillway.ErrNotFound) {
 		return release, intent, false, err
+	}
+	if saved.Status.Destroy { // it would be forgotten with the app
+		return release, intent, false, fmt.Errorf("app %s is being destroyed; deploy it again when it is gone: %w", release.App, spillway.ErrConflict)
 	}
 	newest := saved.Spec.Releases[newestOf(saved.Spec.Releases)]
 	st := saved.Status
@@ -49,7 +53,7 @@ func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spil
 			at = r.Release
 		}
 	}
-	runs := at == newest.Number && st.Queue == nil && len(saved.Spec.Intents) == 0 && !st.Destroy
+	runs := at == newest.Number && st.Queue == nil && len(saved.Spec.Intents) == 0
 	if runs && newest.Number != 0 && SameContent(newest, release) {
 		return newest, spillway.Intent{Seq: st.Intent}, true, nil
 	}
@@ -61,13 +65,28 @@ func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spil
 	return release, intent, false, nil
 }
 
-// Ask stores an intent and wakes the loop.
+// Ask stores an intent and wakes the loop. ErrConflict: it names a release that has a host of another app.
 func (l *Loop) Ask(ctx context.Context, app spillway.Ref, intent spillway.Intent) (spillway.Intent, error) {
-	intent, err := l.store.AddIntent(ctx, app, intent)
+	saved, err := l.store.Load(ctx, app)
+	if err != nil {
+		return intent, err
+	}
+	if err := l.HostsFree(ctx, saved.Spec.Releases[targetOf(saved.Status, intent)]); err != nil {
+		return intent, err
+	}
+	intent, err = l.store.AddIntent(ctx, app, intent)
 	if err == nil {
 		l.Wake(app)
 	}
 	return intent, err
+}
+
+// targetOf is the release that an intent would bring back; 0 = none that does not run already.
+func targetOf(st rollout.Status, in spillway.Intent) int {
+	if in.Verb == spillway.VerbRollback && in.Release == 0 && st.Rollout == nil && len(st.Good) > 0 {
+		return st.Good[0]
+	}
+	return in.Release
 }
 
 // SameContent reports whether two releases would run the same things in the same way.

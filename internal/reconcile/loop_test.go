@@ -255,3 +255,50 @@ func TestDeploy_AHostBelongsToOneApp(t *testing.T) {
 		}
 	})
 }
+
+func TestAsk_ARollbackTakesNoHostFromAnotherApp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, store, _ := newLoop(t)
+		start(t, l)
+		release := func(app spillway.Ref, host string) {
+			t.Helper()
+			config := spillway.App{Name: string(app), Services: []spillway.Service{{Name: "www", Host: []string{host}, Scale: 1, Env: map[string]string{"HOST": host}}}}
+			if _, _, _, err := l.Deploy(t.Context(), spillway.Release{App: app, Config: config}, spillway.Intent{Verb: spillway.VerbDeploy}); err != nil {
+				t.Fatal(err)
+			}
+			pass(10 * time.Second)
+		}
+		release("a", "one.test")
+		release("a", "two.test")
+		if st := phase(t, store, "a"); st.Stable != 2 {
+			t.Fatalf("stable is %d, want 2", st.Stable)
+		}
+		release("b", "one.test")
+		for _, target := range []int{0, 1} {
+			if _, err := l.Ask(t.Context(), "a", spillway.Intent{Verb: spillway.VerbRollback, Release: target}); !errors.Is(err, spillway.ErrConflict) {
+				t.Errorf("rollback to %d: %v, want ErrConflict", target, err)
+			}
+		}
+		if _, err := l.Ask(t.Context(), "a", spillway.Intent{Verb: spillway.VerbRestart}); err != nil {
+			t.Errorf("restart: %v", err)
+		}
+	})
+}
+
+func TestDeploy_IsRefusedWhileTheAppIsBeingDestroyed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, store, _ := newLoop(t)
+		deploy(t, store, "a")
+		saved, err := store.Load(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		saved.Status.Destroy = true
+		if err := store.Save(t.Context(), "a", saved.Version, saved.Status, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := l.Deploy(t.Context(), spillway.Release{App: "a", Config: saved.Spec.Releases[1].Config}, spillway.Intent{}); !errors.Is(err, spillway.ErrConflict) {
+			t.Errorf("%v, want ErrConflict: the release would go with the app", err)
+		}
+	})
+}
