@@ -94,7 +94,8 @@ func (t *turn) candidateSize(s spillway.Service) int {
 	was, _ := t.stable().Config.Service(s.Name) // it may have been larger
 	most := max(size+max(1, s.Surge.Of(size)), n+t.stableSize(was))
 	have := t.group(new).Running - t.group(new).Draining
-	return max(min(n, have), min(n, most-t.group(old).Running))
+	given := t.weight().Of(size) // the surge never holds back what the candidate's users need
+	return min(n, max(have, given, most-t.group(old).Running))
 }
 
 // keepWhatServes raises wants for groups that are wanted no more, as long as a request could reach one of
