@@ -12,7 +12,7 @@ export CGO_ENABLED = 0
 export SIM_ROUNDS ?= 2000000
 export SIM_ROLLOUTS ?= 2000
 
-.PHONY: help run check test sim bench
+.PHONY: help run check test needs sim bench
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -27,10 +27,12 @@ check:
 	@command -v "$$(go env CC)" >/dev/null || { echo "the race detector needs a C compiler: install gcc, or set CC"; exit 1; }
 	CGO_ENABLED=1 go test -race ./...
 
-test: check
+test: needs check
 	SIM_ROUNDS=50000 SIM_ROLLOUTS=400 go test -tags sim -count=1 -timeout 20m ./internal/sim
-	test/e2e/needs.sh
 	cd test/e2e && go vet ./... && go test -count=1 -timeout 30m ./...
+
+needs:
+	test/e2e/needs.sh
 
 sim:
 	go test -tags sim -timeout 2h ./internal/...

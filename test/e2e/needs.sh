@@ -1,21 +1,21 @@
 #!/bin/sh
-# Installs the programs that the end-to-end tests run, where they are missing: on Debian and its kin, as root
+# Installs the programs that the tests run (the race detector needs a C compiler), where they are missing: on Debian and its kin, as root
 # or with sudo. Elsewhere it says what is missing.
 set -eu
 
 missing=
-for pair in nginx:nginx-light python3:python3 wrk:wrk; do
+for pair in gcc:build-essential git:git nginx:nginx-light python3:python3 wrk:wrk; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 test -n "$missing" || exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "the end-to-end tests need:$missing; install them and start again" >&2
+    echo "the tests need:$missing; install them and start again" >&2
     exit 1
 fi
 sudo=
 test "$(id -u)" = 0 || sudo=sudo
-echo "installing what the end-to-end tests need:$missing"
+echo "installing what the tests need:$missing"
 $sudo apt-get update -q >/dev/null
 # A freshly installed nginx would be started as a service, on port 80: the policy says no.
 if ! test -e /usr/sbin/policy-rc.d; then
