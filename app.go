@@ -14,11 +14,40 @@ type App struct {
 	Name     string    `json:"app"`      // DNS label, 1-40 characters: "castle"
 	Services []Service `json:"services"` // sorted by name; at least one
 	Cohort   Cohort    `json:"cohort,omitzero"`
-	Budget   int       `json:"budget"`   // failed requests that a rollout may cost; at least 1, default 20
-	Watch    Duration  `json:"watch"`    // how long the old release stays warm after 100 %; default 10m, 0 = not at all
-	Deadline Duration  `json:"deadline"` // longest stay in one step beyond its hold; default 10m
-	Gates    []Gate    `json:"gates,omitempty"`
-	Thin     Thin      `json:"thin,omitempty"` // what to do when a step's evidence stays too thin; default pause
+	Budget   int       `json:"budget"` // failed requests that a rollout may cost; at least 1, default 20
+	// BudgetUsers is the budget as a share of the users instead: no more than this part of those who come
+	// during the rollout may have a failed request for it. 0 = Budget counts.
+	BudgetUsers Share    `json:"budget_users,omitempty"`
+	Watch       Duration `json:"watch"`    // how long the old release stays warm after 100 %; default 10m, 0 = not at all
+	Deadline    Duration `json:"deadline"` // longest stay in one step beyond its hold; default 10m
+	Gates       []Gate   `json:"gates,omitempty"`
+	Thin        Thin     `json:"thin,omitempty"` // what to do when a step's evidence stays too thin; default pause
+	// Warmup is how long a candidate may be slow at first: its answers in this time after its first one are
+	// no evidence about its latency. They are about its errors. Default 0.
+	Warmup Duration `json:"warmup,omitempty"`
+	// Delay is how long a deploy waits before it begins, so that it can be cancelled. Default 0.
+	Delay  Duration `json:"delay,omitempty"`
+	Freeze []Window `json:"freeze,omitempty"` // when no deploy begins unless it is forced; rollbacks always may
+	Keep   int      `json:"keep,omitempty"`   // releases kept, besides those in use; 0 = DefaultKeep
+	// Prometheus is the base URL of the store that gates of metric "query" ask; "" = none.
+	Prometheus string `json:"prometheus,omitempty"`
+}
+
+// Window is a time in which no deploy begins: every week from one time of day to another, or once.
+// "Fri 16:00 - Mon 08:00 Europe/Berlin" or "2026-12-24 00:00 - 2026-12-27 00:00 UTC".
+type Window struct {
+	Text  string    `json:"text"`           // as written
+	From  Moment    `json:"from,omitzero"`  // weekly
+	To    Moment    `json:"to,omitzero"`    // weekly; may be before From: then it spans the end of the week
+	Zone  string    `json:"zone,omitempty"` // of the weekly form, as in the tz database; "" = UTC
+	Begin time.Time `json:"begin,omitzero"` // once; a weekly window has none
+	End   time.Time `json:"end,omitzero"`   // once
+}
+
+// Moment is a minute of a week in some time zone: Monday 00:00 is {time.Monday, 0}.
+type Moment struct {
+	Day    time.Weekday `json:"day"`
+	Minute int          `json:"minute"` // of the day, 0 to 1439
 }
 
 // Service is one component of an app: a command (or image) with replicas and mostly a port.
@@ -39,6 +68,53 @@ type Service struct {
 	// it and Surge come to 0, Surge counts as 1.
 	Unavailable Count `json:"unavailable"`
 	Stop        Stop  `json:"stop"`
+	// Max is the largest size that it may be scaled to; 0 = no limit. Scale is then the smallest.
+	Max int `json:"max,omitempty"`
+	// Release is run once per rollout, before a replica of a release that changed the service starts; when
+	// it fails, nothing was changed. It is not run on the way back. Zero: there is none.
+	Release   Command    `json:"release,omitzero"`
+	TLS       *TLS       `json:"tls,omitempty"`       // its public names are also served over HTTPS
+	Standby   *Standby   `json:"standby,omitempty"`   // blue-green only
+	Tracks    []Track    `json:"tracks,omitempty"`    // lanes beside stable, sorted by name
+	Synthetic *Synthetic `json:"synthetic,omitempty"` // requests of our own while a candidate is judged
+}
+
+// TLS is a certificate in files on the server's machine. They are read again when they change.
+type TLS struct {
+	Cert string `json:"cert"` // absolute path of the PEM certificate chain
+	Key  string `json:"key"`  // absolute path of the PEM private key
+}
+
+// Standby is what a blue-green release keeps of the colour that went dark.
+type Standby struct {
+	Keep Duration `json:"keep"`           // how long it stays warm after the watch; at least 0
+	Host []string `json:"host,omitempty"` // public names that always reach the dark colour
+}
+
+// Track is a lane of an environment beside stable that holds a release of its own, or servers that
+// Spillway does not run (URLs). Users reach it by a rule of their request, by its own host, or by share.
+type Track struct {
+	Name     string   `json:"name"`               // DNS label, not "stable": "canary", "legacy"
+	Branch   string   `json:"branch,omitempty"`   // of the repository, whose commits a pipeline deploys here
+	Replicas int      `json:"replicas,omitempty"` // of the track's release; default 1; 0 with URLs
+	Share    Share    `json:"share,omitempty"`    // of the users that no rule sends elsewhere
+	Auto     bool     `json:"auto,omitempty"`     // share: auto = Replicas / (Replicas + stable's size)
+	Match    []Match  `json:"match,omitempty"`    // requests that belong to it whatever its share; any one is enough
+	Host     []string `json:"host,omitempty"`     // public names that always reach it
+	URLs     []string `json:"urls,omitempty"`     // "http://10.0.0.1:8080"; the track then has no release
+}
+
+// Match is a rule about one request: it carries the header or cookie with this value.
+type Match struct {
+	KeySource
+	Value string `json:"value"` // exact; "*" = any
+}
+
+// Synthetic says what requests Spillway itself makes to a service while its candidate is judged and too
+// few come from users. Half of them go to the candidate, half to stable.
+type Synthetic struct {
+	Path []string `json:"path"` // asked in turn by GET: ["/"]
+	Rate int      `json:"rate"` // requests a second, 1 to 100
 }
 
 // Public reports whether the service has a public name, and so an edge for users.
@@ -125,24 +201,43 @@ const (
 	ThinPromote Thin = "promote" // go on without a certificate
 )
 
-// Gate is one condition that a rollout must keep, in one of three forms:
+// Gate is one condition that a rollout must keep: METRIC OP VALUE [for WINDOW].
 //
-//	errors < 2x stable     Metric "errors", Factor 2 (in hundredths: 200)
-//	errors < 2%            Metric "errors", Limit 2 %
-//	restarts <= 0          Metric "restarts", Max 0
+//	errors < 2x stable            Factor 200
+//	errors < 2%                   Limit 2 %
+//	latency < 1.5x stable         Factor 150: p50, p75, p90, p95 and p99 together
+//	p95 < 1.2x stable             Factor 120
+//	p95 < 300ms                   Value 0.3
+//	rps > 5                       Value 5: requests a second of the candidate
+//	restarts <= 0                 Max 0
+//	cpu < 80%                     Value 0.8: of the limit of a replica, without one of a core
+//	memory < 400Mi                Value: bytes of a replica
+//	query: up{job="x"} > 0        Source is the PromQL text, Op and Value as behind it
+//	http: http://127.0.0.1:9/ok   Source is the URL; it has to answer 2xx
+//	run: ./check.sh               Source is a line for the shell; it has to end with 0
 type Gate struct {
-	Text   string `json:"text"`             // as written
-	Metric string `json:"metric"`           // "errors" or "restarts"
-	Factor int    `json:"factor,omitempty"` // hundredths of stable's rate; 0 = not relative
-	Limit  Share  `json:"limit,omitempty"`  // absolute share of requests; 0 = none
-	Max    int    `json:"max,omitempty"`    // restarts that are still fine
+	Text   string   `json:"text"`              // as written
+	Metric string   `json:"metric"`            // the first word of the forms above; "p50", "p75", "p90", "p95", "p99"
+	Op     string   `json:"op,omitempty"`      // "<", "<=", ">", ">=", "=="; "" for http and run
+	Factor int      `json:"factor,omitempty"`  // hundredths of stable's; 0 = not relative
+	Limit  Share    `json:"limit,omitempty"`   // errors: absolute share of requests; 0 = none
+	Max    int      `json:"max,omitempty"`     // restarts that are still fine
+	Value  float64  `json:"value,omitempty"`   // in seconds, requests a second, cores, bytes, or the unit of the query
+	For    Duration `json:"for,omitempty"`     // how long it has to be broken before it counts; 0 = at once
+	Source string   `json:"source,omitempty"`  // what query, http and run ask
+	From   Share    `json:"from,omitempty"`    // it counts from this weight of the candidate on; 0 = always
+	DryRun bool     `json:"dry_run,omitempty"` // it is told and has no consequence
 }
+
+// External reports whether the gate is asked of something outside: a metric store, a URL, a command.
+func (g Gate) External() bool { return g.Metric == "query" || g.Metric == "http" || g.Metric == "run" }
 
 // Defaults of the app file, in one place so that documentation, schema and parser cannot disagree.
 const (
 	DefaultBudget   = 20
 	DefaultWatch    = Duration(10 * time.Minute)
 	DefaultDeadline = Duration(10 * time.Minute)
+	DefaultKeep     = 50
 )
 
 // DefaultSteps are the steps of a canary that names none.
@@ -174,11 +269,41 @@ func (a App) Service(name string) (Service, bool) {
 	return a.Services[i], true
 }
 
-// Hosts lists the public names of all services, sorted, without repetition.
+// Track finds a track of the service by name.
+func (s Service) Track(name string) (Track, bool) {
+	i := slices.IndexFunc(s.Tracks, func(t Track) bool { return t.Name == name })
+	if i < 0 {
+		return Track{}, false
+	}
+	return s.Tracks[i], true
+}
+
+// Lanes lists the names of the tracks that hold a release, of all services, sorted, without repetition.
+func (a App) Lanes() []string {
+	var names []string
+	for _, s := range a.Services {
+		for _, t := range s.Tracks {
+			if len(t.URLs) == 0 {
+				names = append(names, t.Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Hosts lists the public names of all services, of their tracks and of their standbys, sorted, without
+// repetition.
 func (a App) Hosts() []string {
 	var hosts []string
 	for _, s := range a.Services {
 		hosts = append(hosts, s.Host...)
+		for _, t := range s.Tracks {
+			hosts = append(hosts, t.Host...)
+		}
+		if s.Standby != nil {
+			hosts = append(hosts, s.Standby.Host...)
+		}
 	}
 	slices.Sort(hosts)
 	return slices.Compact(hosts)

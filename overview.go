@@ -17,25 +17,69 @@ type Overview struct {
 	Intent   int64             `json:"intent"`             // the last intent acted on
 	Problems []string          `json:"problems,omitempty"` // each with the reason and the next step
 	NoData   bool              `json:"no_data,omitempty"`  // the proxy did not answer
+	Tracks   []TrackOverview   `json:"tracks,omitempty"`   // besides stable, sorted by name
+	Standby  *StandbyOverview  `json:"standby,omitempty"`  // the dark colour that is warm
+	Waits    []Wait            `json:"waits,omitempty"`    // deploys that have not begun, in the order in which they will
+	Color    string            `json:"color,omitempty"`    // of what the route served gives the users; "" = not blue-green
+}
+
+// TrackOverview is one track beside stable.
+type TrackOverview struct {
+	Name    string   `json:"name"`
+	Release int      `json:"release"`         // that it holds; 0 = none: its users are stable's
+	Share   Share    `json:"share"`           // served
+	Rules   []string `json:"rules,omitempty"` // "cookie _AUSER_TYPE=canary", "host web-canary.example.com"
+	URLs    []string `json:"urls,omitempty"`
+	Good    []int    `json:"good,omitempty"`    // releases that it held before, newest first
+	Problem string   `json:"problem,omitempty"` // why it cannot be reached
+	Traffic Traffic  `json:"traffic,omitzero"`
+}
+
+// StandbyOverview is the release that went dark last and is still warm.
+type StandbyOverview struct {
+	Release int      `json:"release"`
+	Left    Duration `json:"left"`  // until it is stopped
+	Ready   bool     `json:"ready"` // it could take all traffic now
+	Color   string   `json:"color,omitempty"`
+	Hosts   []string `json:"hosts,omitempty"`
+}
+
+// Wait is a deploy that has not begun.
+type Wait struct {
+	Release int       `json:"release"`
+	Track   string    `json:"track,omitempty"`
+	Reason  string    `json:"reason"`      // "the rollout of release 7 to end", "the freeze window …"
+	At      time.Time `json:"at,omitzero"` // not before
+	By      string    `json:"by,omitempty"`
+}
+
+// GateOverview is a gate of the running rollout as it was seen last.
+type GateOverview struct {
+	Text    string  `json:"text"`
+	Verdict Verdict `json:"verdict"`
+	Reason  string  `json:"reason,omitempty"` // "0.93 at 12:04:10"
+	DryRun  bool    `json:"dry_run,omitempty"`
 }
 
 // RolloutOverview is a rollout in progress.
 type RolloutOverview struct {
-	ID       int64     `json:"id"`
-	Release  int       `json:"release"`
-	Stable   int       `json:"stable"`
-	Strategy Strategy  `json:"strategy"`
-	Step     int       `json:"step"` // 1-based
-	Steps    int       `json:"steps"`
-	Asked    Share     `json:"asked"`   // weight of the candidate in the route asked for
-	Served   Share     `json:"served"`  // weight of the candidate in the route that the data plane serves
-	Waiting  string    `json:"waiting"` // what it waits for, in words: "2 of 3 replicas of www ready"
-	Budget   int       `json:"budget"`
-	Evidence *Evidence `json:"evidence,omitempty"`
-	Left     Duration  `json:"left,omitempty"` // of the hold or the watch
-	Back     bool      `json:"back,omitempty"`
-	Reason   string    `json:"reason,omitempty"`
-	Began    time.Time `json:"began"`
+	ID       int64          `json:"id"`
+	Release  int            `json:"release"`
+	Stable   int            `json:"stable"`
+	Strategy Strategy       `json:"strategy"`
+	Step     int            `json:"step"` // 1-based
+	Steps    int            `json:"steps"`
+	Asked    Share          `json:"asked"`   // weight of the candidate in the route asked for
+	Served   Share          `json:"served"`  // weight of the candidate in the route that the data plane serves
+	Waiting  string         `json:"waiting"` // what it waits for, in words: "2 of 3 replicas of www ready"
+	Budget   int            `json:"budget"`
+	Evidence *Evidence      `json:"evidence,omitempty"`
+	Left     Duration       `json:"left,omitempty"` // of the hold or the watch
+	Back     bool           `json:"back,omitempty"`
+	Reason   string         `json:"reason,omitempty"`
+	Began    time.Time      `json:"began"`
+	Track    string         `json:"track,omitempty"` // "" = stable
+	Gates    []GateOverview `json:"gates,omitempty"` // those that are not part of Evidence
 }
 
 // LastRollout is how the previous rollout ended.
@@ -81,6 +125,13 @@ type Plan struct {
 	Budget    int        `json:"budget"`
 	Gap       bool       `json:"gap,omitempty"`       // recreate: nothing serves in between
 	Unchanged []string   `json:"unchanged,omitempty"` // services that keep their replicas
+	Track     string     `json:"track,omitempty"`     // "" = stable
+	Tasks     []string   `json:"tasks,omitempty"`     // release commands, in their order: "www: bin/migrate"
+	// Takes is about how long it takes until 100 % at Rate, the requests a second of the lead service now;
+	// 0 without traffic: then it takes as long as it takes until enough requests came.
+	Takes  Duration `json:"takes,omitempty"`
+	Rate   float64  `json:"rate,omitempty"`
+	Frozen string   `json:"frozen,omitempty"` // the freeze window that it would wait for
 }
 
 // Change is one difference of a service or setting. Values of settings are never in it.

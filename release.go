@@ -22,6 +22,11 @@ type Release struct {
 	Created time.Time      `json:"created"`
 	By      string         `json:"by,omitempty"`   // who asked: "root", "token ci"
 	Note    string         `json:"note,omitempty"` // free text of the deployer
+	// File is the text of the app file, so that the same source can be released in another environment.
+	File string `json:"file,omitempty"`
+	// Track is the lane that it was made for; "" = stable. In a release for a lane every service that needs
+	// a changed one has a group of its own too, so that its requests stay in the lane.
+	Track string `json:"track,omitempty"`
 }
 
 // Source is where a release came from.
@@ -63,7 +68,7 @@ func (r Release) Group(service string) (Group, bool) {
 }
 
 // Fingerprint identifies everything about a service in this release that a running replica depends on:
-// artefact, command, environment, needs, probe, limits and stop. Two releases in which a service has
+// artefact, commands, environment, needs, probe, limits and stop. Two releases in which a service has
 // the same fingerprint share its replicas. Scale, hosts and strategy are not part of it: they change
 // without a restart. It is "" when the release has no such service.
 func (r Release) Fingerprint(service string) string {
@@ -79,7 +84,8 @@ func (r Release) Fingerprint(service string) string {
 		Health   Probe
 		Limits   Limits
 		Stop     Stop
-	}{r.Artefacts[service].Digest, s.Run, s.Needs, s.Env, s.Health, s.Limits, s.Stop})
+		Release  Command `json:",omitzero"`
+	}{r.Artefacts[service].Digest, s.Run, s.Needs, s.Env, s.Health, s.Limits, s.Stop, s.Release})
 	if err != nil {
 		panic(err) // strings, numbers and maps of strings always marshal
 	}

@@ -21,19 +21,47 @@ type Edge struct {
 	Service string   `json:"service"`
 	From    Group    `json:"from,omitzero"`
 	Hosts   []string `json:"hosts,omitempty"` // public edge only
-	// Backends and their weights, stable first. Weights sum to Whole, or the list is empty: then
-	// every request is answered 503 with the reason Closed.
+	TLS     *TLS     `json:"tls,omitempty"`   // public edge only: its hosts are served over HTTPS too
+	// Only is the track that the hosts of this edge always reach, or "standby" for the dark colour of a
+	// blue-green service; "" = users are divided.
+	Only string `json:"only,omitempty"`
+	// Rules send requests to the backends of a track whatever their bucket; the first that fits wins. A
+	// rule whose track has no backend here fits nothing. Public edge only.
+	Rules []Rule `json:"rules,omitempty"`
+	// Backends and their weights: first those of tracks by name, then stable, then the candidate. The last
+	// one has the lowest buckets, so that a candidate of weight w has the buckets [0, w) and a track of
+	// share s the highest. Weights sum to Whole, or the list is empty: then every request is answered
+	// 503 with the reason Closed.
 	Backends []Backend `json:"backends"`
 	Closed   string    `json:"closed,omitempty"` // why there is no backend: "recreate: www is being replaced"
 }
 
-// Backend is one group behind an edge.
+// Rule sends the requests that fit to a track.
+type Rule struct {
+	Match
+	Track string `json:"track"`
+}
+
+// Backend is one group behind an edge, or servers that Spillway does not run.
 type Backend struct {
-	Group Group `json:"group"`
+	Group Group `json:"group,omitzero"`
 	// Release is the release that a request given to this backend is a request of: the number in the
 	// X-Spillway-Release header. It can be newer than Group.Release when the service did not change.
-	Release int   `json:"release"`
-	Weight  Share `json:"weight"`
+	Release int    `json:"release"`
+	Weight  Share  `json:"weight"`
+	Track   string `json:"track,omitempty"` // "" = stable, or the candidate for stable
+	Color   string `json:"color,omitempty"` // "blue" or "green" of a blue-green service. The route is the only record of it
+	// URLs are the servers of a track that has no release; Group and Release are then zero, and the track
+	// is named in the X-Spillway-Release header instead.
+	URLs []string `json:"urls,omitempty"`
+}
+
+// Name identifies the backend in counts: its group, "www.4", or "www@legacy" for servers of a track.
+func (b Backend) Name(service string) string {
+	if len(b.URLs) > 0 {
+		return service + "@" + b.Track
+	}
+	return b.Group.String()
 }
 
 // Trial tells the data plane that a candidate is being judged, so that it can count by release, judge
@@ -48,6 +76,19 @@ type Trial struct {
 	Tolerance int             `json:"tolerance"`        // hundredths: 100 = "not worse", 200 = "less than 2x stable"
 	Limit     Share           `json:"limit"`            // absolute gate: error rate above it is harmful where no comparison is possible; 0 = half
 	Memory    json.RawMessage `json:"memory,omitempty"` // evidence to start from when the data plane has none for ID
+
+	Track     string               `json:"track,omitempty"`     // the track whose release is tried; "" = stable
+	Users     Share                `json:"users,omitempty"`     // the budget as a share of the users; 0 = Budget counts
+	Latency   []Slower             `json:"latency,omitempty"`   // gates on latency; none = latency is not judged
+	Warmup    Duration             `json:"warmup,omitempty"`    // see App.Warmup
+	Synthetic map[string]Synthetic `json:"synthetic,omitempty"` // by public service, while the trial lasts
+}
+
+// Slower is one gate on latency.
+type Slower struct {
+	Quantile int      `json:"quantile,omitempty"` // 50, 75, 90, 95 or 99; 0 = all five, averaged
+	Factor   int      `json:"factor,omitempty"`   // hundredths: slower than so many times stable is harmful; 0 = Limit counts
+	Limit    Duration `json:"limit,omitempty"`    // absolute: the quantile above it is harmful
 }
 
 // Table is a Route with the replicas that serve it now: all that the data plane needs for one app.
@@ -84,9 +125,11 @@ type Report struct {
 	Generation int64              `json:"generation"` // of that table's route
 	Edges      []Edge             `json:"edges"`      // as they are served: a tripped candidate has weight 0 here
 	InFlight   map[string]int     `json:"in_flight"`  // open requests by replica name; draining ones included
-	Counts     map[string]Traffic `json:"counts"`     // since the proxy started, by group ("www.4")
+	Counts     map[string]Traffic `json:"counts"`     // since the proxy started, by Backend.Name ("www.4")
 	Evidence   *Evidence          `json:"evidence,omitempty"`
 	Memory     json.RawMessage    `json:"memory,omitempty"` // the trial's whole state, for safe keeping
+	// Dead says of servers of tracks why requests cannot be given to them, by URL.
+	Dead map[string]string `json:"dead,omitempty"`
 }
 
 // Traffic counts the answers of one group.
@@ -95,6 +138,9 @@ type Traffic struct {
 	Failures int64 `json:"failures"` // 5xx, reset, no connection, timeout
 	P50      int64 `json:"p50_us"`   // microseconds, of the last minute; 0 without data
 	P95      int64 `json:"p95_us"`
+	P99      int64 `json:"p99_us"`
+	// Rate is requests a second over the last minute, or over the time since the first one.
+	Rate float64 `json:"rate"`
 }
 
 // Verdict is what a gate says about a candidate.
@@ -122,5 +168,6 @@ type Evidence struct {
 	Needs     int64     `json:"needs,omitempty"`   // about how many more candidate requests a certificate takes
 	Tripped   bool      `json:"tripped,omitempty"` // the data plane took the candidate out of the route
 	Reason    string    `json:"reason,omitempty"`  // one sentence with the numbers, for people
+	Cause     string    `json:"cause,omitempty"`   // Harmful: "errors", "limit", "budget" or "latency"
 	At        time.Time `json:"at,omitzero"`       // of the last change of the verdict
 }

@@ -57,6 +57,11 @@ type Intent struct {
 	Strategy Strategy  `json:"strategy,omitempty"` // deploy only: instead of the file's
 	By       string    `json:"by,omitempty"`
 	At       time.Time `json:"at"`
+	// Track is the lane that it is about; "" = stable for deploy and rollback, for the other verbs whatever
+	// rollout runs. Promote with a Track, when no rollout of it runs, makes its release stable.
+	Track     string    `json:"track,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"` // deploy: begin then; zero = as soon as it may
+	Force     bool      `json:"force,omitempty"`     // deploy: begin in a freeze window and without the app's delay
 }
 
 // Event is one fact in the history of an app.
@@ -71,6 +76,8 @@ type Event struct {
 	By      string    `json:"by,omitempty"`      // who or which rule
 	Text    string    `json:"text"`              // one sentence for people
 	Outcome Outcome   `json:"outcome,omitempty"` // EventFinished only
+	Track   string    `json:"track,omitempty"`   // of the release that it is about; "" = stable
+	Edges   []Edge    `json:"edges,omitempty"`   // EventRoute only: who was given what from At on
 }
 
 // EventKind says what sort of fact an Event is.
@@ -91,6 +98,9 @@ const (
 	EventHealth   EventKind = "health"   // Healthy became Degraded, or back
 	EventIgnored  EventKind = "ignored"  // an intent that had nothing to do, and why
 	EventProblem  EventKind = "problem"  // something failed that the user should know
+	EventRoute    EventKind = "route"    // the data plane serves another route: Edges has its public edges
+	EventTask     EventKind = "task"     // a release command began or ended
+	EventGate     EventKind = "gate"     // a gate changed its verdict
 )
 
 // Replica is one running copy as people see it.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -51,6 +52,41 @@ type DeployRequest struct {
 	Dirty     bool              `json:"dirty,omitempty"`
 	By        string            `json:"by,omitempty"` // filled in by the server from who is authenticated
 	Note      string            `json:"note,omitempty"`
+	Track     string            `json:"track,omitempty"`     // lane to deploy to; "" = stable
+	NotBefore time.Time         `json:"not_before,omitzero"` // begin then; zero = as soon as it may
+	Force     bool              `json:"force,omitempty"`     // begin in a freeze window, and without the app's delay
+	// App and From take the source and artefacts of the release that serves App in the environment From,
+	// or of its release Release, instead of Source. Nothing is built.
+	App     string `json:"app,omitempty"`
+	From    string `json:"from,omitempty"`
+	Release int    `json:"release,omitempty"`
+}
+
+// WhoQuery asks which release a user had.
+type WhoQuery struct {
+	Key string    // what the cohort's header or cookie carries: an account
+	At  time.Time // zero = now
+}
+
+// Who is what a user had at a time.
+type Who struct {
+	App    spillway.Ref   `json:"app"`
+	Key    string         `json:"key"`
+	At     time.Time      `json:"at"`
+	Bucket spillway.Share `json:"bucket"` // 0 to 9,999
+	Edges  []WhoEdge      `json:"edges"`  // one for each public service
+	// Since is when the route in force at At was taken over; zero when the history does not reach back.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// WhoEdge is what a user had at one public service.
+type WhoEdge struct {
+	Service string   `json:"service"`
+	Hosts   []string `json:"hosts"`
+	Release int      `json:"release"`         // 0 with a track of servers that Spillway does not run
+	Track   string   `json:"track,omitempty"` // "" = stable
+	// Otherwise lists what requests get that fit a rule, as "cookie beta=1: release 8 (track canary)".
+	Otherwise []string `json:"otherwise,omitempty"`
 }
 
 // DeployResult names what was stored.

@@ -236,9 +236,6 @@ func compareGroups(a, b spillway.Group) int {
 
 // sameRoute compares what routes ask for; generation and the judge's memory are not part of it.
 func sameRoute(a, b spillway.Route) bool {
-	sameEdge := func(x, y spillway.Edge) bool {
-		return x.Service == y.Service && x.From == y.From && x.Closed == y.Closed && slices.Equal(x.Hosts, y.Hosts) && slices.Equal(x.Backends, y.Backends)
-	}
 	if !slices.EqualFunc(a.Edges, b.Edges, sameEdge) || (a.Trial == nil) != (b.Trial == nil) {
 		return false
 	}
@@ -246,6 +243,15 @@ func sameRoute(a, b spillway.Route) bool {
 		return true
 	}
 	x, y := *a.Trial, *b.Trial
-	return x.ID == y.ID && x.Release == y.Release && x.Stable == y.Stable && slices.Equal(x.Candidate, y.Candidate) &&
-		x.Budget == y.Budget && x.Margin == y.Margin && x.Tolerance == y.Tolerance && x.Limit == y.Limit
+	x.Memory, y.Memory = nil, nil
+	return sameText(x, y)
+}
+
+func sameEdge(x, y spillway.Edge) bool {
+	sameBackend := func(a, b spillway.Backend) bool {
+		return a.Group == b.Group && a.Release == b.Release && a.Weight == b.Weight && a.Track == b.Track && a.Color == b.Color && slices.Equal(a.URLs, b.URLs)
+	}
+	sameTLS := x.TLS == y.TLS || x.TLS != nil && y.TLS != nil && *x.TLS == *y.TLS
+	return x.Service == y.Service && x.From == y.From && x.Closed == y.Closed && x.Only == y.Only && sameTLS &&
+		slices.Equal(x.Hosts, y.Hosts) && slices.Equal(x.Rules, y.Rules) && slices.EqualFunc(x.Backends, y.Backends, sameBackend)
 }

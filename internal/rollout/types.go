@@ -31,6 +31,9 @@ type Status struct {
 	Sizes   map[string]int   `json:"sizes,omitempty"`   // replicas chosen by scale, by service; absent = as the release says
 	Restart map[string]int64 `json:"restart,omitempty"` // how often a restart was asked for, by service
 	Held    bool             `json:"held,omitempty"`    // automatic deploys stay away after a rollback until resume
+	Lanes   map[string]Lane  `json:"lanes,omitempty"`   // tracks beside stable that hold or held a release, by name
+	Standby *Standby         `json:"standby,omitempty"` // the colour that went dark last, while it is kept warm
+	Told    Told             `json:"told,omitzero"`     // what the last EventRoute said
 	Destroy bool             `json:"destroy,omitempty"` // everything goes
 
 	// Route is the last route asked for. Route.Generation never falls.
@@ -44,7 +47,27 @@ type Status struct {
 	Now time.Time `json:"now"`
 }
 
-// Rollout is the move of the stable track from Status.Stable to Release.
+// Lane is a track beside stable. A lane without a release has no users of its own: they are stable's.
+type Lane struct {
+	Release int     `json:"release"`         // that it holds; 0 = none
+	Good    []int   `json:"good,omitempty"`  // releases that it held before, newest first, at most 10
+	Queue   *Queued `json:"queue,omitempty"` // the newest deploy to it that waits
+}
+
+// Standby is a release that has no users and is ready to take all of them.
+type Standby struct {
+	Release int               `json:"release"`
+	Left    spillway.Duration `json:"left"` // until it is stopped
+}
+
+// Told identifies the route that the history was told of last.
+type Told struct {
+	Generation int64 `json:"generation"`
+	Trial      int64 `json:"trial,omitempty"` // whose candidate was tripped then; 0 = none
+}
+
+// Rollout is the move of a track from one release to another: of stable from Stable to Release, or of a
+// lane from From to Release while Stable is what it is compared with.
 type Rollout struct {
 	ID       int64              `json:"id"`
 	Release  int                `json:"release"`            // the candidate
@@ -70,6 +93,22 @@ type Rollout struct {
 	Began    time.Time          `json:"began"`
 	// Before is Group.Restarts of groups that the candidate found running, by Group.String(): not its doing.
 	Before map[string]int `json:"before,omitempty"`
+	Track  string         `json:"track,omitempty"` // "" = stable
+	From   int            `json:"from,omitempty"`  // lane: the release that it held; 0 = none
+	// Prepared: the release commands have been run, or there are none. Task counts those that have.
+	Prepared bool `json:"prepared,omitempty"`
+	Task     int  `json:"task,omitempty"`
+	// Gates is what was last known of the gates that are not the judge's, by Gate.Text.
+	Gates map[string]GateState `json:"gates,omitempty"`
+	Force bool                 `json:"force,omitempty"` // it was asked for with force
+}
+
+// GateState is one gate of a rollout that is not the judge's.
+type GateState struct {
+	Verdict spillway.Verdict  `json:"verdict"`
+	Broken  spillway.Duration `json:"broken,omitempty"` // how long it has been broken without a break
+	Silent  spillway.Duration `json:"silent,omitempty"` // how long it has had no data
+	Reason  string            `json:"reason,omitempty"`
 }
 
 // Queued is a deploy that waits for the present rollout to end.
@@ -78,6 +117,10 @@ type Queued struct {
 	Strategy spillway.Strategy `json:"strategy,omitempty"`
 	Back     bool              `json:"back,omitempty"`
 	Intent   int64             `json:"intent"`
+	Track    string            `json:"track,omitempty"` // "" = stable
+	At       time.Time         `json:"at,omitzero"`     // not before
+	Force    bool              `json:"force,omitempty"` // also in a freeze window
+	By       string            `json:"by,omitempty"`
 }
 
 // Result is how a rollout ended.
@@ -110,6 +153,44 @@ type Observation struct {
 	NoData   bool
 	Evidence *spillway.Evidence // of Served.Trial
 	Memory   []byte             // the judge's state behind Evidence
+	Tasks    []TaskState        // of release commands that are wanted or were
+	Readings []Reading          // of the external gates that are wanted
+	Dead     map[string]string  // servers of tracks that cannot be reached, by URL, with the reason
+}
+
+// TaskState is how a task is.
+type TaskState struct {
+	Task   Task
+	Done   bool   // it has ended
+	Failed string // why it failed, in words with its last lines; "" = it did not
+}
+
+// Task is a command that runs once: the release command of a service. Tasks are equal when they are the same.
+type Task struct {
+	Rollout int64             `json:"rollout"`
+	Service string            `json:"service"`
+	Release int               `json:"release"` // whose artefact and configuration it runs with
+	Limit   spillway.Duration `json:"limit"`   // it is killed, and failed, when it takes longer
+}
+
+// Reading is what an external gate answered last.
+type Reading struct {
+	Rollout int64
+	Gate    string    // Gate.Text
+	OK      bool      // the condition holds
+	NoData  bool      // nobody could say: the source is down, or does not have what was asked for
+	Text    string    // "0.93", "connection refused"
+	At      time.Time // when it was asked last
+}
+
+// Watch is an external gate that has to be asked again and again.
+type Watch struct {
+	Rollout int64         `json:"rollout"`
+	Release int           `json:"release"` // the candidate
+	Stable  int           `json:"stable"`
+	Track   string        `json:"track,omitempty"`
+	Gate    spillway.Gate `json:"gate"`
+	Store   string        `json:"store,omitempty"` // App.Prometheus
 }
 
 // Group is all replicas of one spillway.Group that exist.
@@ -123,6 +204,10 @@ type Group struct {
 	Restarts int    // ends of replicas that had been ready, since the group exists
 	Problem  string // why a replica is not ready, in words; "" when none has a problem
 	Fatal    bool   // waiting longer cannot help: it listens on another port, its command is not found
+
+	CPU     float64          // cores used by a replica, the mean of those that are ready
+	Memory  spillway.Bytes   // used by a replica, the largest of those that are ready
+	Traffic spillway.Traffic // that the data plane gave it
 }
 
 // Desired is what must be the case. It is complete: a group that is not in it has no replicas.
@@ -130,6 +215,8 @@ type Group struct {
 type Desired struct {
 	Groups []Want         // sorted by group
 	Route  spillway.Route // Generation included
+	Tasks  []Task         `json:",omitempty"` // run each once; one that is not here is ended and forgotten
+	Watch  []Watch        `json:",omitempty"` // ask these again and again
 }
 
 // Want is the number of replicas of one group.
