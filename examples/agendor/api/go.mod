@@ -1,0 +1,3 @@
+module agendor/api
+
+go 1.24

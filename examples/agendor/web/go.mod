@@ -1,0 +1,3 @@
+module agendor/web
+
+go 1.24

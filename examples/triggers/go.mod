@@ -1,0 +1,3 @@
+module triggers
+
+go 1.24
