@@ -3,6 +3,7 @@ package judge
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -17,6 +18,14 @@ const (
 	// leastFailures keeps the verdict credible: at a weight of 1 % two failures can be proof for the
 	// arithmetic, and no proof for the person who reads it.
 	leastFailures = 3
+	// leastSlow is the same for answers that are slow: that happens to good releases too.
+	leastSlow = 5
+)
+
+// The parts of the joint evidence in a trial with gates on latency.
+const (
+	partErrors  = 0.55 // the comparison of errors; without latency it is partFromStart + partLater
+	partLatency = 0.35 // all gates on latency, averaged
 )
 
 // State is all evidence of one trial. It is a plain value: copying it copies everything, and JSON keeps
@@ -33,6 +42,10 @@ type State struct {
 	Gate       Gate       `json:"gate"`            // candidate against the limit
 	Peak       float64    `json:"peak"`            // highest that the joint evidence against the candidate ever was
 	Cause      Cause      `json:"cause,omitempty"` // why the candidate is harmful; "" = it is not; never changes once set
+
+	Thresholds [5]time.Duration `json:"thresholds,omitzero"` // stable's p50, p75, p90, p95, p99; zero = not known yet, so nothing is compared
+	Latency    Latency          `json:"latency,omitzero"`    // candidate against the gates on latency
+	Users      int64            `json:"users,omitempty"`     // seen by the trial, on either side; told by Among, for people
 }
 
 // Tally counts answers. Failures <= Requests.
@@ -58,6 +71,8 @@ const (
 	WorseThanStable Cause = "worse-than-stable" // it fails more often than stable
 	AboveLimit      Cause = "above-limit"       // it fails more often than the absolute limit
 	BudgetSpent     Cause = "budget-spent"      // it spent its budget and failed more than half of its requests
+	// SlowerThanStable is a candidate that breaks a gate on latency, be it relative to stable or absolute.
+	SlowerThanStable Cause = "slower-than-stable"
 )
 
 // Answer is one judged request.
@@ -69,17 +84,25 @@ type Answer struct {
 	Weight spillway.Share
 	Failed bool // 5xx, reset, no connection, timeout
 	Repeat bool // the sticky user behind it has had an error counted before, in this trial: it counts, but is no evidence
+	// Took is the time until the first byte of the answer; 0 = it says nothing about latency: the
+	// release was still warming up, or it failed without an answer.
+	Took time.Duration
+	// SlowRepeat are the terms, as in State.Slow, that earlier answers to this user were slower than.
+	SlowRepeat uint64
 }
+
+// dealt reports whether the request was given to one of the two at random.
+func (a Answer) dealt() bool { return a.Weight > 0 && a.Weight < spillway.Whole }
 
 // New starts a trial.
 func New(trial int64) State {
 	return State{Version: version, Trial: trial, Comparison: newComparison(), Gate: newGate()}
 }
 
-// Observe returns the state after one answer. A good answer only counts; the arithmetic is done at
-// failures. Neither allocates.
+// Observe returns the state after one answer. A good answer that is not slow only counts; the arithmetic
+// is done at the others. None allocates.
 func (s State) Observe(a Answer, t spillway.Trial) State {
-	dealt := a.Weight > 0 && a.Weight < spillway.Whole // at random, and both could have had it
+	dealt := a.dealt()
 	if a.Candidate {
 		s.Candidate = s.Candidate.add(a.Failed)
 		if a.Weight > 0 {
@@ -94,31 +117,54 @@ func (s State) Observe(a Answer, t spillway.Trial) State {
 			s.Baseline = s.Baseline.add(a.Failed)
 		}
 	}
-	if !a.Failed {
-		return s
-	}
-	if dealt && !a.Repeat {
+	slow := s.observeLatency(a, t)
+	if a.Failed && dealt && !a.Repeat {
 		s.Comparison = s.Comparison.observe(a.Candidate, a.Weight, tolerance(t))
 	}
-	return s.trip(t)
+	if a.Failed || slow {
+		s.trip(t)
+	}
+	return s
 }
 
 // trip sets Peak and, when a rule holds for the first time, Cause. Ville's inequality speaks of "ever",
 // so a rule that held once is never taken back.
-func (s State) trip(t spillway.Trial) State {
-	worse, broken := s.Comparison.value(tolerance(t)), s.Gate.value()
-	s.Peak = max(s.Peak, worse+broken)
+func (s *State) trip(t spillway.Trial) {
+	worse, broken, slow := s.parts(t)
+	joint := worse + broken + slow
+	s.Peak = max(s.Peak, joint)
 	switch {
 	case s.Cause != "":
-	case worse+broken >= 1/alpha && s.Candidate.Failures >= leastFailures:
+	case joint >= 1/alpha && slow > max(worse, broken):
+		if _, n := s.slowest(t); n >= leastSlow {
+			s.Cause = SlowerThanStable
+		}
+	case joint >= 1/alpha && s.Candidate.Failures >= leastFailures:
 		s.Cause = WorseThanStable
 		if broken > worse {
 			s.Cause = AboveLimit
 		}
-	case s.spent(t):
+	}
+	if s.Cause == "" && s.spent(t) {
 		s.Cause = BudgetSpent
 	}
-	return s
+}
+
+// parts are the three that the joint evidence is the sum of, each with its weight.
+func (s *State) parts(t spillway.Trial) (worse, broken, slow float64) {
+	worse, broken = s.Comparison.value(tolerance(t)), s.Gate.value()
+	places := s.Latency.enrol(t)
+	if places == 0 {
+		return worse, broken, 0
+	}
+	n := 0.0
+	for i := range s.Latency {
+		if places>>i&1 != 0 {
+			slow += s.Latency[i].value()
+			n++
+		}
+	}
+	return worse * partErrors / (partFromStart + partLater), broken, slow * partLatency / n
 }
 
 // spent reports whether the budget is used up by a release that mostly fails.
@@ -155,6 +201,13 @@ func (s *State) UnmarshalJSON(text []byte) error {
 	}
 	*s = State(p)
 	return nil
+}
+
+// Among returns the state with the number of users that the trial has seen, which the texts about a
+// budget in users name.
+func (s State) Among(users int64) State {
+	s.Users = users
+	return s
 }
 
 // budget is the trial's budget; 0 stands for the default.
