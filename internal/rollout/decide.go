@@ -28,8 +28,11 @@ const (
 func Decide(spec Spec, status Status, obs Observation, now time.Time) Decision {
 	t := &turn{spec: spec, st: status.clone(), obs: obs, now: now}
 	t.tick()
+	t.tellRoute()
+	t.ageStandby()
 	t.takeIntents()
 	t.remember()
+	t.readGates()
 	switch {
 	case t.st.Destroy:
 		t.destroy()
@@ -43,7 +46,7 @@ func Decide(spec Spec, status Status, obs Observation, now time.Time) Decision {
 	default:
 		t.progress()
 	}
-	desired := t.desired()
+	desired := t.desired() // it also looks what has to be waited for
 	return Decision{Status: t.st, Events: t.events, Desired: desired, WakeAt: t.wakeAt()}
 }
 
@@ -99,10 +102,34 @@ func (t *turn) candidate() spillway.Release {
 	return t.spec.Releases[t.st.Rollout.Release]
 }
 
+// tellRoute puts into the history what the data plane gives to whom, whenever that is something else than
+// what the history was told last. An old observation is no news.
+func (t *turn) tellRoute() {
+	told := Told{Generation: t.obs.Served.Generation}
+	if e := t.obs.Evidence; e != nil && e.Tripped {
+		told.Trial = e.Trial
+	}
+	newer := told.Generation > t.st.Told.Generation || told.Generation == t.st.Told.Generation && told.Trial > t.st.Told.Trial
+	if t.obs.NoData || told.Generation == 0 || !newer {
+		return
+	}
+	t.st.Told = told
+	var edges []spillway.Edge
+	for _, e := range cloneRoute(t.obs.Served).Edges {
+		if e.From == (spillway.Group{}) {
+			edges = append(edges, e)
+		}
+	}
+	t.event(spillway.EventRoute, 0, "route %d is served", told.Generation).Edges = edges
+}
+
 func (t *turn) event(kind spillway.EventKind, release int, format string, args ...any) *spillway.Event {
 	e := spillway.Event{App: t.spec.App, At: t.now, Kind: kind, Release: release, Text: fmt.Sprintf(format, args...)}
-	if t.st.Rollout != nil {
-		e.Rollout = t.st.Rollout.ID
+	if r := t.st.Rollout; r != nil {
+		e.Rollout = r.ID
+		if r.Release == release {
+			e.Track = r.Track
+		}
 	}
 	t.events = append(t.events, e)
 	return &t.events[len(t.events)-1]
@@ -130,16 +157,22 @@ func (s Status) clone() Status {
 	s.Route, s.Wants = cloneRoute(s.Route), slices.Clone(s.Wants)
 	if s.Rollout != nil {
 		r := *s.Rollout
-		r.Steps, r.Memory, r.Before = slices.Clone(r.Steps), bytes.Clone(r.Memory), maps.Clone(r.Before)
+		r.Steps, r.Memory, r.Before, r.Gates = slices.Clone(r.Steps), bytes.Clone(r.Memory), maps.Clone(r.Before), maps.Clone(r.Gates)
 		if r.Evidence != nil {
 			e := *r.Evidence
 			r.Evidence = &e
 		}
 		s.Rollout = &r
 	}
-	if s.Queue != nil {
-		q := *s.Queue
-		s.Queue = &q
+	s.Queue = s.Queue.clone()
+	s.Lanes = maps.Clone(s.Lanes)
+	for track, lane := range s.Lanes {
+		lane.Good, lane.Queue = slices.Clone(lane.Good), lane.Queue.clone()
+		s.Lanes[track] = lane
+	}
+	if s.Standby != nil {
+		dark := *s.Standby
+		s.Standby = &dark
 	}
 	if s.Last != nil {
 		l := *s.Last
@@ -153,10 +186,18 @@ func (s Status) clone() Status {
 	return s
 }
 
+func (q *Queued) clone() *Queued {
+	if q == nil {
+		return nil
+	}
+	c := *q
+	return &c
+}
+
 func cloneRoute(r spillway.Route) spillway.Route {
 	r.Edges = slices.Clone(r.Edges)
 	for i, e := range r.Edges {
-		r.Edges[i].Hosts, r.Edges[i].Backends = slices.Clone(e.Hosts), slices.Clone(e.Backends)
+		r.Edges[i].Hosts, r.Edges[i].Rules, r.Edges[i].Backends = slices.Clone(e.Hosts), slices.Clone(e.Rules), slices.Clone(e.Backends)
 	}
 	if r.Trial != nil {
 		trial := *r.Trial

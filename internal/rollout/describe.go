@@ -165,7 +165,7 @@ func (t *turn) problems() []string {
 		}
 	}
 	if t.st.Stable == 0 && t.st.Last != nil && t.st.Rollout == nil {
-		problems = append(problems, "nothing serves: "+ended(t.st.Last.Release, t.st.Last.Outcome, t.st.Last.Reason))
+		problems = append(problems, "nothing serves: "+ended(t.st.Last.Release, t.st.Last.Track, t.st.Last.Outcome, t.st.Last.Reason))
 	}
 	return problems
 }

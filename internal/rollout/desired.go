@@ -28,7 +28,7 @@ func (t *turn) desired() Desired {
 		}
 	}
 	t.st.Wants = slices.Clone(groups)
-	return Desired{Groups: groups, Route: route}
+	return Desired{Groups: groups, Route: route, Tasks: t.wantedTasks(), Watch: t.watches()}
 }
 
 // wants is how many replicas each group of the stable and the candidate release should have.
@@ -48,6 +48,8 @@ func (t *turn) wants() map[spillway.Group]Want {
 	for _, s := range t.incoming().Config.Services {
 		add(t.incoming(), s.Name, t.candidateSize(s))
 	}
+	t.laneWants(wants)
+	t.standbyWants(wants)
 	return wants
 }
 
@@ -57,7 +59,7 @@ func (t *turn) stableSize(s spillway.Service) int {
 	old, _ := t.stable().Group(s.Name)
 	new, inNew := t.candidate().Group(s.Name)
 	switch {
-	case r == nil || !inNew || old == new:
+	case r == nil || r.Track != "" || !t.prepared() || !inNew || old == new:
 		return size
 	case t.recreates(s.Name) && t.st.Phase == spillway.RollingBack:
 		if r.Cleared && !r.Returned {
@@ -80,7 +82,13 @@ func (t *turn) candidateSize(s spillway.Service) int {
 	new, _ := t.incoming().Group(s.Name)
 	n := t.capacity(s, t.step().Candidate)
 	switch {
-	case !inOld || old == new:
+	case inOld && old == new:
+		return sizeOf(s, t.st.Sizes)
+	case !t.prepared():
+		return 0
+	case !t.needsReady(s):
+		return min(n, t.group(new).Running-t.group(new).Draining)
+	case !inOld:
 		return sizeOf(s, t.st.Sizes)
 	case t.recreates(s.Name):
 		if !r.Cleared {
@@ -144,7 +152,11 @@ func (t *turn) weightOf(route spillway.Route, g spillway.Group, wants map[spillw
 			continue
 		}
 		for _, b := range e.Backends {
-			if b.Group == g {
+			switch {
+			case b.Group != g || len(b.URLs) > 0:
+			case b.Track != "": // a rule may lead there whatever its weight
+				weight = max(weight, b.Weight, 1)
+			default:
 				weight = max(weight, b.Weight)
 			}
 		}

@@ -2,7 +2,10 @@ package rollout
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -49,78 +52,133 @@ func (t *turn) asked(in spillway.Intent, format string, args ...any) string {
 // Each ask… gives "" or why there was nothing to do.
 
 func (t *turn) askDeploy(in spillway.Intent) string {
-	if _, ok := t.spec.Releases[in.Release]; !ok {
+	release, ok := t.spec.Releases[in.Release]
+	if !ok {
 		return "there is no such release"
 	}
-	r := t.st.Rollout
+	r, waits := t.st.Rollout, t.queueOf(in.Track)
 	switch {
-	case t.st.Queue == nil && r == nil && t.st.Stable == in.Release:
+	case in.Track != "" && t.st.Stable == 0:
+		return "nothing serves yet that track " + in.Track + " could be compared with: deploy without a track first"
+	case waits == nil && (r == nil || r.Track != in.Track) && t.holds(in.Track) == in.Release:
 		return "this release serves already"
-	case t.st.Queue == nil && r != nil && r.Release == in.Release && t.st.Phase != spillway.RollingBack:
+	case waits == nil && r != nil && r.Track == in.Track && r.Release == in.Release && t.st.Phase != spillway.RollingBack:
 		return "this release is being rolled out already"
 	}
-	t.queue(Queued{Release: in.Release, Strategy: in.Strategy, Intent: in.Seq}, in)
+	q := Queued{Release: in.Release, Strategy: in.Strategy, Intent: in.Seq, Track: in.Track, Force: in.Force, By: in.By}
+	if !in.Force {
+		q.At = in.NotBefore
+		if delay := release.Config.Delay; delay > 0 {
+			q.At = latest(q.At, in.At.Add(time.Duration(delay)))
+		}
+	}
+	t.queue(q, in)
 	return ""
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (t *turn) askRollback(in spillway.Intent) string {
 	r := t.st.Rollout
-	target := in.Release
-	if r != nil && r.Stable != 0 && t.st.Phase != spillway.RollingBack && (target == 0 || target == r.Stable) {
+	target, from := in.Release, 0 // from is where the running rollout of the track returns to
+	if r != nil && r.Track == in.Track {
+		from = r.Stable
+		if r.Track != "" {
+			from = r.From
+		}
+	}
+	lane := r != nil && r.Track == in.Track && in.Track != ""
+	if (from != 0 || lane) && t.st.Phase != spillway.RollingBack && (target == 0 || target == from) {
 		t.st.Held = true
-		t.dropQueue(in, spillway.Cancelled)
-		t.asked(in, "roll back to release %d", r.Stable)
+		t.dropQueue(in, in.Track, spillway.Cancelled)
+		t.asked(in, "roll back%s to release %d", ofTrack(in.Track), cmp.Or(from, r.Stable))
 		t.turnBack(spillway.Aborted, "rollback asked for by "+cmp.Or(in.By, "a person"))
 		return ""
 	}
-	if target == 0 && t.st.Queue != nil { // the deploy that it is meant for has not begun
+	if waits := t.queueOf(in.Track); target == 0 && waits != nil { // the deploy that it is meant for has not begun
 		t.st.Held = true
-		t.asked(in, "roll back: release %d does not begin", t.st.Queue.Release)
-		t.dropQueue(in, spillway.Cancelled)
+		t.asked(in, "roll back: release %d does not begin", waits.Release)
+		t.dropQueue(in, in.Track, spillway.Cancelled)
 		return ""
 	}
-	if target == 0 && len(t.st.Good) > 0 && r == nil {
-		target = t.st.Good[0]
+	mine := r != nil && r.Track == in.Track
+	good := t.st.Good
+	if in.Track != "" {
+		good = t.st.Lanes[in.Track].Good
+	}
+	if target == 0 && len(good) > 0 && !mine {
+		target = good[0]
 	}
 	switch _, ok := t.spec.Releases[target]; {
-	case target == 0 && r != nil && t.st.Phase == spillway.RollingBack:
+	case target == 0 && mine && t.st.Phase == spillway.RollingBack:
 		return "it is rolling back already"
+	case target == 0 && in.Track != "" && t.holds(in.Track) != 0:
+		t.st.Held = true
+		t.asked(in, "roll back: the users of track %s are stable's", in.Track)
+		t.closeTrack(in.Track)
+		return ""
 	case target == 0:
 		return "there is no earlier good release to roll back to"
 	case !ok:
 		return "there is no such release"
-	case r == nil && t.st.Queue == nil && target == t.st.Stable:
+	case !mine && t.queueOf(in.Track) == nil && target == t.holds(in.Track):
 		return "this release serves already"
 	}
 	t.st.Held = true
 	in.Release = target
-	t.queue(Queued{Release: target, Strategy: in.Strategy, Back: true, Intent: in.Seq}, in)
+	t.queue(Queued{Release: target, Strategy: in.Strategy, Back: true, Intent: in.Seq, Track: in.Track, By: in.By}, in)
 	return ""
 }
 
-// queue makes a release the next to be rolled out; one that waited before it is superseded.
+// queue makes a release the next to be rolled out to its track; one that waited before it is superseded.
 func (t *turn) queue(q Queued, in spillway.Intent) {
-	t.dropQueue(in, spillway.Superseded)
-	t.st.Queue = &q
-	t.asked(in, "%s release %d", in.Verb, q.Release)
+	t.dropQueue(in, q.Track, spillway.Superseded)
+	t.setQueue(q.Track, &q)
+	t.asked(in, "%s release %d%s", in.Verb, q.Release, toTrack(q.Track))
 }
 
-func (t *turn) dropQueue(in spillway.Intent, outcome spillway.Outcome) bool {
-	q := t.st.Queue
+// dropQueue takes the deploy that waits for a track away. It reports whether there was one.
+func (t *turn) dropQueue(in spillway.Intent, track string, outcome spillway.Outcome) bool {
+	q := t.queueOf(track)
 	if q == nil {
 		return false
 	}
-	t.st.Queue = nil
+	t.setQueue(track, nil)
 	if q.Release != in.Release || outcome == spillway.Cancelled {
 		e := t.event(spillway.EventFinished, q.Release, "release %d was waiting and was %s by %s", q.Release, outcome, in.Verb)
-		e.Outcome, e.By, e.Rollout = outcome, in.By, 0
+		e.Outcome, e.By, e.Track, e.Rollout = outcome, in.By, track, 0
 	}
 	return true
 }
 
+// dropWaiting takes away the deploy that a verb without a rollout is about: that of its track, or the next one.
+func (t *turn) dropWaiting(in spillway.Intent) bool {
+	for _, q := range t.waitingDeploys() {
+		if in.Track == "" || in.Track == q.Track {
+			return t.dropQueue(in, q.Track, spillway.Cancelled)
+		}
+	}
+	return false
+}
+
+// concerns is the rollout that a verb is about: whichever runs, or only one of the track that it names.
+func (t *turn) concerns(in spillway.Intent) *Rollout {
+	if r := t.st.Rollout; r != nil && (in.Track == "" || in.Track == r.Track) {
+		return r
+	}
+	return nil
+}
+
 func (t *turn) askPromote(in spillway.Intent) string {
-	r := t.st.Rollout
+	r := t.concerns(in)
 	switch {
+	case r == nil && in.Track != "":
+		return t.promoteTrack(in)
 	case r == nil:
 		return "no rollout runs"
 	case t.st.Phase == spillway.RollingBack:
@@ -135,8 +193,22 @@ func (t *turn) askPromote(in spillway.Intent) string {
 	return t.asked(in, "promote release %d without further holds", r.Release)
 }
 
+// promoteTrack makes the release that a track holds the next one for stable. Its replicas are those that were
+// tried: nothing is built.
+func (t *turn) promoteTrack(in spillway.Intent) string {
+	switch release := t.holds(in.Track); release {
+	case 0:
+		return "track " + in.Track + " holds no release"
+	case t.st.Stable:
+		return fmt.Sprintf("release %d is stable already", release)
+	default:
+		t.queue(Queued{Release: release, Strategy: in.Strategy, Intent: in.Seq, Force: in.Force, By: in.By}, in)
+		return ""
+	}
+}
+
 func (t *turn) askPause(in spillway.Intent) string {
-	r := t.st.Rollout
+	r := t.concerns(in)
 	switch {
 	case r == nil:
 		return "no rollout runs"
@@ -153,7 +225,7 @@ func (t *turn) askPause(in spillway.Intent) string {
 }
 
 func (t *turn) askResume(in spillway.Intent) string {
-	r := t.st.Rollout
+	r := t.concerns(in)
 	if r == nil || !r.Paused {
 		if !t.st.Held {
 			return "nothing is paused"
@@ -162,14 +234,19 @@ func (t *turn) askResume(in spillway.Intent) string {
 		return t.asked(in, "automatic deploys may go on")
 	}
 	r.Paused, r.Passed, r.Reason, r.Held = false, true, "", min(r.Held, t.step().Hold)
+	for text, gate := range r.Gates {
+		gate.Silent = 0 // it gets another deadline to be heard
+		r.Gates[text] = gate
+	}
 	t.st.Phase, t.st.Held = spillway.Progressing, false
-	t.event(spillway.EventResumed, r.Release, "release %d goes on from %s", r.Release, t.weight()).By = in.By
+	t.event(spillway.EventResumed, r.Release, "release %d goes on from %s", r.Release, t.shown()).By = in.By
 	return ""
 }
 
 func (t *turn) askAbort(in spillway.Intent) string {
-	if t.st.Rollout == nil {
-		if t.dropQueue(in, spillway.Cancelled) { // asked for so soon that it had not begun
+	r := t.concerns(in)
+	if r == nil {
+		if t.dropWaiting(in) { // asked for so soon that it had not begun
 			return ""
 		}
 		return "no rollout runs"
@@ -177,22 +254,23 @@ func (t *turn) askAbort(in spillway.Intent) string {
 	if t.st.Phase == spillway.RollingBack {
 		return "it is rolling back already"
 	}
-	t.asked(in, "abort release %d", t.st.Rollout.Release)
+	t.asked(in, "abort release %d", r.Release)
 	t.turnBack(spillway.Aborted, "aborted by "+cmp.Or(in.By, "a person"))
 	return ""
 }
 
 func (t *turn) askCancel(in spillway.Intent) string {
-	if t.dropQueue(in, spillway.Cancelled) {
+	if t.dropWaiting(in) {
 		return ""
 	}
-	if t.st.Rollout == nil {
+	r := t.concerns(in)
+	if r == nil {
 		return "nothing waits and no rollout runs"
 	}
 	if t.st.Phase == spillway.RollingBack {
 		return "it is rolling back already"
 	}
-	t.asked(in, "cancel release %d", t.st.Rollout.Release)
+	t.asked(in, "cancel release %d", r.Release)
 	t.turnBack(spillway.Cancelled, "cancelled by "+cmp.Or(in.By, "a person"))
 	return ""
 }
@@ -212,8 +290,14 @@ func (t *turn) askScale(in spillway.Intent) string {
 	if t.st.Sizes == nil {
 		t.st.Sizes = map[string]int{}
 	}
-	t.st.Sizes[in.Service] = in.Replicas
-	t.event(spillway.EventScaled, t.st.Stable, "%s has %d replicas", in.Service, in.Replicas).By = in.By
+	n, why := in.Replicas, ""
+	s, _ := t.stable().Config.Service(in.Service)
+	if s.Max > 0 && (n > s.Max || n < s.Scale) {
+		n = min(max(n, s.Scale), s.Max)
+		why = fmt.Sprintf(": %d were asked for, and its file says %d to %d", in.Replicas, s.Scale, s.Max)
+	}
+	t.st.Sizes[in.Service] = n
+	t.event(spillway.EventScaled, t.st.Stable, "%s has %d replicas%s", in.Service, n, why).By = in.By
 	return ""
 }
 
@@ -224,7 +308,7 @@ func (t *turn) askRestart(in spillway.Intent) string {
 	if t.st.Restart == nil {
 		t.st.Restart = map[string]int64{}
 	}
-	for _, release := range []spillway.Release{t.stable(), t.candidate()} {
+	for _, release := range t.inUse() {
 		for _, s := range release.Config.Services {
 			if in.Service == "" || in.Service == s.Name {
 				t.st.Restart[s.Name] = in.Seq
@@ -235,7 +319,8 @@ func (t *turn) askRestart(in spillway.Intent) string {
 }
 
 func (t *turn) askDestroy(in spillway.Intent) string {
-	t.dropQueue(in, spillway.Cancelled)
+	for t.dropWaiting(spillway.Intent{Verb: in.Verb, By: in.By}) {
+	}
 	t.asked(in, "destroy the app")
 	if t.st.Rollout != nil {
 		t.finish(spillway.Aborted, "the app is destroyed")
@@ -246,8 +331,17 @@ func (t *turn) askDestroy(in spillway.Intent) string {
 
 // knows reports whether a release in use has the service.
 func (t *turn) knows(service string) bool {
-	return slices.ContainsFunc([]spillway.Release{t.stable(), t.candidate()}, func(r spillway.Release) bool {
+	return slices.ContainsFunc(t.inUse(), func(r spillway.Release) bool {
 		_, ok := r.Config.Service(service)
 		return ok
 	})
+}
+
+// inUse are the releases that have replicas or are to have some: stable, the candidate, those of tracks.
+func (t *turn) inUse() []spillway.Release {
+	list := []spillway.Release{t.stable(), t.candidate()}
+	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
+		list = append(list, t.spec.Releases[t.st.Lanes[track].Release])
+	}
+	return list
 }

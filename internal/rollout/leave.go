@@ -25,8 +25,10 @@ func (t *turn) leave() bool {
 // reasonsToLeave are asked in this order; the first that gives an outcome wins.
 var reasonsToLeave = []func(*turn) (spillway.Outcome, string){
 	judgedHarmful,
+	taskFailed,
 	cannotStart,
 	restartsTooOften,
+	gateBroken,
 	notReadyInTime,
 	silentAtTheEnd,
 	newerWaits,
@@ -58,7 +60,7 @@ func cannotStart(t *turn) (spillway.Outcome, string) {
 func restartsTooOften(t *turn) (spillway.Outcome, string) {
 	limit := maxRestart - 1
 	for _, gate := range t.candidate().Config.Gates {
-		if gate.Metric == "restarts" {
+		if gate.Metric == "restarts" && !gate.DryRun {
 			limit = gate.Max
 		}
 	}
@@ -78,14 +80,17 @@ func restartsTooOften(t *turn) (spillway.Outcome, string) {
 // notReadyInTime: the step's capacity or the data plane's acknowledgement did not come.
 func notReadyInTime(t *turn) (spillway.Outcome, string) {
 	r := t.st.Rollout
-	if t.st.Phase != spillway.Progressing || r.Acked || t.obs.NoData || r.Elapsed+t.dt < t.deadline() {
+	if t.st.Phase != spillway.Progressing || r.Acked || t.obs.NoData || r.Elapsed+t.dt < t.patience() {
 		return "", ""
 	}
 	missing := t.missing()
-	if missing == "" {
+	switch tasks := t.wantedTasks(); {
+	case len(tasks) > 0:
+		missing = "the release command of " + tasks[0].Service + " has not ended"
+	case missing == "":
 		missing = "the proxy did not acknowledge the route"
 	}
-	return t.failure(), fmt.Sprintf("not ready within %s: %s", t.deadline(), missing)
+	return t.failure(), fmt.Sprintf("not ready within %s: %s", t.patience(), missing)
 }
 
 // silentAtTheEnd: the watch is over, and for a whole deadline nothing of the candidate has come back.
@@ -96,16 +101,6 @@ func silentAtTheEnd(t *turn) (spillway.Outcome, string) {
 		return "", ""
 	}
 	return t.failure(), t.silent()
-}
-
-// newerWaits: a newer deploy waits, so users go back to the last good release before it starts. During
-// the watch a release that looks no worse than the one before is good enough to be that release.
-func newerWaits(t *turn) (spillway.Outcome, string) {
-	q := t.st.Queue
-	if q == nil || (t.st.Phase == spillway.Promoting && t.looksFine()) {
-		return "", ""
-	}
-	return spillway.Superseded, fmt.Sprintf("release %d is next", q.Release)
 }
 
 // failure is the outcome of a candidate that failed by itself: users who saw it are rolled back.
@@ -121,7 +116,7 @@ func (t *turn) turnBack(outcome spillway.Outcome, reason string) {
 	r := t.st.Rollout
 	r.Outcome, r.Reason, r.Paused, r.Forced, r.Elapsed = outcome, reason, false, false, 0
 	t.st.Phase, t.turned = spillway.RollingBack, true
-	t.event(spillway.EventAborting, r.Release, "release %d to 0%%: %s", r.Release, reason)
+	t.event(spillway.EventAborting, r.Release, "release %d to 0%%%s: %s", r.Release, ofTrack(r.Track), reason)
 }
 
 // rollBack goes on until the data plane has acknowledged that the candidate has no traffic; what is left
@@ -147,18 +142,22 @@ func (t *turn) rollBack() {
 // finish ends the rollout. Only Succeeded changes which release is stable.
 func (t *turn) finish(outcome spillway.Outcome, reason string) {
 	r := t.st.Rollout
-	t.event(spillway.EventFinished, r.Release, "%s", ended(r.Release, outcome, reason)).Outcome = outcome
-	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: r.Reason, At: t.now, Evidence: r.Evidence}
+	t.event(spillway.EventFinished, r.Release, "%s", ended(r.Release, r.Track, outcome, reason)).Outcome = outcome
+	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: r.Reason, At: t.now, Evidence: r.Evidence, Track: r.Track}
 	t.st.Rollout = nil
+	t.again(r, outcome)
 	t.st.Phase = t.restPhase()
 }
 
 // ended says in words how the rollout of a release ended: "release 7 failed: www.7 cannot become ready".
-func ended(release int, outcome spillway.Outcome, reason string) string {
+func ended(release int, track string, outcome spillway.Outcome, reason string) string {
 	words := map[spillway.Outcome]string{
 		spillway.Succeeded: "is stable", spillway.RolledBack: "was rolled back", spillway.Failed: "failed",
 		spillway.Aborted: "was taken back", spillway.Superseded: "gave way", spillway.Cancelled: "was dropped",
 	}[outcome]
+	if track != "" && outcome == spillway.Succeeded {
+		words = "is what track " + track + " has"
+	}
 	if reason != "" {
 		reason = ": " + reason
 	}

@@ -8,23 +8,6 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// rest is the app between rollouts: start the next one, or say how the stable release is.
-func (t *turn) rest() {
-	if q := t.st.Queue; q != nil {
-		t.st.Queue = nil
-		t.begin(*q)
-		return
-	}
-	if phase := t.restPhase(); phase != t.st.Phase {
-		t.st.Phase = phase
-		text := "the promised capacity is there"
-		if phase == spillway.Degraded {
-			text = t.missingOf(t.stable(), spillway.Whole)
-		}
-		t.event(spillway.EventHealth, t.st.Stable, "%s: %s", phase, text)
-	}
-}
-
 // restPhase is Healthy when all that was promised is ready, and when nothing was ever promised.
 func (t *turn) restPhase() spillway.Phase {
 	switch {
@@ -36,27 +19,29 @@ func (t *turn) restPhase() spillway.Phase {
 	return spillway.Healthy
 }
 
-// begin starts a rollout from stable to the queued release.
+// begin starts the rollout of a deploy that waited, and takes its first step as far as it can be taken now.
 func (t *turn) begin(q Queued) {
 	to, ok := t.spec.Releases[q.Release]
 	t.st.Rollouts++
-	r := &Rollout{ID: t.st.Rollouts, Release: q.Release, Stable: t.st.Stable, Back: q.Back, Began: t.now}
-	t.st.Rollout = r
-	if !ok {
+	r := &Rollout{
+		ID: t.st.Rollouts, Release: q.Release, Stable: t.st.Stable, Back: q.Back, Force: q.Force, Began: t.now,
+		Track: q.Track, From: t.st.Lanes[q.Track].Release,
+	}
+	t.st.Rollout, t.dt = r, 0
+	switch {
+	case !ok:
 		t.finish(spillway.Failed, "the release does not exist any more")
 		return
-	}
-	if q.Release == t.st.Stable {
+	case q.Release == t.holds(q.Track):
 		t.finish(spillway.Succeeded, "it served already")
 		return
+	case q.Track != "" && !slices.Contains(t.stable().Config.Lanes(), q.Track):
+		t.finish(spillway.Failed, fmt.Sprintf("the stable release has no track %s; deploy the file that names it to stable first", q.Track))
+		return
 	}
-	r.Strategy, r.Steps = Compile(t.stable(), to, q.Strategy, t.st.Sizes)
-	reason := ""
-	switch {
-	case q.Back:
-		r.Steps, reason = []Step{whole}, ", in one step because it is a way back"
-	case t.st.Stable != 0 && t.broken(t.stable()):
-		r.Steps, reason = []Step{whole}, ", in one step because the stable release does not serve"
+	reason := t.plan(r, to, q)
+	if q.Track == "" && t.st.Standby != nil && t.st.Standby.Release != q.Release {
+		t.st.Standby = nil // its place is the candidate's now
 	}
 	for _, g := range t.candidateGroups() {
 		if n := t.group(g).Restarts; n > 0 { // it served before, and has not gone yet
@@ -68,7 +53,37 @@ func (t *turn) begin(q Queued) {
 	}
 	t.st.Phase = spillway.Progressing
 	t.after(0)
-	t.event(spillway.EventStarted, r.Release, "release %d by %s, %d %s%s", r.Release, r.Strategy, len(r.Steps), plural(len(r.Steps), "step"), reason)
+	t.event(spillway.EventStarted, r.Release, "release %d%s by %s, %d %s%s", r.Release, toTrack(r.Track), r.Strategy, len(r.Steps), plural(len(r.Steps), "step"), reason)
+	for _, task := range t.tasks() {
+		t.event(spillway.EventTask, r.Release, "the release command of %s is run before its replicas start", task.Service).Service = task.Service
+	}
+	t.progress()
+}
+
+// plan makes the steps of a rollout, and says in words why there is only one.
+func (t *turn) plan(r *Rollout, to spillway.Release, q Queued) (reason string) {
+	if q.Track != "" {
+		r.Strategy, r.Steps = spillway.Canary, []Step{whole}
+		return ", in one step because its users are few already"
+	}
+	r.Strategy, r.Steps = Compile(t.stable(), to, q.Strategy, t.st.Sizes)
+	switch {
+	case q.Back:
+		r.Steps = []Step{whole}
+		return ", in one step because it is a way back"
+	case t.st.Stable != 0 && t.broken(t.stable()):
+		r.Steps = []Step{whole}
+		return ", in one step because the stable release does not serve"
+	}
+	return ""
+}
+
+// toTrack is " to track canary", and "" for stable.
+func toTrack(track string) string {
+	if track == "" {
+		return ""
+	}
+	return " to track " + track
 }
 
 // broken reports whether a public service of the release has no ready replica.
@@ -81,11 +96,11 @@ func (t *turn) broken(release spillway.Release) bool {
 
 func (t *turn) step() Step { return t.st.Rollout.Steps[t.st.Rollout.Step] }
 
-// weight is the candidate's share of the users in the route that should be.
+// weight is the candidate's share of stable's users in the route that should be. A candidate for a track has none.
 func (t *turn) weight() spillway.Share {
 	r := t.st.Rollout
 	switch {
-	case r == nil || t.st.Phase == spillway.RollingBack:
+	case r == nil || r.Track != "" || t.st.Phase == spillway.RollingBack:
 		return 0
 	case t.st.Phase == spillway.Promoting:
 		return spillway.Whole
@@ -114,13 +129,17 @@ func (t *turn) progress() {
 	if r.Paused {
 		return
 	}
+	if !t.prepare() {
+		t.after(t.patience() - r.Elapsed)
+		return
+	}
 	if !r.Routed {
 		r.Cleared = r.Cleared || t.recreatesAny() && t.recreatedGone(t.stable(), t.candidate())
 		if t.missing() == "" {
 			r.Routed, r.Exposed = true, r.Exposed || step.Weight > 0
-			t.event(spillway.EventStep, r.Release, "release %d at %s (step %d of %d)", r.Release, step.Weight, r.Step+1, len(r.Steps))
+			t.event(spillway.EventStep, r.Release, "release %d at %s%s (step %d of %d)", r.Release, step.Weight, ofTrack(r.Track), r.Step+1, len(r.Steps))
 		} else {
-			t.after(t.deadline() - r.Elapsed)
+			t.after(t.patience() - r.Elapsed)
 		}
 		return
 	}
@@ -138,9 +157,18 @@ func (t *turn) progress() {
 	t.holdStep()
 }
 
+// ofTrack is " of track canary", and "" for stable.
+func ofTrack(track string) string {
+	if track == "" {
+		return ""
+	}
+	return " of track " + track
+}
+
 // holdStep waits at an acknowledged weight until the step may be left.
 func (t *turn) holdStep() {
 	r, step := t.st.Rollout, t.step()
+	why, silent := t.gateWaits()
 	switch {
 	case r.Forced:
 		t.advance()
@@ -148,10 +176,17 @@ func (t *turn) holdStep() {
 		t.after(step.Hold - r.Held)
 	case step.Manual && !r.Passed:
 		t.pause("this step waits for a person: resume or abort")
-	case !step.Certify || t.certified() || len(t.candidateGroups()) == 0:
+	case silent > 0 && silent < t.deadline(): // nobody can say: neither on nor back
+		r.Held = min(r.Held, step.Hold)
+		t.after(t.deadline() - silent)
+	case silent > 0:
+		t.pause(why + "; resume, promote or abort")
+	case why == "" && (!step.Certify || t.certified() || len(t.candidateGroups()) == 0):
 		t.advance()
 	case r.Held < step.Hold+t.deadline():
 		t.after(step.Hold + t.deadline() - r.Held)
+	case why != "":
+		t.pause(why + "; promote or abort")
 	case t.candidate().Config.Thin == spillway.ThinPromote:
 		t.event(spillway.EventStep, r.Release, "the evidence is thin (%s); going on because the app says thin: promote", t.evidenceText())
 		t.advance()
@@ -201,6 +236,9 @@ func (t *turn) evidenceText() string {
 
 // missing says which capacity the present step still lacks, in words; "" when it is there.
 func (t *turn) missing() string {
+	if t.st.Rollout.Track != "" {
+		return t.laneMissing()
+	}
 	return t.missingOf(t.candidate(), t.step().Candidate)
 }
 
@@ -213,18 +251,26 @@ func (t *turn) missingOf(release spillway.Release, share spillway.Share) string 
 		if release.Number != t.st.Stable && !slices.Contains(t.candidateGroups(), g) {
 			continue
 		}
-		want := t.capacity(s, share)
-		o := t.group(g)
-		if o.Ready >= want {
-			continue
-		}
-		text := fmt.Sprintf("%d of %d %s of %s ready", o.Ready, want, plural(want, "replica"), s.Name)
-		if o.Problem != "" {
-			text += " (" + o.Problem + ")"
-		}
-		lacks = append(lacks, text)
+		lacks = append(lacks, t.lack(s, g, t.capacity(s, share)))
 	}
-	return strings.Join(lacks, ", ")
+	return joined(lacks)
+}
+
+// lack says that a group has less than want replicas ready; "" when it has them.
+func (t *turn) lack(s spillway.Service, g spillway.Group, want int) string {
+	o := t.group(g)
+	if o.Ready >= want {
+		return ""
+	}
+	text := fmt.Sprintf("%d of %d %s of %s ready", o.Ready, want, plural(want, "replica"), s.Name)
+	if o.Problem != "" {
+		text += " (" + o.Problem + ")"
+	}
+	return text
+}
+
+func joined(texts []string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), ", ")
 }
 
 // capacity is how many replicas a share of a service is; a recreated or new service is never partial.
@@ -233,6 +279,20 @@ func (t *turn) capacity(s spillway.Service, share spillway.Share) int {
 		share = spillway.Whole
 	}
 	return share.Of(sizeOf(s, t.st.Sizes))
+}
+
+// patience is how long a step may take until its capacity is there: the deadline, and where replicas make room
+// for each other the time that the old ones may drain.
+func (t *turn) patience() spillway.Duration {
+	most := spillway.Duration(0)
+	if r := t.st.Rollout; r.Track == "" && (r.Strategy == spillway.Rolling || t.recreatesAny()) {
+		for _, g := range t.candidateGroups() {
+			if old, ok := t.stable().Group(g.Service); ok {
+				most = max(most, t.drainLimit(old))
+			}
+		}
+	}
+	return t.deadline() + most
 }
 
 func plural(n int, word string) string {

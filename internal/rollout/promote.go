@@ -12,7 +12,11 @@ import (
 // far as its caller is concerned; the watch goes on behind it.
 func (t *turn) serving() {
 	r := t.st.Rollout
-	t.event(spillway.EventServing, r.Release, "release %d has all traffic", r.Release)
+	if r.Track == "" {
+		t.event(spillway.EventServing, r.Release, "release %d has all traffic", r.Release)
+	} else {
+		t.event(spillway.EventServing, r.Release, "release %d has the traffic of track %s", r.Release, r.Track)
+	}
 	t.st.Phase = spillway.Promoting
 	r.Elapsed, r.Held = 0, 0
 	if r.Forced && r.Stable != 0 {
@@ -29,6 +33,7 @@ func (t *turn) watch(passed spillway.Duration) {
 		r.Elapsed += passed
 	}
 	length := t.candidate().Config.Watch
+	why, _ := t.gateWaits()
 	switch {
 	case r.Stable == 0 || len(t.candidateGroups()) == 0:
 		t.promote("")
@@ -37,10 +42,11 @@ func (t *turn) watch(passed spillway.Duration) {
 		t.after(length + t.deadline() - r.Elapsed) // see silentAtTheEnd
 	case r.Forced:
 		t.promote("the watch was ended by hand")
-	case t.st.Queue != nil: // leave() found that it looks fine
+	case t.newer() != nil: // leave() found that it looks fine
 		t.promote("the watch was ended by the next deploy")
-	case r.Elapsed >= length:
+	case r.Elapsed >= length && why == "":
 		t.promote("")
+	case r.Elapsed >= length: // a gate that cannot be read, or that is broken and not yet for long enough
 	default:
 		t.after(length - r.Elapsed)
 	}
@@ -59,14 +65,26 @@ func (t *turn) silent() string {
 // promote swaps the roles. Nothing is rebuilt and no replica changes: those that were tried now serve.
 func (t *turn) promote(reason string) {
 	r := t.st.Rollout
-	good := t.st.Good
-	if r.Stable != 0 && !r.Back {
-		good = append([]int{r.Stable}, good...)
+	if r.Track != "" {
+		lane := t.st.Lanes[r.Track]
+		was := lane.Release
+		if r.Back {
+			was = 0 // what one went back from is no way back
+		}
+		lane.Release, lane.Good = r.Release, remembered(lane.Good, was, r.Release)
+		t.setLane(r.Track, lane)
+		t.finish(spillway.Succeeded, reason)
+		return
 	}
-	good = slices.DeleteFunc(slices.Clone(good), func(n int) bool { return n == r.Release })
-	t.st.Good = good[:min(len(good), keepGood)]
+	old, was := t.stable(), r.Stable
+	if r.Back {
+		was = 0
+	}
+	t.st.Good = remembered(t.st.Good, was, r.Release)
 	t.st.Stable = r.Release
+	t.keepStandby(old, t.stable())
 	t.finish(spillway.Succeeded, reason)
+	t.forgetTracks()
 }
 
 // looksFine reports whether a release in its watch fails no more often than stable did, give or take a
@@ -88,7 +106,7 @@ func (t *turn) looksFine() bool {
 
 // destroy waits until nothing runs; the loop then forgets the app.
 func (t *turn) destroy() {
-	t.st.Stable, t.st.Good, t.st.Queue, t.st.Phase = 0, nil, nil, spillway.Degraded
+	t.st.Stable, t.st.Good, t.st.Queue, t.st.Lanes, t.st.Standby, t.st.Phase = 0, nil, nil, nil, nil, spillway.Degraded
 	t.after(spillway.Duration(drainTick))
 }
 

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/spillway-dev/spillway"
@@ -12,7 +13,8 @@ func (t *turn) route() spillway.Route {
 	if t.st.Destroy {
 		return spillway.Route{}
 	}
-	route := spillway.Route{Edges: append(t.publicEdges(), t.privateEdges()...)}
+	route := spillway.Route{Edges: slices.Concat(t.publicEdges(), t.trackEdges(), t.standbyEdges(), t.privateEdges())}
+	route.Edges = append(route.Edges, t.besideEdges(route.Edges)...)
 	route.Edges = append(route.Edges, t.leavingEdges(route.Edges)...)
 	slices.SortFunc(route.Edges, compareEdges)
 	route.Trial = t.trial()
@@ -23,9 +25,9 @@ func compareEdges(a, b spillway.Edge) int {
 	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.From.Service, b.From.Service), cmp.Compare(a.From.Release, b.From.Release), slices.Compare(a.Hosts, b.Hosts))
 }
 
-// incoming is the candidate as far as requests may be given to it: none on the way back.
+// incoming is the candidate for stable as far as requests may be given to it: none on the way back.
 func (t *turn) incoming() spillway.Release {
-	if t.st.Phase == spillway.RollingBack {
+	if r := t.st.Rollout; r == nil || r.Track != "" || t.st.Phase == spillway.RollingBack {
 		return spillway.Release{}
 	}
 	return t.candidate()
@@ -53,6 +55,9 @@ func (t *turn) publicEdges() []spillway.Edge {
 			edge = t.moving(w.old, w.new)
 		}
 		edge.Hosts = slices.Sorted(slices.Values(names))
+		s, _ := t.file().Config.Service(edge.Service)
+		edge.TLS = s.TLS
+		t.addTracks(&edge)
 		edges = append(edges, edge)
 	}
 	return edges
@@ -102,8 +107,12 @@ func (t *turn) edge(service string, fromStable, fromCandidate bool) spillway.Edg
 		inOld, inNew = inOld && fromStable, inNew && fromCandidate
 	}
 	edge, weight := spillway.Edge{Service: service}, t.weight()
+	s, _ := t.file().Config.Service(service)
+	backend := func(g spillway.Group, release int, weight spillway.Share) spillway.Backend {
+		return spillway.Backend{Group: g, Release: release, Weight: weight, Color: t.color(s, g)}
+	}
 	all := func(g spillway.Group, release int) spillway.Edge {
-		edge.Backends = []spillway.Backend{{Group: g, Release: release, Weight: spillway.Whole}}
+		edge.Backends = []spillway.Backend{backend(g, release, spillway.Whole)}
 		return edge
 	}
 	switch {
@@ -130,9 +139,9 @@ func (t *turn) edge(service string, fromStable, fromCandidate bool) spillway.Edg
 		}
 		return all(new, t.incoming().Number)
 	}
-	edge.Backends = []spillway.Backend{{Group: old, Release: t.st.Stable, Weight: spillway.Whole - weight}}
+	edge.Backends = []spillway.Backend{backend(old, t.st.Stable, spillway.Whole-weight)}
 	if weight > 0 {
-		edge.Backends = append(edge.Backends, spillway.Backend{Group: new, Release: t.incoming().Number, Weight: weight})
+		edge.Backends = append(edge.Backends, backend(new, t.incoming().Number, weight))
 	}
 	return edge
 }
@@ -155,6 +164,9 @@ func (t *turn) recreates(service string) bool {
 	s, ok := t.candidate().Config.Service(service)
 	old, inOld := t.stable().Group(service)
 	new, _ := t.candidate().Group(service)
+	if r.Track != "" || !t.prepared() {
+		return false
+	}
 	return ok && inOld && old != new && (s.Strategy == spillway.Recreate || r.Strategy == spillway.Recreate)
 }
 
@@ -205,25 +217,64 @@ func (t *turn) trial() *spillway.Trial {
 	}
 	config := t.candidate().Config
 	trial := spillway.Trial{
-		ID: r.ID, Release: r.Release, Stable: r.Stable, Candidate: groups,
-		Budget: cmp.Or(config.Budget, spillway.DefaultBudget), Margin: t.margin(), Tolerance: 100,
+		ID: r.ID, Release: r.Release, Stable: r.Stable, Candidate: groups, Track: r.Track,
+		Budget: cmp.Or(config.Budget, spillway.DefaultBudget), Users: config.BudgetUsers, Margin: t.margin(), Tolerance: 100,
+		Warmup: config.Warmup, Synthetic: t.synthetic(),
 	}
 	for _, gate := range config.Gates {
-		if gate.Metric == "errors" && gate.Factor > 0 {
+		slower, slow := slowerOf(gate)
+		switch {
+		case gate.DryRun || t.shown() < gate.From:
+		case slow:
+			trial.Latency = append(trial.Latency, slower)
+		case gate.Metric == "errors" && gate.Factor > 0:
 			trial.Tolerance = gate.Factor
-		}
-		if gate.Metric == "errors" && gate.Limit > 0 {
+		case gate.Metric == "errors" && gate.Limit > 0:
 			trial.Limit = gate.Limit
 		}
 	}
+	if r.Back { // it was good before: only the comparison with what it replaces counts, not an outage that hits both
+		trial.Budget, trial.Users, trial.Limit = math.MaxInt32, 0, spillway.Whole
+	}
 	return &trial
+}
+
+// slowerOf is a gate on latency as the data plane judges it; false for other gates.
+func slowerOf(g spillway.Gate) (spillway.Slower, bool) {
+	quantiles := map[string]int{"latency": 0, "p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99}
+	quantile, ok := quantiles[g.Metric]
+	slower := spillway.Slower{Quantile: quantile, Factor: g.Factor}
+	if g.Factor == 0 {
+		slower.Limit = spillway.Duration(g.Value * 1e9)
+	}
+	return slower, ok
+}
+
+// synthetic are the requests that the candidate's file wants made to its public services while it is judged.
+func (t *turn) synthetic() map[string]spillway.Synthetic {
+	var all map[string]spillway.Synthetic
+	for _, g := range t.candidateGroups() {
+		s, _ := t.candidate().Config.Service(g.Service)
+		if s.Synthetic == nil || !s.Public() {
+			continue
+		}
+		if all == nil {
+			all = map[string]spillway.Synthetic{}
+		}
+		all[s.Name] = *s.Synthetic
+	}
+	return all
 }
 
 // candidateGroups are the groups that only the candidate has, sorted.
 func (t *turn) candidateGroups() []spillway.Group {
 	var groups []spillway.Group
+	lane := t.st.Rollout != nil && t.st.Rollout.Track != ""
 	for _, s := range Changed(t.stable(), t.candidate()) {
 		g, _ := t.candidate().Group(s.Name)
+		if lane && (t.shared(s.Name, g) || t.spec.Releases[t.st.Rollout.From].Groups[s.Name] == g.Release) {
+			continue
+		}
 		groups = append(groups, g)
 	}
 	slices.SortFunc(groups, compareGroups)

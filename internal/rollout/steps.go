@@ -105,10 +105,14 @@ func shareOf(n, size int) spillway.Share {
 
 // sizeOf is how many replicas a service should have: what scale chose, else what its release says.
 func sizeOf(s spillway.Service, sizes map[string]int) int {
-	if n, ok := sizes[s.Name]; ok {
-		return n
+	n, chosen := sizes[s.Name]
+	switch {
+	case !chosen:
+		return s.Scale
+	case s.Max > 0: // another release may have other bounds
+		return min(max(n, s.Scale), s.Max)
 	}
-	return s.Scale
+	return n
 }
 
 // marginFor is how much worse than stable a candidate may still be, in the certificate that lets it go on

@@ -131,6 +131,7 @@ type Result struct {
 	Reason   string             `json:"reason"`
 	At       time.Time          `json:"at"`
 	Evidence *spillway.Evidence `json:"evidence,omitempty"` // the last seen of its trial
+	Track    string             `json:"track,omitempty"`    // "" = stable
 }
 
 // Step is one resting point of a rollout. Candidate and Stable are parts of a service's size.

@@ -38,7 +38,9 @@ func (r *Run) tell(before rollout.Status, d rollout.Decision) {
 		fmt.Fprintf(r.Trace, "  phase %s\n", d.Status.Phase)
 	}
 	for _, e := range d.Events {
-		fmt.Fprintf(r.Trace, "  %s: %s\n", e.Kind, e.Text)
+		if e.Kind != spillway.EventRoute { // the route line tells it, when it is asked for
+			fmt.Fprintf(r.Trace, "  %s: %s\n", e.Kind, e.Text)
+		}
 	}
 	if was, is := describeWants(before.Wants), describeWants(d.Desired.Groups); was != is {
 		fmt.Fprintf(r.Trace, "  want%s\n", is)

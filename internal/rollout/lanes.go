@@ -1,0 +1,323 @@
+package rollout
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// setLane replaces what is remembered of a track.
+func (t *turn) setLane(track string, lane Lane) {
+	if t.st.Lanes == nil {
+		t.st.Lanes = map[string]Lane{}
+	}
+	t.st.Lanes[track] = lane
+	if lane.Release == 0 && lane.Queue == nil && len(lane.Good) == 0 {
+		delete(t.st.Lanes, track)
+	}
+}
+
+// file is the release whose app file says which tracks there are: stable's, and the candidate's from the
+// moment on at which it has all of stable's users or there is no stable.
+func (t *turn) file() spillway.Release {
+	if in := t.incoming(); in.Number != 0 && (t.weight() == spillway.Whole || t.st.Stable == 0) {
+		return in
+	}
+	return t.stable()
+}
+
+// laneSwitched reports whether the running rollout of a track has given its users to the candidate.
+func (t *turn) laneSwitched() bool {
+	r := t.st.Rollout
+	return r != nil && r.Track != "" && t.st.Phase != spillway.RollingBack && (r.Routed || t.st.Phase == spillway.Promoting)
+}
+
+// laneServing is the release to which the users of a track are given; the zero Release when they are stable's:
+// it holds none, or the one that stable has.
+func (t *turn) laneServing(track string) spillway.Release {
+	n := t.st.Lanes[track].Release
+	if t.laneSwitched() && t.st.Rollout.Track == track {
+		n = t.st.Rollout.Release
+	}
+	if n == t.st.Stable {
+		return spillway.Release{}
+	}
+	return t.spec.Releases[n]
+}
+
+// laneReleases are the releases of a track that have replicas: the one that it holds, and the one tried.
+func (t *turn) laneReleases(track string) []spillway.Release {
+	var list []spillway.Release
+	if release, ok := t.spec.Releases[t.st.Lanes[track].Release]; ok {
+		list = append(list, release)
+	}
+	if in := t.laneIncoming(); in.Number != 0 && t.st.Rollout.Track == track {
+		list = append(list, in)
+	}
+	return list
+}
+
+// laneIncoming is the candidate for a track as far as it may have replicas.
+func (t *turn) laneIncoming() spillway.Release {
+	if r := t.st.Rollout; r == nil || r.Track == "" || t.st.Phase == spillway.RollingBack {
+		return spillway.Release{}
+	}
+	return t.candidate()
+}
+
+// shared reports whether a service of a release beside stable is run by stable's replicas: nothing about it
+// differs, or there can be only one at a time.
+func (t *turn) shared(service string, g spillway.Group) bool {
+	old, ok := t.stable().Group(service)
+	s, _ := t.stable().Config.Service(service)
+	return ok && (old == g || s.Strategy == spillway.Recreate)
+}
+
+// besideGroup is the group that serves a service to callers of a release beside stable.
+func (t *turn) besideGroup(release spillway.Release, service string) (spillway.Group, bool) {
+	g, ok := release.Group(service)
+	if ok && t.shared(service, g) {
+		return t.stable().Group(service)
+	}
+	return g, ok
+}
+
+// trackShare is the part of the users of a service that a track gets without a rule.
+func (t *turn) trackShare(s spillway.Service, track spillway.Track) spillway.Share {
+	if track.Auto {
+		n := max(1, track.Replicas)
+		return shareOf(n, n+sizeOf(s, t.st.Sizes))
+	}
+	return track.Share
+}
+
+// laneSize is how many replicas a track has of a service: as its file says, or for a service that does not
+// know the track what the greatest share of the track needs.
+func (t *turn) laneSize(track string, s spillway.Service) int {
+	most := spillway.Share(0)
+	for _, known := range t.file().Config.Services {
+		def, ok := known.Track(track)
+		if ok && known.Name == s.Name {
+			return max(1, def.Replicas)
+		}
+		if ok {
+			most = max(most, t.trackShare(known, def))
+		}
+	}
+	return max(1, most.Of(sizeOf(s, t.st.Sizes)))
+}
+
+// laneWants adds the replicas of tracks to those of stable and its candidate. A group that a track and the
+// candidate for stable have in common has the replicas of both.
+func (t *turn) laneWants(wants map[spillway.Group]Want) {
+	for _, track := range t.file().Config.Lanes() {
+		counted := map[spillway.Group]bool{} // by the release before it
+		for _, release := range t.laneReleases(track) {
+			for _, s := range release.Config.Services {
+				g, _ := release.Group(s.Name)
+				if t.shared(s.Name, g) || counted[g] {
+					continue
+				}
+				n := t.laneSize(track, s)
+				if release.Number == t.laneIncoming().Number {
+					n = t.laneStart(s, g, n)
+				}
+				counted[g] = true
+				w := wants[g]
+				wants[g] = Want{Group: g, Replicas: n + w.Replicas, Release: max(release.Number, w.Release), Restart: t.st.Restart[s.Name]}
+			}
+		}
+	}
+}
+
+// laneStart is how many of n replicas of a candidate for a track may run now: see prepared and needsReady.
+func (t *turn) laneStart(s spillway.Service, g spillway.Group, n int) int {
+	switch {
+	case !t.prepared():
+		return 0
+	case !t.needsReady(s):
+		o := t.group(g)
+		return min(n, o.Running-o.Draining)
+	}
+	return n
+}
+
+// addTracks divides the users of a public edge between what it has and the tracks of its service.
+func (t *turn) addTracks(edge *spillway.Edge) {
+	s, _ := t.file().Config.Service(edge.Service)
+	var tracks []spillway.Backend
+	var rules []spillway.Rule
+	taken, outside := spillway.Share(0), -1
+	for _, def := range s.Tracks {
+		b, ok := t.trackBackend(s, def)
+		if !ok {
+			continue
+		}
+		if len(b.URLs) > 0 && outside < 0 {
+			outside = len(tracks)
+		}
+		taken += b.Weight
+		tracks = append(tracks, b)
+		for _, m := range def.Match {
+			rules = append(rules, spillway.Rule{Match: m, Track: def.Name})
+		}
+	}
+	switch {
+	case len(tracks) == 0:
+		return
+	case len(edge.Backends) > 0:
+		edge.Backends = append(tracks, scaled(edge.Backends, spillway.Whole-taken)...)
+	case outside < 0:
+		return // closed: a track is no replacement for what is being replaced
+	default: // servers that Spillway does not run go on alone
+		tracks[outside].Weight += spillway.Whole - taken
+		edge.Backends, edge.Closed = tracks, ""
+	}
+	edge.Rules = rules
+}
+
+// trackBackend is what a track gives its users, with its share; false when they are stable's.
+func (t *turn) trackBackend(s spillway.Service, def spillway.Track) (spillway.Backend, bool) {
+	b := spillway.Backend{Track: def.Name, Weight: t.trackShare(s, def)}
+	if len(def.URLs) > 0 {
+		b.URLs = slices.Clone(def.URLs)
+		return b, true
+	}
+	release := t.laneServing(def.Name)
+	g, ok := t.besideGroup(release, s.Name)
+	b.Group, b.Release = g, release.Number
+	return b, ok
+}
+
+// scaled makes the weights of backends, which sum to the whole, sum to left. What is lost in rounding is the
+// first one's, which is stable.
+func scaled(backends []spillway.Backend, left spillway.Share) []spillway.Backend {
+	list := slices.Clone(backends)
+	rest := left
+	for i := len(list) - 1; i > 0; i-- {
+		list[i].Weight = list[i].Weight * left / spillway.Whole
+		rest -= list[i].Weight
+	}
+	list[0].Weight = rest
+	return list
+}
+
+// trackEdges are the ways in by the own hosts of tracks.
+func (t *turn) trackEdges() []spillway.Edge {
+	var edges []spillway.Edge
+	for _, s := range t.file().Config.Services {
+		for _, def := range s.Tracks {
+			if len(def.Host) == 0 {
+				continue
+			}
+			edge := t.edge(s.Name, true, true)
+			if b, ok := t.trackBackend(s, def); ok {
+				b.Weight = spillway.Whole
+				edge = spillway.Edge{Service: s.Name, Backends: []spillway.Backend{b}}
+			}
+			edge.Hosts, edge.Only, edge.TLS = slices.Sorted(slices.Values(def.Host)), def.Name, s.TLS
+			edges = append(edges, edge)
+		}
+	}
+	return edges
+}
+
+// besideEdges lead the groups of releases beside stable and its candidate to their own peers: the tracks', and
+// the dark colour's.
+func (t *turn) besideEdges(have []spillway.Edge) []spillway.Edge {
+	known := map[spillway.Group]bool{}
+	for _, e := range have {
+		known[e.From] = true
+	}
+	var releases []spillway.Release
+	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
+		releases = append(releases, t.laneReleases(track)...)
+	}
+	if in := t.laneIncoming(); in.Number != 0 {
+		releases = append(releases, in) // a track's first has no lane yet
+	}
+	if t.st.Standby != nil {
+		releases = append(releases, t.spec.Releases[t.st.Standby.Release])
+	}
+	var edges []spillway.Edge
+	for _, release := range releases {
+		for _, s := range release.Config.Services {
+			from, _ := release.Group(s.Name)
+			if known[from] || t.shared(s.Name, from) {
+				continue
+			}
+			known[from] = true
+			for _, need := range s.Needs {
+				edges = append(edges, t.besideEdge(release, from, need))
+			}
+		}
+	}
+	return edges
+}
+
+func (t *turn) besideEdge(release spillway.Release, from spillway.Group, need string) spillway.Edge {
+	g, ok := t.besideGroup(release, need)
+	edge := spillway.Edge{Service: need, From: from, Closed: fmt.Sprintf("%s is not in release %d", need, release.Number)}
+	if own, has := release.Group(need); has && own != g || t.recreates(need) { // it is stable's, and may be replaced just now
+		edge = t.edge(need, true, true)
+		edge.From = from
+		return edge
+	}
+	if ok {
+		edge.Closed = ""
+		edge.Backends = []spillway.Backend{{Group: g, Release: release.Number, Weight: spillway.Whole}}
+	}
+	return edge
+}
+
+// laneMissing says which capacity of the candidate for a track is not ready, in words.
+func (t *turn) laneMissing() string {
+	var lacks []string
+	for _, s := range t.candidate().Config.Services {
+		if g, _ := t.candidate().Group(s.Name); !t.shared(s.Name, g) {
+			lacks = append(lacks, t.lack(s, g, t.candidateCapacity(s)))
+		}
+	}
+	return joined(lacks)
+}
+
+// candidateCapacity is how many ready replicas of a service the present step asks the candidate for.
+func (t *turn) candidateCapacity(s spillway.Service) int {
+	if track := t.st.Rollout.Track; track != "" {
+		return t.laneSize(track, s)
+	}
+	return t.capacity(s, t.step().Candidate)
+}
+
+// closeTrack gives the users of a track back to stable.
+func (t *turn) closeTrack(track string) {
+	lane := t.st.Lanes[track]
+	lane.Release = 0
+	t.setLane(track, lane)
+}
+
+// forgetTracks drops what is remembered of tracks that the new stable release does not know any more.
+func (t *turn) forgetTracks() {
+	known := t.stable().Config.Lanes()
+	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
+		if slices.Contains(known, track) {
+			continue
+		}
+		if q := t.st.Lanes[track].Queue; q != nil {
+			e := t.event(spillway.EventFinished, q.Release, "release %d was waiting for track %s, which release %d does not have", q.Release, track, t.st.Stable)
+			e.Outcome, e.Track, e.Rollout = spillway.Cancelled, track, 0
+		}
+		delete(t.st.Lanes, track)
+	}
+}
+
+// remembered puts a release in front of those that a track had before.
+func remembered(good []int, was, is int) []int {
+	if was != 0 {
+		good = append([]int{was}, good...)
+	}
+	good = slices.DeleteFunc(slices.Clone(good), func(n int) bool { return n == is })
+	return good[:min(len(good), keepGood)]
+}

@@ -1,0 +1,33 @@
+package spillway
+
+import "time"
+
+// Until reports whether a moment is within the window, and when the window ends. A window whose time zone is
+// not known on this machine is taken in UTC: a freeze at the wrong hour is better than none. Worked example:
+// in "Fri 16:00 - Mon 08:00" Saturday noon is inside, and the end is Monday 08:00.
+func (w Window) Until(now time.Time) (end time.Time, in bool) {
+	if !w.Begin.IsZero() {
+		return w.End, !now.Before(w.Begin) && now.Before(w.End)
+	}
+	zone, err := time.LoadLocation(w.Zone)
+	if err != nil {
+		zone = time.UTC
+	}
+	local := now.In(zone)
+	// A window that is longer than the way to now began this week or the week before.
+	for back := range 2 {
+		monday := local.Day() - (int(local.Weekday())+6)%7 - 7*back
+		at := func(m Moment, weeks int) time.Time {
+			day := monday + (int(m.Day)+6)%7 + 7*weeks
+			return time.Date(local.Year(), local.Month(), day, m.Minute/60, m.Minute%60, 0, 0, zone)
+		}
+		begin, end := at(w.From, 0), at(w.To, 0)
+		if !end.After(begin) {
+			end = at(w.To, 1)
+		}
+		if !now.Before(begin) && now.Before(end) {
+			return end, true
+		}
+	}
+	return time.Time{}, false
+}
