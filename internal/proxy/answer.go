@@ -10,7 +10,7 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/textproto"
-	"strconv"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -156,13 +156,17 @@ func (x *exchange) try(e *endpoint) (*http.Response, error) {
 			return nil
 		},
 	})
-	return e.send(outgoing(ctx, x.r, x.header, x.body, e.Address))
+	return e.send(outgoing(ctx, x.r, x.header, x.body, e.base))
 }
 
-// outgoing is the request of one attempt to pass a client's request on.
-func outgoing(ctx context.Context, r *http.Request, header http.Header, body *upload, address string) *http.Request {
+// outgoing is the request of one attempt to pass a client's request on to the server at base: with the
+// Host header as it came, and with the path of base, which is mostly empty, before its own.
+func outgoing(ctx context.Context, r *http.Request, header http.Header, body *upload, base *url.URL) *http.Request {
 	u := *r.URL
-	u.Scheme, u.Host = "http", address
+	u.Scheme, u.Host = base.Scheme, base.Host
+	if prefix := strings.TrimSuffix(base.Path, "/"); prefix != "" {
+		u.Path, u.RawPath = prefix+r.URL.Path, strings.TrimSuffix(base.EscapedPath(), "/")+r.URL.EscapedPath()
+	}
 	out := &http.Request{
 		Method: r.Method, URL: &u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Host: r.Host, Header: header, ContentLength: r.ContentLength, Trailer: r.Trailer,
@@ -182,7 +186,7 @@ func (x *exchange) answer(a *arm, resp *http.Response) {
 	}
 	resp.Header.Del("X-Spillway-Release") // of a release further behind
 	h := x.w.Header()
-	h.Set("X-Spillway-Release", strconv.Itoa(a.Release))
+	h.Set("X-Spillway-Release", a.title())
 	if x.who.cookie != "" {
 		c := http.Cookie{Name: cookieName, Value: x.who.cookie, Path: "/", MaxAge: cookieAge, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 		h.Add("Set-Cookie", c.String())

@@ -81,7 +81,7 @@ func (e *edge) identify(r *http.Request, secret cookieKey) unit {
 			return unit{bucket: bucketOf(h), key: h}
 		}
 	}
-	if !e.sticky {
+	if !e.sticky || e.chosen(r) >= 0 {
 		return unit{bucket: randomBucket()}
 	}
 	id, value := secret.issue(app)

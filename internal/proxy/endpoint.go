@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"math/rand/v2"
+	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type endpointKey struct {
 type endpoint struct {
 	endpointKey
 	inFlight atomic.Int64
+	base     *url.URL     // where it is
 	closed   atomic.Bool  // draining or gone: takes no new request
 	cold     atomic.Int64 // passed over until then, in Unix nanoseconds
 
@@ -35,9 +37,21 @@ type endpoint struct {
 }
 
 func newEndpoint(key endpointKey) *endpoint {
-	e := &endpoint{endpointKey: key}
+	e := &endpoint{endpointKey: key, base: &url.URL{Scheme: "http", Host: key.Address}}
 	e.send, e.closeIdle = newEngine()
 	return e
+}
+
+// name is the endpoint in sentences.
+func (e *endpoint) name() string { return e.Replica }
+
+// endpointsOf lists the endpoints of a table, each with whether it may get new requests.
+func endpointsOf(t spillway.Table) map[endpointKey]bool {
+	open := map[endpointKey]bool{}
+	for _, e := range t.Endpoints {
+		open[endpointKey{t.App, e.Replica, e.Address}] = !e.Draining
+	}
+	return open
 }
 
 // chill passes the endpoint over for a while, because nothing listens there.

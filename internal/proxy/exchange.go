@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,8 @@ type exchange struct {
 	body    *upload     // nil when there is none
 	interim interim
 
-	dealt   bool           // it belongs to group, and stays there for its attempts
-	group   spillway.Group // see dealt
+	dealt   bool   // it belongs to arm, and stays there for its attempts
+	arm     string // the name of an arm; see dealt
 	lease   lease
 	failed  []*endpoint // passed over, because they failed this request
 	resends int
@@ -136,7 +137,7 @@ func (x *exchange) claim() (claim, error) {
 		if i := x.deal(e); i >= 0 {
 			a := &e.arms[i]
 			if endpoint := pick(a.endpoints, x.failed, time.Now()); endpoint != nil && x.plane.claim(endpoint) {
-				x.dealt, x.group = true, a.Group
+				x.dealt, x.arm = true, a.name
 				return claim{e, a, endpoint}, nil
 			}
 			if !x.dealt {
@@ -155,9 +156,9 @@ func (x *exchange) claim() (claim, error) {
 // deal gives the arm that is to answer, and takes the lease on it at the first attempt. -1: wait.
 func (x *exchange) deal(e *edge) int {
 	if x.dealt && !x.rescued {
-		i := slices.IndexFunc(e.arms, func(a arm) bool { return a.Group == x.group })
+		i := slices.IndexFunc(e.arms, func(a arm) bool { return a.name == x.arm })
 		switch {
-		case i < 0: // its group left the edge: deal anew
+		case i < 0, !e.arms[i].candidate && e.stands(i, x.failed): // it left the edge, or stable may stand in: deal anew
 			x.dealt = false
 			x.lease.drop()
 		case e.arms[i].able(x.failed) && !(e.arms[i].candidate && e.tripped()):
@@ -167,14 +168,14 @@ func (x *exchange) deal(e *edge) int {
 		}
 	}
 	if x.rescued {
-		if i := e.stableArm(); i >= 0 && e.arms[i].able(x.failed) {
-			return i
+		if e.home >= 0 && e.arms[e.home].able(x.failed) {
+			return e.home
 		}
 		return -1
 	}
-	i, weight := e.arm(x.who.bucket), e.candidateWeight()
+	i, weight := x.belongs(e)
 	if !e.arms[i].able(x.failed) {
-		if !e.arms[i].candidate && !x.overdue() {
+		if e.arms[i].stable() && !x.overdue() {
 			return -1
 		}
 		if i, weight = e.instead(i, x.failed), 0; i < 0 {
@@ -184,20 +185,29 @@ func (x *exchange) deal(e *edge) int {
 	return x.admit(e, i, weight)
 }
 
-// admit takes the lease of a request that was dealt to arm i, and gives the arm that it really gets:
-// while the candidate could overspend its budget, stable stands in for it.
-func (x *exchange) admit(e *edge, i int, weight spillway.Share) int {
-	if !e.judged {
-		return i
+// belongs gives the arm that the request should go to: a rule's, or that of its bucket. weight is that of
+// its answer as evidence, 0 when it was not dealt at random.
+func (x *exchange) belongs(e *edge) (i int, weight spillway.Share) {
+	if i := e.chosen(x.r); i >= 0 {
+		return i, 0
 	}
-	if e.arms[i].candidate {
-		s := e.stableArm()
+	return e.arm(x.who.bucket), e.odds()
+}
+
+// admit takes the lease of a request that was dealt to arm i, and gives the arm that it really gets:
+// while the candidate could overspend its budget, stable stands in for it. Only the candidate's answers
+// and those of what it is compared with are judged.
+func (x *exchange) admit(e *edge, i int, weight spillway.Share) int {
+	if e.judged && e.arms[i].candidate {
 		switch {
-		case s < 0 || !e.arms[s].able(x.failed):
+		case e.home < 0 || !e.arms[e.home].able(x.failed):
 			e.trial.enter()
 		case !e.trial.admit():
-			i, weight = s, 0
+			i, weight = e.home, 0
 		}
+	}
+	if !e.judged || !(e.arms[i].candidate || e.arms[i].baseline) {
+		return i
 	}
 	x.lease = lease{app: e.app, trial: e.trial, outcome: outcome{Candidate: e.arms[i].candidate, Weight: weight, Key: x.who.key}}
 	return i
@@ -206,8 +216,7 @@ func (x *exchange) admit(e *edge, i int, weight spillway.Share) int {
 // rescue turns a request that the candidate failed over to stable, if stable can take it. The failure
 // stays the candidate's. The caller has made sure that the request may be sent once more.
 func (x *exchange) rescue(e *edge) bool {
-	s := e.stableArm()
-	if x.rescued || e.trial == nil || s < 0 || !e.arms[s].able(nil) {
+	if x.rescued || e.trial == nil || e.home < 0 || !e.arms[e.home].able(nil) {
 		return false
 	}
 	x.lease.settle(true)
@@ -249,14 +258,23 @@ func (x *exchange) noReplica(e *edge) *refusal {
 	if x.last != nil {
 		return &refusal{http.StatusBadGateway, x.last.Error()}
 	}
-	return &refusal{http.StatusServiceUnavailable, fmt.Sprintf("no ready replica of %s", e.arms[e.arm(x.who.bucket)].Group)}
+	i, _ := x.belongs(e)
+	return &refusal{http.StatusServiceUnavailable, laneOf(e.spec) + "no ready replica of " + e.arms[i].name}
 }
 
 func closedReason(e spillway.Edge) string {
-	if e.Closed != "" {
-		return e.Closed
+	return laneOf(e) + cmp.Or(e.Closed, e.Service+" has no backend")
+}
+
+// laneOf begins the reason of a refusal on an edge that leads to one track only: "track canary: ".
+func laneOf(e spillway.Edge) string {
+	switch e.Only {
+	case "":
+		return ""
+	case "standby":
+		return "standby: "
 	}
-	return e.Service + " has no backend"
+	return "track " + e.Only + ": "
 }
 
 // attempt sends the request to the endpoint that it claimed. It reports whether the client has been
@@ -285,7 +303,7 @@ func (x *exchange) attempt(c claim) (answered bool) {
 
 // again decides whether a failed attempt is followed by another, and answers the client if not.
 func (x *exchange) again(c claim, err error) bool {
-	x.last = fmt.Errorf("%s %w", c.endpoint.Replica, err)
+	x.last = fmt.Errorf("%s %w", c.endpoint.name(), err)
 	x.failed = append(x.failed, c.endpoint)
 	var f *fault
 	if !errors.As(err, &f) {
@@ -313,7 +331,7 @@ func (x *exchange) again(c claim, err error) bool {
 	if f.kind == late {
 		status = http.StatusGatewayTimeout
 	}
-	x.w.Header().Set("X-Spillway-Release", strconv.Itoa(c.arm.Release)) // it is this release that did not answer
+	x.w.Header().Set("X-Spillway-Release", c.arm.title()) // it is this release that did not answer
 	refuse(x.w, &refusal{status, x.last.Error()})
 	return false
 }

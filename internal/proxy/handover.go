@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 	"syscall"
@@ -254,7 +255,7 @@ func (p *plane) relay(w http.ResponseWriter, r *http.Request, body *upload, resc
 	if rescued {
 		header.Set(rescuedHeader, "1")
 	}
-	out := outgoing(r.Context(), r, header, body, local.String())
+	out := outgoing(r.Context(), r, header, body, &url.URL{Scheme: "http", Host: local.String()})
 	out.Close = !isUpgrade(header) // the heir must not wait for idle connections of ours when it leaves
 	resp, err := p.send(out)
 	if err != nil {

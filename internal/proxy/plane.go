@@ -67,14 +67,14 @@ type app struct {
 	ref     spillway.Ref
 	table   spillway.Table // Route.Trial.Memory is left out
 	trial   *trial         // the newest, also while the table has none; nil = never one
-	tallies map[spillway.Group]*tally
+	tallies map[string]*tally // by Backend.Name
 }
 
-func (a *app) tally(g spillway.Group) *tally {
-	t := a.tallies[g]
+func (a *app) tally(name string) *tally {
+	t := a.tallies[name]
 	if t == nil {
 		t = &tally{}
-		a.tallies[g] = t
+		a.tallies[name] = t
 	}
 	return t
 }
@@ -174,7 +174,7 @@ func (p *plane) admitTable(t spillway.Table) error {
 func (p *plane) swap(t spillway.Table) {
 	a := p.apps[t.App]
 	if a == nil {
-		a = &app{plane: p, ref: t.App, tallies: map[spillway.Group]*tally{}}
+		a = &app{plane: p, ref: t.App, tallies: map[string]*tally{}}
 		p.apps[t.App] = a
 	}
 	if terms := t.Route.Trial; terms != nil {
@@ -184,19 +184,17 @@ func (p *plane) swap(t spillway.Table) {
 		t.Route.Trial = &kept
 	}
 	a.table = t
-	open := map[endpointKey]bool{}
-	for _, e := range t.Endpoints {
-		key := endpointKey{t.App, e.Replica, e.Address}
+	known := endpointsOf(t)
+	for key, open := range known {
 		if p.endpoints[key] == nil {
 			p.endpoints[key] = newEndpoint(key)
 		}
-		if !e.Draining {
-			open[key] = true
+		if open {
 			p.endpoints[key].closed.Store(false)
 		}
 	}
 	p.reroute()
-	p.closeEndpoints(t.App, open)
+	p.closeEndpoints(t.App, known)
 	a.forgetTallies()
 }
 
@@ -214,19 +212,14 @@ func (p *plane) try(a *app, terms spillway.Trial) {
 }
 
 // closeEndpoints lets no new request to the endpoints of an app that are not open any more, and forgets
-// those that left the table and have no request left. p.mu is held.
+// those that left the table and have no request left. known is as of endpointsOf. p.mu is held.
 //
 // Their idle connections go too: a program that is asked to end may wait for a connection on which it
 // never had a request (net/http does, for 5 s).
-func (p *plane) closeEndpoints(ref spillway.Ref, open map[endpointKey]bool) {
-	known := map[endpointKey]bool{}
-	if a := p.apps[ref]; a != nil {
-		for _, e := range a.table.Endpoints {
-			known[endpointKey{ref, e.Replica, e.Address}] = true
-		}
-	}
+func (p *plane) closeEndpoints(ref spillway.Ref, known map[endpointKey]bool) {
 	for key, e := range p.endpoints {
-		if key.App != ref || open[key] {
+		open, listed := known[key]
+		if key.App != ref || open {
 			continue
 		}
 		e.closed.Store(true)
@@ -234,26 +227,26 @@ func (p *plane) closeEndpoints(ref spillway.Ref, open map[endpointKey]bool) {
 			continue // release does the rest
 		}
 		e.closeIdle()
-		if !known[key] {
+		if !listed {
 			delete(p.endpoints, key)
 		}
 	}
 }
 
-// forgetTallies drops the counts of groups that the table knows nothing of.
+// forgetTallies drops the counts of backends that the table knows nothing of.
 func (a *app) forgetTallies() {
-	known := map[spillway.Group]bool{}
+	known := map[string]bool{}
 	for _, e := range a.table.Endpoints {
-		known[e.Group] = true
+		known[e.Group.String()] = true
 	}
 	for _, e := range a.table.Route.Edges {
 		for _, b := range e.Backends {
-			known[b.Group] = true
+			known[b.Name(e.Service)] = true
 		}
 	}
-	for g := range a.tallies {
-		if !known[g] {
-			delete(a.tallies, g)
+	for name := range a.tallies {
+		if !known[name] {
+			delete(a.tallies, name)
 		}
 	}
 }
@@ -262,10 +255,10 @@ func (a *app) forgetTallies() {
 func (p *plane) reroute() {
 	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, changed: make(chan struct{})}
 	for _, a := range p.apps {
-		ready := map[spillway.Group][]*endpoint{}
+		ready := map[string][]*endpoint{}
 		for _, e := range a.table.Endpoints {
-			if !e.Draining {
-				ready[e.Group] = append(ready[e.Group], p.endpoints[endpointKey{a.ref, e.Replica, e.Address}])
+			if name := e.Group.String(); !e.Draining {
+				ready[name] = append(ready[name], p.endpoints[endpointKey{a.ref, e.Replica, e.Address}])
 			}
 		}
 		for _, spec := range a.table.Route.Edges {
@@ -322,8 +315,8 @@ func (p *plane) report(ref spillway.Ref) (spillway.Report, error) {
 		App: ref, Revision: a.table.Revision, Generation: a.table.Route.Generation,
 		InFlight: p.inFlight(a), Counts: map[string]spillway.Traffic{},
 	}
-	for g, t := range a.tallies {
-		r.Counts[g.String()] = t.traffic(now)
+	for name, t := range a.tallies {
+		r.Counts[name] = t.traffic(now)
 	}
 	tripped := false
 	for _, spec := range a.table.Route.Edges {
@@ -385,7 +378,7 @@ func checkTable(t spillway.Table) error {
 		for _, b := range e.Backends {
 			sum += b.Weight
 			if b.Weight < 0 {
-				bad("edge %s from %s: backend %s has the weight %s", e.Service, e.From, b.Group, b.Weight)
+				bad("edge %s from %s: backend %s has the weight %s", e.Service, e.From, b.Name(e.Service), b.Weight)
 			}
 		}
 		if len(e.Backends) > 0 && sum != spillway.Whole {

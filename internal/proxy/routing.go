@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"net"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spillway-dev/spillway"
@@ -23,48 +25,79 @@ type edge struct {
 	cohort spillway.Cohort
 	sticky bool   // users without a key get a cookie, because something in the app is divided
 	arms   []arm  // in the order of spec.Backends
+	home   int    // the arm that takes over what the candidate may not have: the first that is stable; -1 = none
 	trial  *trial // nil when no candidate of a running trial is behind the edge
 	// judged: the answers are evidence. Those to a candidate's own calls are not, because the user's
 	// request behind them is judged already.
 	judged bool
-	stable bool // an arm is no candidate, so the candidate can be done without
 }
 
 // arm is one backend of an edge with its endpoints.
 type arm struct {
 	spillway.Backend
-	candidate bool
+	name      string      // Backend.Name
+	candidate bool        // of the trial, be it for stable or for another track
+	baseline  bool        // what the candidate is compared with
 	endpoints []*endpoint // that may get requests, as of this routing
 	tally     *tally
 }
 
+// external reports whether the arm is servers by URL.
+func (a *arm) external() bool { return len(a.URLs) > 0 }
+
+// stable reports whether the arm is of the stable track, and not tried for it.
+func (a *arm) stable() bool { return a.Track == "" && !a.external() && !a.candidate }
+
+// title is what the X-Spillway-Release header says: the number of a release, or the track of servers by URL.
+func (a *arm) title() string {
+	if a.external() {
+		return a.Track
+	}
+	return strconv.Itoa(a.Release)
+}
+
 func (e *edge) private() bool { return e.spec.From != (spillway.Group{}) }
 
-// newEdge puts an edge of a table together. ready holds the open endpoints by group.
-func newEdge(a *app, spec spillway.Edge, ready map[spillway.Group][]*endpoint) *edge {
+// newEdge puts an edge of a table together. ready holds the open endpoints by Backend.Name.
+func newEdge(a *app, spec spillway.Edge, ready map[string][]*endpoint) *edge {
 	trial := a.table.Route.Trial
-	e := &edge{app: a, spec: spec, cohort: a.table.Cohort}
-	e.sticky = slices.ContainsFunc(a.table.Route.Edges, func(o spillway.Edge) bool { return len(o.Backends) > 1 })
-	for _, b := range spec.Backends {
-		candidate := trial != nil && slices.Contains(trial.Candidate, b.Group)
-		e.arms = append(e.arms, arm{Backend: b, candidate: candidate, endpoints: ready[b.Group], tally: a.tally(b.Group)})
-		if candidate {
-			e.trial = a.trial
-		} else {
-			e.stable = true
+	e := &edge{app: a, spec: spec, cohort: a.table.Cohort, sticky: slices.ContainsFunc(a.table.Route.Edges, divides), home: -1}
+	for i, b := range spec.Backends {
+		name := b.Name(spec.Service)
+		next := arm{Backend: b, name: name, endpoints: ready[name], tally: a.tally(name)}
+		if trial != nil {
+			next.candidate = slices.Contains(trial.Candidate, b.Group)
+			next.baseline = next.stable() && b.Release == trial.Stable
 		}
+		if next.candidate {
+			e.trial = a.trial
+		}
+		if e.home < 0 && next.stable() {
+			e.home = i
+		}
+		e.arms = append(e.arms, next)
 	}
 	e.judged = e.trial != nil && !(e.private() && slices.Contains(trial.Candidate, spec.From))
 	return e
 }
 
-// tripped reports whether the candidate of this edge has been taken out of the route.
-func (e *edge) tripped() bool { return e.trial != nil && e.stable && e.trial.harmful.Load() }
+// divides reports whether the users of an edge go to several backends.
+func divides(e spillway.Edge) bool {
+	n := 0
+	for _, b := range e.Backends {
+		if b.Weight > 0 {
+			n++
+		}
+	}
+	return n > 1
+}
 
-// weight is the weight of an arm as it is served: that of a tripped candidate is 0, and the first
-// stable arm has it instead.
+// tripped reports whether the candidate of this edge has been taken out of the route.
+func (e *edge) tripped() bool { return e.trial != nil && e.home >= 0 && e.trial.harmful.Load() }
+
+// weight is the weight of an arm as it is served: that of a tripped candidate is 0, and home has it instead.
 func (e *edge) weight(i int) spillway.Share {
-	a := e.arms[i]
+	a := &e.arms[i]
 	switch {
 	case !e.tripped():
 		return a.Weight
@@ -72,7 +105,7 @@ func (e *edge) weight(i int) spillway.Share {
 		return 0
 	}
 	w := a.Weight
-	if i == slices.IndexFunc(e.arms, func(b arm) bool { return !b.candidate }) {
+	if i == e.home {
 		for _, b := range e.arms {
 			if b.candidate {
 				w += b.Weight
@@ -92,18 +125,35 @@ func (e *edge) served() spillway.Edge {
 	return s
 }
 
-// candidateWeight is the weight of all candidates together.
-func (e *edge) candidateWeight() (w spillway.Share) {
-	for i := range e.arms {
-		if e.arms[i].candidate {
-			w += e.weight(i)
+// odds is the weight with which an answer is judged: how likely it was that a user who was dealt to the
+// candidate or to the baseline was dealt to the candidate. Other arms are no evidence, so their weight
+// counts for nothing: beside a track with 20 %, a candidate with 5 % and a baseline with 75 % have odds
+// of 5 to 80, 625 buckets. 0 = nothing was dealt at random: there is no candidate, or the user chose the
+// candidate by its host.
+//
+// It is rounded up. The judge takes an error on the candidate for less surprising the larger the weight
+// was, so a weight that is a little too large can only hide harm, never invent it: with 2/3 taken for
+// 6,667 buckets the evidence stays below what Ville's inequality speaks of. It reaches Whole only when
+// there is no baseline, because weights are whole buckets.
+func (e *edge) odds() spillway.Share {
+	var candidate, baseline spillway.Share
+	for i, a := range e.arms {
+		switch {
+		case a.candidate:
+			candidate += e.weight(i)
+		case a.baseline:
+			baseline += e.weight(i)
 		}
 	}
-	return w
+	if candidate == 0 || (baseline == 0 && e.spec.Only != "") {
+		return 0
+	}
+	return (candidate*spillway.Whole + candidate + baseline - 1) / (candidate + baseline)
 }
 
-// arm gives the arm that a bucket belongs to. The last arm has the lowest buckets: with stable first,
-// a candidate of weight w has the buckets [0, w), so raising w moves nobody back.
+// arm gives the arm that a bucket belongs to. The last arm has the lowest buckets, the first the highest:
+// a candidate of weight w, which comes last, has the buckets [0, w), so raising w moves nobody back, and
+// nobody of a track, which comes first, at all.
 func (e *edge) arm(bucket spillway.Share) int {
 	upTo := spillway.Share(0)
 	for i := len(e.arms) - 1; i > 0; i-- {
@@ -114,26 +164,68 @@ func (e *edge) arm(bucket spillway.Share) int {
 	return 0
 }
 
-// able reports whether the arm has an endpoint left for a request that those in failed have failed.
-func (a *arm) able(failed []*endpoint) bool {
-	return slices.ContainsFunc(a.endpoints, func(e *endpoint) bool { return !e.closed.Load() && !slices.Contains(failed, e) })
+// track gives the arm of a track, -1 when it has none here. A tripped candidate's place is taken by home.
+func (e *edge) track(name string) int {
+	i := slices.IndexFunc(e.arms, func(a arm) bool { return a.Track == name && a.Weight > 0 })
+	if i < 0 {
+		i = slices.IndexFunc(e.arms, func(a arm) bool { return a.Track == name })
+	}
+	if i >= 0 && e.arms[i].candidate && e.tripped() {
+		return e.home
+	}
+	return i
 }
 
-// instead is the arm that stands in for the arm i, which has no endpoint: the first other one that has.
-// An arm of weight 0 stands in only when it is stable. -1 when there is none.
-func (e *edge) instead(i int, failed []*endpoint) int {
-	for j := range e.arms {
-		open := e.weight(j) > 0 || (j == 0 && !e.arms[j].candidate)
-		if j != i && open && e.arms[j].able(failed) {
-			return j
+// chosen gives the arm that a rule of the edge sends the request to, whatever its bucket; -1 when none
+// does. The first rule that fits counts, among those whose track has an arm here.
+func (e *edge) chosen(r *http.Request) int {
+	for _, rule := range e.spec.Rules {
+		if fits(rule.Match, r) {
+			if i := e.track(rule.Track); i >= 0 {
+				return i
+			}
 		}
 	}
 	return -1
 }
 
-// stableArm is the first arm that is no candidate; -1 when there is none.
-func (e *edge) stableArm() int {
-	return slices.IndexFunc(e.arms, func(a arm) bool { return !a.candidate })
+// fits reports whether a request carries the header or cookie with the value of the match.
+func fits(m spillway.Match, r *http.Request) bool {
+	is := func(value string) bool { return m.Value == "*" || m.Value == value }
+	switch m.Kind {
+	case "header":
+		return slices.ContainsFunc(r.Header.Values(m.Name), is)
+	case "cookie":
+		return slices.ContainsFunc(r.CookiesNamed(m.Name), func(c *http.Cookie) bool { return is(c.Value) })
+	}
+	return false
+}
+
+// stands reports whether the arm i of another track has no endpoint left, and one of stable can stand in.
+func (e *edge) stands(i int, failed []*endpoint) bool {
+	return !e.arms[i].stable() && !e.arms[i].able(failed) && e.instead(i, failed) >= 0
+}
+
+// able reports whether the arm has an endpoint left for a request that those in failed have failed.
+func (a *arm) able(failed []*endpoint) bool {
+	return slices.ContainsFunc(a.endpoints, func(e *endpoint) bool { return !e.closed.Load() && !slices.Contains(failed, e) })
+}
+
+// instead is the arm that stands in for the arm i, which has no endpoint: the first other one of the
+// stable track that has one. Of those with weight 0 only home does. Nothing stands in for servers by URL,
+// whose users may know nothing of ours, nor on an edge of one track, whose users asked for it. -1 when
+// there is none.
+func (e *edge) instead(i int, failed []*endpoint) int {
+	if e.arms[i].external() || e.spec.Only != "" {
+		return -1
+	}
+	for j := range e.arms {
+		a := &e.arms[j]
+		if j != i && a.stable() && (j == e.home || a.Weight > 0) && a.able(failed) {
+			return j
+		}
+	}
+	return -1
 }
 
 // normalHost is the name in a Host header, as hosts are looked up: lower case, without port and

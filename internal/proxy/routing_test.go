@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/spillway-dev/spillway"
@@ -47,30 +46,6 @@ func TestRun_Says503WithTheReason(t *testing.T) {
 	r.push(alone(2))
 	if a := r.get("/"); a.status != 503 || a.header.Get("X-Spillway-Reason") != "no ready replica of www.1" {
 		t.Errorf("no replica: %+v", a)
-	}
-}
-
-func TestRun_FallsBackToTheCandidateLastAndNeverAtWeightZero(t *testing.T) {
-	t.Parallel()
-	r := start(t, tempDir(t), false)
-	some := divided(1, spillway.Percent(50), "", replica(t, text("new")))
-	some.Endpoints = some.Endpoints[1:]
-	r.push(some)
-	none := divided(1, 0, "", replica(t, text("new")))
-	none.App, none.Route.Edges[0].Hosts, none.Endpoints = "other", []string{"other.test"}, none.Endpoints[1:]
-	r.push(none)
-	var both sync.WaitGroup
-	for host, want := range map[string]int{"shop.test": 200, "other.test": 503} {
-		both.Go(func() { // ends with the answer, the test waits
-			user := usersAt(5000, spillway.Whole, 1)[0]
-			if a, err := r.do("GET", "/", nil, "Host", host, "X-User", user); err != nil || a.status != want {
-				t.Errorf("%s without stable: %+v %v, want %d", host, a, err, want)
-			}
-		})
-	}
-	both.Wait()
-	if e := r.report().Evidence; e.Requests != 1 || e.Failures != 0 {
-		t.Errorf("evidence %+v", e)
 	}
 }
 

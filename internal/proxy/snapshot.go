@@ -173,7 +173,7 @@ func (s savedApp) check() (*trial, error) {
 // push: the other edges must not wait for it. The table then counts as an older one, so that whoever
 // pushed it notices and pushes again. p.mu is held.
 func (p *plane) restore(t spillway.Table, trial *trial) {
-	p.apps[t.App] = &app{plane: p, ref: t.App, trial: trial, tallies: map[spillway.Group]*tally{}}
+	p.apps[t.App] = &app{plane: p, ref: t.App, trial: trial, tallies: map[string]*tally{}}
 	bound, err := p.bind(t)
 	if err != nil {
 		p.log.Error("private listeners of the snapshot are missing until the next table", "app", t.App, "error", err)
