@@ -220,7 +220,7 @@ func (e *engine) Plan(ctx context.Context, r api.DeployRequest) (spillway.Plan, 
 			}
 		}
 	}
-	release = reconcile.Regroup(release, saved.Spec.Releases)
+	release = reconcile.Regroup(release, saved)
 	for name, group := range release.Groups {
 		if group == 0 {
 			release.Groups[name] = release.Number

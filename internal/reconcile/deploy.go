@@ -12,27 +12,62 @@ import (
 )
 
 // Regroup fills in release.Groups: a service that is in every respect the same as in an earlier release
-// keeps the group, and so the replicas, of the newest such release; a changed one gets 0, which the store
-// replaces by the new number.
-func Regroup(release spillway.Release, earlier map[int]spillway.Release) spillway.Release {
+// keeps the group, and so the replicas, of that release; a changed one gets 0, which the store replaces by the
+// new number. What the release's track has now is asked first, then what stable has, then the others from the
+// newest on.
+//
+// In a release for a track a service also gets a group of its own when one that it needs has: its requests
+// would leave the track otherwise.
+func Regroup(release spillway.Release, saved Saved) spillway.Release {
 	release.Groups = map[string]int{}
-	for _, s := range release.Config.Services {
+	earlier := saved.Spec.Releases
+	order := []int{holds(saved.Status, release.Track), saved.Status.Stable}
+	for n := newestOf(earlier); n > 0; n-- {
+		order = append(order, n)
+	}
+	var group func(spillway.Service)
+	group = func(s spillway.Service) {
+		if _, done := release.Groups[s.Name]; done {
+			return
+		}
 		release.Groups[s.Name] = 0
-		print := release.Fingerprint(s.Name)
-		for n := newestOf(earlier); n > 0; n-- {
-			if old, ok := earlier[n]; ok && old.Fingerprint(s.Name) == print {
-				release.Groups[s.Name] = old.Groups[s.Name]
-				break
+		for _, need := range s.Needs {
+			if n, ok := release.Config.Service(need); ok {
+				group(n)
 			}
 		}
+		print := release.Fingerprint(s.Name)
+		for _, n := range order {
+			old, ok := earlier[n]
+			if ok && old.Fingerprint(s.Name) == print && (release.Track == "" || samePeers(release, old, s)) {
+				release.Groups[s.Name] = old.Groups[s.Name]
+				return
+			}
+		}
+	}
+	for _, s := range release.Config.Services {
+		group(s)
 	}
 	return release
 }
 
-// Deploy stores a release with the intent to roll it out, and wakes the loop. same reports that the newest
-// release is the same in everything and has all traffic, still watched or not: then nothing is stored. A new
-// number would end the watch and become what a rollback goes back from, to the very same thing.
-// ErrConflict: another app has one of its hosts, or the app is being destroyed.
+// samePeers reports whether what a service needs is run by the same replicas in both releases.
+func samePeers(a, b spillway.Release, s spillway.Service) bool {
+	return !slices.ContainsFunc(s.Needs, func(need string) bool { return a.Groups[need] == 0 || a.Groups[need] != b.Groups[need] })
+}
+
+// holds is the release that a track has; "" is stable.
+func holds(st rollout.Status, track string) int {
+	if track == "" {
+		return st.Stable
+	}
+	return st.Lanes[track].Release
+}
+
+// Deploy stores a release with the intent to roll it out, and wakes the loop. same reports that the release
+// that the track has, or that is being rolled out to it, is the same in everything: then nothing is stored, and
+// that release is returned. A new number would end the watch and become what a rollback goes back from, to the
+// very same thing. ErrConflict: another app has one of its hosts, or the app is being destroyed.
 func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spillway.Intent) (_ spillway.Release, _ spillway.Intent, same bool, err error) {
 	if err := l.HostsFree(ctx, release); err != nil {
 		return release, intent, false, err
@@ -44,20 +79,23 @@ func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spil
 	if saved.Status.Destroy { // it would be forgotten with the app
 		return release, intent, false, fmt.Errorf("app %s is being destroyed; deploy it again when it is gone: %w", release.App, spillway.ErrConflict)
 	}
-	newest := saved.Spec.Releases[newestOf(saved.Spec.Releases)]
+	release.Track = intent.Track
 	st := saved.Status
-	at := st.Stable
-	if r := st.Rollout; r != nil {
+	at, waits := holds(st, intent.Track), st.Queue
+	if intent.Track != "" {
+		waits = st.Lanes[intent.Track].Queue
+	}
+	if r := st.Rollout; r != nil && r.Track == intent.Track {
 		at = 0
 		if st.Phase != spillway.RollingBack {
 			at = r.Release
 		}
 	}
-	runs := at == newest.Number && st.Queue == nil && len(saved.Spec.Intents) == 0
-	if runs && newest.Number != 0 && SameContent(newest, release) {
-		return newest, spillway.Intent{Seq: st.Intent}, true, nil
+	runs, known := saved.Spec.Releases[at]
+	if known && waits == nil && len(saved.Spec.Intents) == 0 && SameContent(runs, release) {
+		return runs, spillway.Intent{Seq: st.Intent}, true, nil
 	}
-	release, intent, err = l.store.AddRelease(ctx, Regroup(release, saved.Spec.Releases), intent)
+	release, intent, err = l.store.AddRelease(ctx, Regroup(release, saved), intent)
 	if err != nil {
 		return release, intent, false, err
 	}
@@ -83,8 +121,11 @@ func (l *Loop) Ask(ctx context.Context, app spillway.Ref, intent spillway.Intent
 
 // targetOf is the release that an intent would bring back; 0 = none that does not run already.
 func targetOf(st rollout.Status, in spillway.Intent) int {
-	if in.Verb == spillway.VerbRollback && in.Release == 0 && st.Rollout == nil && len(st.Good) > 0 {
+	switch {
+	case in.Verb == spillway.VerbRollback && in.Release == 0 && in.Track == "" && st.Rollout == nil && len(st.Good) > 0:
 		return st.Good[0]
+	case in.Verb == spillway.VerbPromote && in.Track != "":
+		return st.Lanes[in.Track].Release
 	}
 	return in.Release
 }
@@ -112,7 +153,7 @@ func (l *Loop) HostsFree(ctx context.Context, release spillway.Release) error {
 		if err != nil {
 			return err
 		}
-		for _, n := range []int{saved.Status.Stable, newestOf(saved.Spec.Releases)} {
+		for _, n := range []int{saved.Status.Stable, newestOf(saved.Spec.Releases)} { // tracks have the hosts that stable's file gives them
 			for _, host := range saved.Spec.Releases[n].Config.Hosts() {
 				if slices.Contains(release.Config.Hosts(), host) {
 					return fmt.Errorf("host %s belongs to app %s (release %d); give this app another host, or destroy that app: %w", host, other, n, spillway.ErrConflict)
