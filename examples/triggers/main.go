@@ -20,6 +20,9 @@ func main() {
 	log.SetFlags(0) // Spillway stamps every line
 	port := flag.String("port", "8080", "`port` to listen on")
 	flag.Parse()
+	if d, err := time.ParseDuration(os.Getenv("START")); err == nil {
+		<-time.After(d) // a program that takes its time to start, on purpose
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	mux := http.NewServeMux()
@@ -69,8 +72,8 @@ type answer struct {
 }
 
 func home(w http.ResponseWriter, r *http.Request) {
-	if os.Getenv("FAIL") == "1" {
-		log.Printf("%s %s: failing on purpose (FAIL=1)", r.Method, r.URL.Path)
+	if fail := os.Getenv("FAIL"); fail == "1" || fail == r.Method {
+		log.Printf("%s %s: failing on purpose (FAIL=%s)", r.Method, r.URL.Path, fail)
 		http.Error(w, "this release is broken on purpose", http.StatusInternalServerError)
 		return
 	}

@@ -23,14 +23,19 @@ type app struct {
 	Scale    int               // replicas of each service
 	Watch    string            // "1s"
 	Deadline string            // "10s"
+	Pause    bool              // thin evidence pauses the rollout, which is the default of a file
 	Env      map[string]string // of web
+	PeerEnv  map[string]string // of peer
+	Lines    []string          // of web, besides these
+	Top      []string          // of the file, besides these
 	N        int               // rises with every bump
 }
 
 // newApp gives an app that was not deployed yet: two replicas, rolling, a short watch.
 func newApp(t *testing.T, name string) *app {
 	return &app{
-		t: t, dir: t.TempDir(), Name: name, Self: self, Strategy: "rolling", Scale: 2, Watch: "1s", Deadline: "20s", Env: map[string]string{},
+		t: t, dir: t.TempDir(), Name: name, Self: self, Strategy: "rolling", Scale: 2, Watch: "1s", Deadline: "20s",
+		Env: map[string]string{}, PeerEnv: map[string]string{},
 	}
 }
 
@@ -46,17 +51,25 @@ services:
     steps: [{{.Steps}}]
 {{- end}}
     env: {N: "{{.N}}"{{range $k, $v := .Env}}, {{$k}}: "{{$v}}"{{end}}}
+{{- range .Lines}}
+    {{.}}
+{{- end}}
 {{- if .Tiers}}
     needs: [peer]
   peer:
     run: [{{.Self}}, site]
     health: /healthz
     scale: {{.Scale}}
-    env: {N: "{{.N}}"}
+    env: {N: "{{.N}}"{{range $k, $v := .PeerEnv}}, {{$k}}: "{{$v}}"{{end}}}
 {{- end}}
 watch: {{.Watch}}
 deadline: {{.Deadline}}
+{{- if not .Pause}}
 thin: promote
+{{- end}}
+{{- range .Top}}
+{{.}}
+{{- end}}
 `))
 
 // Host is the name at which the app is reached.
@@ -77,10 +90,13 @@ func (a *app) write() string {
 }
 
 // castle copies examples/castle, so that the test can change it, and gives the directory.
-func castle(t *testing.T) string {
+func castle(t *testing.T) string { t.Helper(); return example(t, "castle") }
+
+// example copies an example, so that the test can change it, and gives the directory.
+func example(t *testing.T, name string) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root(), "examples", "castle"))); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root(), "examples", name))); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -33,6 +33,7 @@ type installation struct {
 	t      *testing.T
 	dir    string // state directory
 	http   string // where users are served
+	https  string // where they are over TLS; "" = nowhere
 	listen string // of the API
 	client *api.Client
 
@@ -51,6 +52,20 @@ func install(t *testing.T) *installation {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	in := installOn(t, dir)
+	in.start()
+	return in
+}
+
+// installTLS is install with an address for HTTPS too.
+func installTLS(t *testing.T) *installation {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	in := installOn(t, dir)
+	in.https = freeAddress(t)
 	in.start()
 	return in
 }
@@ -107,6 +122,9 @@ func (in *installation) launch() {
 	}
 	defer log.Close()
 	cmd := exec.Command(binary, "server", "--dir", in.dir, "--http", in.http, "--listen", in.listen)
+	if in.https != "" {
+		cmd.Args = append(cmd.Args, "--https", in.https)
+	}
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

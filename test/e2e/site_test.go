@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -19,7 +24,9 @@ import (
 //
 //	FAIL=all          every request is answered 500, except the probe
 //	FAIL=POST         every POST is
+//	FAIL=after 300    every request is, after so many that were fine
 //	DELAY=50ms        every answer takes this much longer
+//	SPREAD=0.8        DELAY is the median, and this the sigma, of a log-normal distribution
 //	START=1s          it listens this much later
 //	PEER_URL          set for a service that needs peer: it is asked too, and its answer is part of ours
 func runSite() int {
@@ -60,6 +67,30 @@ func wait(variable string) {
 	}
 }
 
+// delay lets the time pass that DELAY and SPREAD say.
+func delay() {
+	sigma, err := strconv.ParseFloat(os.Getenv("SPREAD"), 64)
+	if err != nil {
+		wait("DELAY")
+		return
+	}
+	median, _ := time.ParseDuration(os.Getenv("DELAY"))
+	<-time.After(time.Duration(float64(median) * math.Exp(sigma*rand.NormFloat64())))
+}
+
+// asked counts the requests that a site that fails after some of them has had.
+var asked atomic.Int64
+
+// failing reports whether FAIL makes a request fail.
+func failing(method string) bool {
+	fail := os.Getenv("FAIL")
+	if after, ok := strings.CutPrefix(fail, "after "); ok {
+		n, _ := strconv.ParseInt(after, 10, 64)
+		return asked.Add(1) > n
+	}
+	return fail == "all" || fail == method
+}
+
 // says is what a site answers.
 type says struct {
 	Release string `json:"release"`
@@ -70,8 +101,8 @@ type says struct {
 
 func serveSite(w http.ResponseWriter, r *http.Request) {
 	io.Copy(io.Discard, r.Body)
-	wait("DELAY")
-	if fail := os.Getenv("FAIL"); fail == "all" || fail == r.Method {
+	delay()
+	if failing(r.Method) {
 		log.Printf("failing on purpose: %s", r.Method)
 		http.Error(w, "failing on purpose", http.StatusInternalServerError)
 		return
