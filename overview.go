@@ -90,6 +90,7 @@ type LastRollout struct {
 	Reason   string    `json:"reason,omitempty"`
 	At       time.Time `json:"at"`
 	Evidence *Evidence `json:"evidence,omitempty"` // the last seen of its trial
+	Track    string    `json:"track,omitempty"`    // "" = stable
 }
 
 // ServiceOverview is one service of an app.

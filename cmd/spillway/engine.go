@@ -226,7 +226,7 @@ func (e *engine) Plan(ctx context.Context, r api.DeployRequest) (spillway.Plan, 
 			release.Groups[name] = release.Number
 		}
 	}
-	return rollout.Plan(saved.Spec, saved.Status, release, r.Strategy), nil
+	return rollout.Plan(saved.Spec, saved.Status, release, r.Strategy, rollout.Present{Now: time.Now()}), nil
 }
 
 // Ask stores an intent after checking that it can be acted on.

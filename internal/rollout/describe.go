@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,8 +25,9 @@ func Describe(spec Spec, status Status, obs Observation, now time.Time) spillway
 		o.Queue = q.Release
 	}
 	if l := t.st.Last; l != nil {
-		o.Last = &spillway.LastRollout{ID: l.ID, Release: l.Release, Outcome: l.Outcome, Reason: l.Reason, At: l.At, Evidence: l.Evidence}
+		o.Last = &spillway.LastRollout{ID: l.ID, Release: l.Release, Outcome: l.Outcome, Reason: l.Reason, At: l.At, Evidence: l.Evidence, Track: l.Track}
 	}
+	o.Tracks, o.Standby, o.Waits, o.Color = t.describeTracks(), t.describeStandby(), t.describeWaits(), t.liveColor()
 	o.Problems = t.problems()
 	return o
 }
@@ -37,7 +39,7 @@ func (t *turn) describeRollout() *spillway.RolloutOverview {
 	}
 	o := &spillway.RolloutOverview{
 		ID: r.ID, Release: r.Release, Stable: r.Stable, Strategy: r.Strategy, Step: r.Step + 1, Steps: len(r.Steps),
-		Asked: t.weight(), Served: t.served(r.Release), Waiting: t.waiting(), Budget: t.candidate().Config.Budget,
+		Asked: t.shown(), Track: r.Track, Gates: t.describeGates(), Served: t.served(r.Release), Waiting: t.waiting(), Budget: t.candidate().Config.Budget,
 		Evidence: r.Evidence, Back: r.Back, Reason: r.Reason, Began: r.Began,
 	}
 	if e := t.obs.Evidence; e != nil && e.Trial == r.ID {
@@ -58,7 +60,7 @@ func (t *turn) served(release int) spillway.Share {
 	weight := spillway.Share(0)
 	for _, e := range t.obs.Served.Edges {
 		for _, b := range e.Backends {
-			if b.Release == release && e.From.Release == 0 {
+			if b.Release == release && e.From.Release == 0 && e.Only == "" {
 				weight = max(weight, b.Weight)
 			}
 		}
@@ -69,6 +71,7 @@ func (t *turn) served(release int) spillway.Share {
 // waiting says what has to happen before the rollout goes on.
 func (t *turn) waiting() string {
 	r := t.st.Rollout
+	waits, _ := t.gateWaits()
 	switch {
 	case t.obs.NoData:
 		return "the proxy to answer"
@@ -82,12 +85,16 @@ func (t *turn) waiting() string {
 		return fmt.Sprintf("the end of the watch, with release %d warm", r.Stable)
 	case r.Paused:
 		return "a person: " + r.Reason
+	case len(t.wantedTasks()) > 0:
+		return "the release command of " + t.wantedTasks()[0].Service
 	case !r.Routed:
 		return t.missing()
 	case !t.acked():
-		return fmt.Sprintf("the proxy to serve %s", t.weight())
+		return fmt.Sprintf("the proxy to serve %s", t.shown())
 	case r.Held < t.step().Hold && !r.Forced:
-		return fmt.Sprintf("the hold at %s", t.weight())
+		return fmt.Sprintf("the hold at %s", t.shown())
+	case waits != "":
+		return waits
 	case t.step().Certify && !t.certified():
 		return "enough evidence to go on: " + t.evidenceText()
 	}
@@ -97,7 +104,7 @@ func (t *turn) waiting() string {
 func (t *turn) describeServices() []spillway.ServiceOverview {
 	var services []spillway.ServiceOverview
 	known := map[string]bool{}
-	for _, release := range []spillway.Release{t.candidate(), t.stable()} {
+	for _, release := range append([]spillway.Release{t.candidate()}, t.inUse()...) {
 		for _, s := range release.Config.Services {
 			if !known[s.Name] {
 				known[s.Name] = true
@@ -141,7 +148,8 @@ func (t *turn) describeGroups(service string) []spillway.GroupOverview {
 }
 
 func (t *turn) role(g spillway.Group) string {
-	stable, candidate := t.stable().Groups[g.Service] == g.Release, t.candidate().Groups[g.Service] == g.Release
+	has := func(release spillway.Release) bool { return release.Groups[g.Service] == g.Release }
+	stable, candidate := has(t.stable()), has(t.candidate())
 	switch {
 	case stable && candidate:
 		return "both"
@@ -149,6 +157,14 @@ func (t *turn) role(g spillway.Group) string {
 		return "stable"
 	case candidate:
 		return "candidate"
+	}
+	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
+		if has(t.spec.Releases[t.st.Lanes[track].Release]) {
+			return "track " + track
+		}
+	}
+	if t.st.Standby != nil && has(t.spec.Releases[t.st.Standby.Release]) {
+		return "standby"
 	}
 	return "leaving"
 }
@@ -162,6 +178,19 @@ func (t *turn) problems() []string {
 	for _, o := range t.obs.Groups {
 		if o.Problem != "" && o.Ready < o.Running-o.Draining {
 			problems = append(problems, fmt.Sprintf("%s: %s; look at: spillway logs --service %s", o.Group, o.Problem, o.Group.Service))
+		}
+	}
+	for _, url := range slices.Sorted(maps.Keys(t.obs.Dead)) {
+		problems = append(problems, fmt.Sprintf("%s is a black hole: %s; requests for it fail until it answers or the file names another", url, t.obs.Dead[url]))
+	}
+	for _, s := range t.stable().Config.Services {
+		if n, ok := t.st.Sizes[s.Name]; ok && s.Max > 0 && n >= s.Max {
+			problems = append(problems, fmt.Sprintf("%s is at its maximum of %d replicas (max size reached); raise max in scale of %s", s.Name, s.Max, s.Name))
+		}
+	}
+	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
+		if why := t.laneProblem(track); why != "" {
+			problems = append(problems, why)
 		}
 	}
 	if t.st.Stable == 0 && t.st.Last != nil && t.st.Rollout == nil {

@@ -6,16 +6,33 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
 
-// Plan says what deploying a release would do: the changes against stable, the steps, and the worst case.
-// The release has its number and groups as it would get them; artefacts need only their Source.
-func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strategy) spillway.Plan {
-	from := spec.Releases[status.Stable]
-	strategy, steps := Compile(from, to, override, status.Sizes)
-	p := spillway.Plan{App: to.App, Release: to.Number, From: from.Number, Strategy: strategy, Budget: to.Config.Budget}
+// Present is what is known about the moment in which a plan is made.
+type Present struct {
+	Now   time.Time                         // for freeze windows
+	Rate  float64                           // requests a second to the public services
+	Needs func(margin spillway.Share) int64 // good answers of the candidate that a certificate for a margin takes
+}
+
+// Plan says what deploying a release to its track would do: the changes against what the track has, the steps,
+// the worst case and how long it takes. The release has its number and groups as it would get them; artefacts
+// need only their Source.
+func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strategy, present Present) spillway.Plan {
+	stable := spec.Releases[status.Stable]
+	from := stable
+	if lane, ok := spec.Releases[status.Lanes[to.Track].Release]; ok && to.Track != "" {
+		from = lane
+	}
+	strategy, steps := Compile(stable, to, override, status.Sizes)
+	if to.Track != "" {
+		strategy, steps = spillway.Canary, []Step{whole}
+	}
+	p := spillway.Plan{App: to.App, Release: to.Number, From: from.Number, Strategy: strategy, Budget: to.Config.Budget, Track: to.Track}
 	changed := Changed(from, to)
 	for _, s := range to.Config.Services {
 		differs := slices.ContainsFunc(changed, func(c spillway.Service) bool { return c.Name == s.Name })
@@ -24,7 +41,7 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 			p.Unchanged = append(p.Unchanged, s.Name)
 		}
 		_, old := from.Group(s.Name)
-		p.Gap = p.Gap || differs && old && (s.Strategy == spillway.Recreate || strategy == spillway.Recreate)
+		p.Gap = p.Gap || to.Track == "" && differs && old && (s.Strategy == spillway.Recreate || strategy == spillway.Recreate)
 	}
 	for _, s := range from.Config.Services {
 		if _, ok := to.Config.Service(s.Name); !ok {
@@ -32,22 +49,58 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 		}
 	}
 	if from.Number != 0 && !sameText(appSettings(from.Config), appSettings(to.Config)) {
-		p.Changes = append(p.Changes, spillway.Change{What: "settings of rollouts (cohort, budget, watch, deadline, gates)"})
+		p.Changes = append(p.Changes, spillway.Change{What: "settings of rollouts (cohort, budget, watch, deadline, gates, freeze)"})
 	}
-	if len(p.Changes) > 0 {
-		p.Steps = planSteps(steps, changed, status.Sizes, strategy)
+	p.Worst = worst(p, to.Config, len(changed), steps)
+	if len(p.Changes) == 0 {
+		return p
 	}
-	p.Worst = worst(p, len(changed), steps)
+	p.Steps = planSteps(steps, changed, status.Sizes, to.Track, strategy)
+	for _, s := range byNeeds(to) {
+		if !s.Release.Zero() && slices.ContainsFunc(changed, func(c spillway.Service) bool { return c.Name == s.Name }) {
+			p.Tasks = append(p.Tasks, s.Name+": "+cmp.Or(s.Release.Shell, strings.Join(s.Release.Exec, " ")))
+		}
+	}
+	p.Rate, p.Takes = present.Rate, takes(steps, present)
+	for _, w := range slices.Concat(stable.Config.Freeze, to.Config.Freeze) {
+		if end, in := w.Until(present.Now); in {
+			p.Frozen = fmt.Sprintf("%s, until %s", w.Text, end.Format("Mon 2 Jan 15:04 MST"))
+		}
+	}
 	return p
 }
 
-func planSteps(steps []Step, changed []spillway.Service, sizes map[string]int, strategy spillway.Strategy) []spillway.PlanStep {
+// takes is about how long the steps take: each its hold, or as long as its certificate needs at the present
+// traffic. Worked example: 5 % of 40 requests a second are 2 a second; 14 good answers take 7 s, and a hold of
+// a minute is longer. 0 when a certificate is asked for and there is no traffic.
+func takes(steps []Step, present Present) spillway.Duration {
+	sum := spillway.Duration(0)
+	for i, step := range steps {
+		stay := step.Hold
+		if step.Certify && present.Needs != nil {
+			rate := present.Rate * float64(step.Weight) / float64(spillway.Whole)
+			if rate <= 0 {
+				return 0
+			}
+			needs := float64(present.Needs(marginFor(steps[min(i+1, len(steps)-1)].Weight)))
+			stay = max(stay, spillway.Duration(needs/rate*float64(time.Second)))
+		}
+		sum += stay
+	}
+	return spillway.Duration(time.Duration(sum).Round(time.Second))
+}
+
+func planSteps(steps []Step, changed []spillway.Service, sizes map[string]int, track string, strategy spillway.Strategy) []spillway.PlanStep {
 	var list []spillway.PlanStep
 	for i, step := range steps {
 		text := ""
 		for _, s := range changed {
 			size := sizeOf(s, sizes)
 			part := step.Candidate
+			if def, ok := s.Track(track); ok {
+				text += fmt.Sprintf("%d %s of %s for track %s, ", max(1, def.Replicas), plural(max(1, def.Replicas), "replica"), s.Name, track)
+				continue
+			}
 			if s.Strategy == spillway.Recreate || strategy == spillway.Recreate {
 				part = spillway.Whole
 			}
@@ -68,7 +121,7 @@ func planSteps(steps []Step, changed []spillway.Service, sizes map[string]int, s
 
 // worst is the sentence that says what a release that fails every request can cost. It is kept by the
 // data plane's admission limit: a candidate is never given more unanswered requests than it may fail.
-func worst(p spillway.Plan, changed int, steps []Step) string {
+func worst(p spillway.Plan, to spillway.App, changed int, steps []Step) string {
 	switch {
 	case len(p.Changes) == 0:
 		return "nothing changes"
@@ -80,6 +133,12 @@ func worst(p spillway.Plan, changed int, steps []Step) string {
 		return "recreate stops the old replicas first: nothing serves until the new ones are ready, and again on the way back"
 	}
 	text := fmt.Sprintf("if release %d fails every request, at most %d %s fail", p.Release, p.Budget, plural(p.Budget, "request"))
+	if to.BudgetUsers > 0 {
+		text = fmt.Sprintf("if release %d fails every request, requests of at most %s of the users fail, or 3 requests when that is more", p.Release, to.BudgetUsers)
+	}
+	if p.Track != "" {
+		return text + fmt.Sprintf(", all of users of track %s, then it is rolled back", p.Track)
+	}
 	first := steps[0].Weight
 	for _, s := range steps {
 		if s.Weight > 0 {
@@ -116,10 +175,30 @@ func changesOf(from, to spillway.Release, s spillway.Service, restart bool) []sp
 	add(old.Health != s.Health, true, "health")
 	add(old.Limits != s.Limits, true, "limits")
 	add(old.Stop != s.Stop, true, "stop")
+	add(!sameText(old.Release, s.Release), true, "release command")
 	add(old.Scale != s.Scale, false, fmt.Sprintf("scale %d -> %d", old.Scale, s.Scale))
+	add(old.Max != s.Max, false, fmt.Sprintf("scale max %d -> %d", old.Max, s.Max))
+	add(!sameText(old.TLS, s.TLS), false, "tls")
+	add(!sameText(old.Standby, s.Standby), false, "standby")
+	add(!sameText(old.Synthetic, s.Synthetic), false, "synthetic")
+	for _, name := range trackNames(old, s) {
+		a, inOld := old.Track(name)
+		b, inNew := s.Track(name)
+		add(inOld != inNew || !sameText(a, b), false, "track "+name)
+	}
 	add(!slices.Equal(old.Host, s.Host), false, "host")
 	add(cmp.Compare(old.Strategy, s.Strategy) != 0 || !slices.Equal(old.Steps, s.Steps) || old.Surge != s.Surge || old.Unavailable != s.Unavailable, false, "strategy")
 	return changes
+}
+
+// trackNames are the tracks of two versions of a service, sorted.
+func trackNames(a, b spillway.Service) []string {
+	var names []string
+	for _, track := range slices.Concat(a.Tracks, b.Tracks) {
+		names = append(names, track.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func merged(a, b map[string]string) map[string]string {

@@ -11,7 +11,7 @@ import (
 
 func plan(from, to spillway.Release, override spillway.Strategy) spillway.Plan {
 	spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{from.Number: from}}
-	return rollout.Plan(spec, rollout.Status{Stable: from.Number}, to, override)
+	return rollout.Plan(spec, rollout.Status{Stable: from.Number}, to, override, rollout.Present{})
 }
 
 func TestPlan_SaysTheWorstCase(t *testing.T) {
