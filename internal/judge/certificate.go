@@ -24,7 +24,7 @@ const (
 //
 // Unlike the evidence of harm it counts every answer, those of users who had an error before too: the
 // claim is about the share of requests. And it is not latched: it is what the counts say now.
-func (s State) certificate(margin spillway.Share) (certified bool, needs int64) {
+func (s *State) certificate(margin spillway.Share) (certified bool, needs int64) {
 	good, bad := s.yardstick(fraction(margin))
 	if good >= bad {
 		return false, 0 // no margin, or stable's rate is not known well enough for it
@@ -44,7 +44,8 @@ func (s State) certificate(margin spillway.Share) (certified bool, needs int64) 
 // rate as its answers show it. Worked examples with a margin of 1 point: without a failure of stable in
 // 6,000 answers 332, with 6 failures 444, with 60 failures 1,247.
 func Needs(margin spillway.Share, stable Tally) int64 {
-	good, bad := State{Baseline: stable}.yardstick(fraction(margin))
+	s := State{Baseline: stable}
+	good, bad := s.yardstick(fraction(margin))
 	if good >= bad {
 		return 0
 	}
@@ -66,7 +67,7 @@ func Needs(margin spillway.Share, stable Tally) int64 {
 // error is the larger one; so from there on the distance grows with the ratio of the two. At a weight
 // of 10 % it costs a good candidate 2 to 24 % more requests, most when the margin is half of stable's
 // rate. All of this is measured, by the tests with the tag sim.
-func (s State) yardstick(margin float64) (good, bad float64) {
+func (s *State) yardstick(margin float64) (good, bad float64) {
 	n, p, low := float64(s.Baseline.Requests), 0.0, 0.0
 	if n >= leastBaseline {
 		p = float64(s.Baseline.Failures) / n

@@ -92,7 +92,7 @@ type Answer struct {
 }
 
 // dealt reports whether the request was given to one of the two at random.
-func (a Answer) dealt() bool { return a.Weight > 0 && a.Weight < spillway.Whole }
+func (a *Answer) dealt() bool { return a.Weight > 0 && a.Weight < spillway.Whole }
 
 // New starts a trial.
 func New(trial int64) State {
@@ -102,6 +102,12 @@ func New(trial int64) State {
 // Observe returns the state after one answer. A good answer that is not slow only counts; the arithmetic
 // is done at the others. None allocates.
 func (s State) Observe(a Answer, t spillway.Trial) State {
+	s.observe(&a, &t)
+	return s
+}
+
+// observe is Observe in place; the state is large, and this way it is copied little.
+func (s *State) observe(a *Answer, t *spillway.Trial) {
 	dealt := a.dealt()
 	if a.Candidate {
 		s.Candidate = s.Candidate.add(a.Failed)
@@ -124,19 +130,18 @@ func (s State) Observe(a Answer, t spillway.Trial) State {
 	if a.Failed || slow {
 		s.trip(t)
 	}
-	return s
 }
 
 // trip sets Peak and, when a rule holds for the first time, Cause. Ville's inequality speaks of "ever",
 // so a rule that held once is never taken back.
-func (s *State) trip(t spillway.Trial) {
+func (s *State) trip(t *spillway.Trial) {
 	worse, broken, slow := s.parts(t)
 	joint := worse + broken + slow
 	s.Peak = max(s.Peak, joint)
 	switch {
 	case s.Cause != "":
 	case joint >= 1/alpha && slow > max(worse, broken):
-		if _, n := s.slowest(t); n >= leastSlow {
+		if s.Latency.slowest(s.Latency.enrol(t)).Failures >= leastSlow {
 			s.Cause = SlowerThanStable
 		}
 	case joint >= 1/alpha && s.Candidate.Failures >= leastFailures:
@@ -151,20 +156,13 @@ func (s *State) trip(t spillway.Trial) {
 }
 
 // parts are the three that the joint evidence is the sum of, each with its weight.
-func (s *State) parts(t spillway.Trial) (worse, broken, slow float64) {
+func (s *State) parts(t *spillway.Trial) (worse, broken, slow float64) {
 	worse, broken = s.Comparison.value(tolerance(t)), s.Gate.value()
 	places := s.Latency.enrol(t)
 	if places == 0 {
 		return worse, broken, 0
 	}
-	n := 0.0
-	for i := range s.Latency {
-		if places>>i&1 != 0 {
-			slow += s.Latency[i].value()
-			n++
-		}
-	}
-	return worse * partErrors / (partFromStart + partLater), broken, slow * partLatency / n
+	return worse * partErrors / (partFromStart + partLater), broken, s.Latency.value(places) * partLatency
 }
 
 // spent reports whether the budget is used up by a release that mostly fails.
@@ -175,7 +173,7 @@ func (s *State) parts(t spillway.Trial) (worse, broken, slow float64) {
 // is caught by the tests, in the number of requests that its badness takes. This is a promise about
 // harm and not a test: alpha does not cover it, and when everything is down on both sides the
 // candidate is rolled back once it has used its budget. A budget of 1 or 2 is used up by chance.
-func (s State) spent(t spillway.Trial) bool {
+func (s *State) spent(t *spillway.Trial) bool {
 	return s.Candidate.Failures >= budget(t) && 2*s.Candidate.Failures > s.Candidate.Requests
 }
 
@@ -183,9 +181,9 @@ func (s State) spent(t spillway.Trial) bool {
 // unanswered: inFlight + failures < budget + successes. So a release that fails every request costs at
 // most t.Budget requests, however many come at once before the first is answered; every good answer
 // makes room for one more. A harmful candidate is admitted nothing.
-func (s State) Admit(t spillway.Trial, inFlight int) bool {
+func (s *State) Admit(t spillway.Trial, inFlight int) bool {
 	successes := s.Candidate.Requests - s.Candidate.Failures
-	return s.Cause == "" && int64(inFlight)+s.Candidate.Failures-successes < budget(t)
+	return s.Cause == "" && int64(inFlight)+s.Candidate.Failures-successes < budget(&t)
 }
 
 // UnmarshalJSON reads what encoding/json writes of a State, of this version only.
@@ -211,7 +209,7 @@ func (s State) Among(users int64) State {
 }
 
 // budget is the trial's budget; 0 stands for the default.
-func budget(t spillway.Trial) int64 {
+func budget(t *spillway.Trial) int64 {
 	if t.Budget <= 0 {
 		return spillway.DefaultBudget
 	}
@@ -219,7 +217,7 @@ func budget(t spillway.Trial) int64 {
 }
 
 // tolerance is how many times stable's error rate the candidate's may be; 0 stands for 1.
-func tolerance(t spillway.Trial) float64 {
+func tolerance(t *spillway.Trial) float64 {
 	if t.Tolerance <= 0 {
 		return 1
 	}
@@ -227,7 +225,7 @@ func tolerance(t spillway.Trial) float64 {
 }
 
 // limit is the error rate above which a candidate is harmful without comparison; 0 stands for one half.
-func limit(t spillway.Trial) float64 {
+func limit(t *spillway.Trial) float64 {
 	if t.Limit <= 0 {
 		return 0.5
 	}

@@ -23,3 +23,11 @@ func TestLong_CertifiesSoon(t *testing.T) { checkCertificates(t, 4000, true) }
 func TestLong_SeldomCertifiesAWorseCandidate(t *testing.T) {
 	checkMisses(t, 8000, 20_000, []int{5, 10, 25, 50, 75, 90})
 }
+
+func TestLong_CatchesASlowCandidate(t *testing.T) { checkSlow(t, 2000, true) }
+
+func TestLong_CatchesErrorsBesideLatency(t *testing.T) { checkErrorsBesideLatency(t, 2000, true) }
+
+func TestLong_SeldomBlamesAFairPace(t *testing.T) { checkFairPaces(t, 4000, 20_000) }
+
+func TestLong_CountsTheFirstSlowAnswerOfAUser(t *testing.T) { checkSlowCrowd(t, 4000, 20_000) }

@@ -46,7 +46,7 @@ func TestObserve_CatchesADeadCandidate(t *testing.T) {
 		terms := terms()
 		terms.Budget = test.budget
 		s := judge.New(9)
-		for !harmful(s) {
+		for !harmful(&s) {
 			s = s.Observe(judge.Answer{Candidate: true, Weight: test.weight, Failed: true}, terms)
 		}
 		if s.Candidate.Failures != test.want || s.Cause != test.cause {
@@ -72,15 +72,15 @@ func TestObserve_CatchesACandidateThatDiesLate(t *testing.T) {
 		{spillway.Whole, 0.01, 40},
 	}
 	for _, test := range tests {
-		never := func(judge.State) bool { return false }
+		never := func(*judge.State) bool { return false }
 		s := play(dice(7), judge.New(9), terms(), steady(test.weight, test.rate, test.rate), 50_000, never)
-		if harmful(s) {
+		if harmful(&s) {
 			t.Fatalf("weight %v: harmful before it died", test.weight)
 		}
 		before := s.Candidate.Failures
 		s = play(dice(8), s, terms(), steady(test.weight, 1, test.rate), 50_000, harmful)
-		if after := s.Candidate.Failures - before; !harmful(s) || after > test.most {
-			t.Errorf("weight %v, %g %% before: harmful %v after %d failures, want at most %d", test.weight, 100*test.rate, harmful(s), after, test.most)
+		if after := s.Candidate.Failures - before; !harmful(&s) || after > test.most {
+			t.Errorf("weight %v, %g %% before: harmful %v after %d failures, want at most %d", test.weight, 100*test.rate, harmful(&s), after, test.most)
 		}
 	}
 }
@@ -97,8 +97,8 @@ func TestObserve_StaysHarmful(t *testing.T) {
 
 func TestObserve_WaitsForThreeFailures(t *testing.T) {
 	s := observe(judge.New(9), terms(), 2, judge.Answer{Candidate: true, Weight: 100, Failed: true})
-	if s.Peak < 100 || harmful(s) {
-		t.Errorf("peak %.0f, harmful %v after two failures at 1 %%, want proof and no verdict", s.Peak, harmful(s))
+	if s.Peak < 100 || harmful(&s) {
+		t.Errorf("peak %.0f, harmful %v after two failures at 1 %%, want proof and no verdict", s.Peak, harmful(&s))
 	}
 }
 
@@ -110,8 +110,8 @@ func TestObserve_KeepsTheTolerance(t *testing.T) {
 		terms := terms()
 		terms.Tolerance = test.tolerance
 		s := play(dice(9), judge.New(9), terms, steady(spillway.Percent(10), 0.02, 0.01), 60_000, harmful)
-		if harmful(s) != test.want {
-			t.Errorf("twice stable's rate, tolerance %d: harmful %v, want %v", test.tolerance, harmful(s), test.want)
+		if harmful(&s) != test.want {
+			t.Errorf("twice stable's rate, tolerance %d: harmful %v, want %v", test.tolerance, harmful(&s), test.want)
 		}
 	}
 }
@@ -120,7 +120,7 @@ func TestObserve_IgnoresRepeatsAsEvidence(t *testing.T) {
 	for _, weight := range []spillway.Share{0, 100, spillway.Whole} {
 		again := judge.Answer{Candidate: true, Weight: weight, Failed: true, Repeat: true}
 		s := observe(judge.New(9), terms(), 19, again)
-		if harmful(s) || s.Candidate.Failures != 19 || s.Peak > 1 {
+		if harmful(&s) || s.Candidate.Failures != 19 || s.Peak > 1 {
 			t.Errorf("weight %v: %+v: want 19 failures that prove nothing", weight, s)
 		}
 		if s = observe(s, terms(), 1, again); s.Cause != judge.BudgetSpent {
@@ -163,7 +163,7 @@ func TestObserve_StaysFiniteAfterAMillionErrors(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if harmful(stable) {
+	if harmful(&stable) {
 		t.Error("stable's errors make the candidate harmful")
 	}
 }
@@ -178,7 +178,7 @@ func TestAdmit_BoundsTheHarmOfADeadCandidate(t *testing.T) {
 		weight := spillway.Share(rng.IntN(int(spillway.Whole) + 1))
 		var waiting []bool // of each request in flight, whether it is of a user who saw an error before
 		s := judge.New(9)
-		for !harmful(s) || len(waiting) > 0 {
+		for !harmful(&s) || len(waiting) > 0 {
 			admitted := s.Admit(terms, len(waiting))
 			if !admitted && len(waiting) == 0 {
 				t.Fatalf("weight %v, budget %d: not admitted and not harmful: %+v", weight, terms.Budget, s)
@@ -213,7 +213,7 @@ func TestAdmit_MakesRoomWithGoodAnswers(t *testing.T) {
 func TestState_KeepsEverythingInJSON(t *testing.T) {
 	rng := dice(11)
 	for range 500 {
-		s := play(rng, judge.New(rng.Int64()), terms(), randomWorld(rng), rng.IntN(500), func(judge.State) bool { return false })
+		s := play(rng, judge.New(rng.Int64()), terms(), randomWorld(rng), rng.IntN(500), func(*judge.State) bool { return false })
 		text, err := json.Marshal(s)
 		if err != nil {
 			t.Fatal(err)

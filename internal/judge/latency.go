@@ -7,31 +7,31 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// quantiles are those of stable's times that a candidate's answers are compared with, in percent.
+// quantiles are those of stable's times that the candidate's are compared at, in percent.
 var quantiles = [...]int{50, 75, 90, 95, 99}
 
 // limitQuantile is the quantile of an absolute gate that names none.
 const limitQuantile = 95
 
-// Pace is the evidence that the candidate's answers are slower than one threshold more often than
-// stable's. It is the Comparison of errors with "slower than the threshold" in the place of "failed".
+// Pace is the evidence that answers of the candidate are slower than one threshold too often. It is a
+// Comparison, with "was slower than the threshold" in the place of "failed".
+//
+// Against stable the question is "which release did this slow answer hit?", and only answers that were
+// dealt at random count. Against an absolute limit it is "was this answer of the candidate slow?", which
+// it may be with probability 1 - quantile; that takes the place of the weight, and all its answers count.
+// Worked example: p95 < 300ms, r = 40: a slow answer multiplies the evidence by 40 / (1 + 5 % 39) = 13.6
+// and a quick one by 1 / 2.95.
 type Pace struct {
-	Tally                 // the candidate's answers that were compared; Failures are those that were slower
-	Comparison Comparison `json:"comparison"`
+	Gate       spillway.Slower `json:"gate"`      // whose term it is; zero = unused
+	Threshold  int             `json:"threshold"` // which of State.Thresholds; 0 for an absolute gate
+	Tally                      // the candidate's answers that counted; Failures are those that were slower
+	Comparison Comparison      `json:"comparison"`
 }
 
-// Slowness is the evidence that the candidate breaks one gate on latency. A gate that is relative to
-// stable has evidence in Paces, an absolute one in Limit.
-type Slowness struct {
-	Gate  spillway.Slower      `json:"gate"`
-	Paces [len(quantiles)]Pace `json:"paces,omitzero"` // by quantile of stable; only those that the gate looks at
-	Limit Gate                 `json:"limit,omitzero"` // of answers slower than Gate.Limit
-}
-
-// Latency is the evidence of all gates on latency of a trial, in the order in which they appeared in it;
-// the rest is zero. A place belongs to the same gate for the whole trial, so that the terms that
-// State.Slow speaks of stay the same when gates come and go.
-type Latency [8]Slowness
+// Latency are the terms of all gates on latency of a trial, in the order in which they first appeared in
+// it. A place belongs to the same term for the whole trial, so that the bits of State.Slow mean the same
+// when gates come and go. Three gates that compare all five quantiles fit, or sixteen of one.
+type Latency [16]Pace
 
 // MarshalJSON leaves out the unused places.
 func (l Latency) MarshalJSON() ([]byte, error) {
@@ -42,129 +42,113 @@ func (l Latency) MarshalJSON() ([]byte, error) {
 	return json.Marshal(l[:n])
 }
 
-// enrol gives each gate of the trial a place, and returns a set of bits: the places of the gates that
-// count now. Gates beyond the last place, and gates that say nothing, are not judged.
-func (l *Latency) enrol(t spillway.Trial) (places uint) {
+// enrol gives each term of the trial a place, and returns the places of the terms that count now as a
+// set of bits. Terms beyond the last place, and gates that say nothing, are not judged.
+func (l *Latency) enrol(t *spillway.Trial) (places uint64) {
 	for _, g := range t.Latency {
-		if g.Factor <= 0 && g.Limit <= 0 {
-			continue
-		}
-		for i := range l {
-			if l[i].Gate == (spillway.Slower{}) {
-				l[i] = newSlowness(g)
-			}
-			if l[i].Gate == g {
-				places |= 1 << i
-				break
+		for j, q := range quantiles {
+			relative := g.Factor > 0 && (g.Quantile == 0 || g.Quantile == q)
+			absolute := g.Factor <= 0 && g.Limit > 0 && j == 0
+			if relative || absolute {
+				places |= l.place(g, j)
 			}
 		}
 	}
 	return places
 }
 
-// newSlowness has no evidence.
-func newSlowness(g spillway.Slower) Slowness {
-	l := Slowness{Gate: g}
-	if l.absolute() {
-		l.Limit = newGate()
-		return l
-	}
-	for j := range l.Paces {
-		if l.looksAt(j) {
-			l.Paces[j].Comparison = newComparison()
+// place is the bit of one term, 0 if there is no place for it.
+func (l *Latency) place(g spillway.Slower, threshold int) uint64 {
+	for i := range l {
+		p := &l[i]
+		if p.Gate == (spillway.Slower{}) {
+			*p = Pace{Gate: g, Threshold: threshold, Comparison: newComparison()}
+		}
+		if p.Gate == g && p.Threshold == threshold {
+			return 1 << i
 		}
 	}
-	return l
+	return 0
 }
 
-// absolute reports whether the gate compares with its own limit and not with stable.
-func (l *Slowness) absolute() bool { return l.Gate.Factor <= 0 }
-
-// looksAt reports whether a relative gate compares at quantile j.
-func (l *Slowness) looksAt(j int) bool {
-	return l.Gate.Quantile == 0 || l.Gate.Quantile == quantiles[j]
-}
-
-// allowed is the share of answers that an absolute gate lets be slower than its limit.
-func (l *Slowness) allowed() float64 {
-	q := l.Gate.Quantile
-	if q <= 0 || q >= 100 {
-		q = limitQuantile
-	}
-	return float64(100-q) / 100
-}
-
-// slower tells, one bit for each of quantiles, where an answer is slower than the gate allows. An
-// absolute gate has one bit, the first, and only for the candidate.
-func (l *Slowness) slower(candidate bool, took time.Duration, thresholds *[len(quantiles)]time.Duration) (terms uint64) {
-	if l.absolute() {
-		if candidate && took > time.Duration(l.Gate.Limit) {
-			return 1
-		}
-		return 0
-	}
-	seconds := float64(took)
-	if candidate {
-		seconds /= float64(l.Gate.Factor) / 100
-	}
-	for j, threshold := range thresholds {
-		if threshold > 0 && l.looksAt(j) && seconds > float64(threshold) {
-			terms |= 1 << j
-		}
-	}
-	return terms
-}
-
-// observe counts one answer, and reports whether it changed the evidence.
-func (l *Slowness) observe(a Answer, thresholds *[len(quantiles)]time.Duration, repeat uint64) (changed bool) {
-	slow := l.slower(a.Candidate, a.Took, thresholds)
-	if l.absolute() {
-		if !a.Candidate || repeat&1 != 0 {
-			return false
-		}
-		l.Limit = l.Limit.observe(slow != 0, l.allowed())
-		return slow != 0
-	}
-	if !a.dealt() {
-		return false
-	}
-	for j := range l.Paces {
-		if !l.looksAt(j) || thresholds[j] <= 0 || repeat>>j&1 != 0 {
+// value is the weighted mean of the terms in places, 0 when there are none. All terms of a gate together
+// weigh as much as the one term of another.
+func (l *Latency) value(places uint64) float64 {
+	sum, weights := 0.0, 0.0
+	for i := range l {
+		if places>>i&1 == 0 {
 			continue
 		}
-		p, hit := &l.Paces[j], slow>>j&1 != 0
-		if a.Candidate {
-			p.Tally = p.Tally.add(hit)
+		weight := 1.0
+		if l[i].relative() && l[i].Gate.Quantile == 0 {
+			weight = 1 / float64(len(quantiles))
 		}
-		if hit {
-			p.Comparison = p.Comparison.observe(a.Candidate, a.Weight, 1)
-			changed = true
-		}
+		sum += weight * l[i].value()
+		weights += weight
 	}
-	return changed
+	if weights == 0 {
+		return 0
+	}
+	return sum / weights
 }
 
-// value is the evidence of one gate: of a relative one the mean over the quantiles that it looks at.
-func (l *Slowness) value() float64 {
-	if l.absolute() {
-		return l.Limit.value() / (gateFromStart + gateLater)
-	}
-	sum, n := 0.0, 0.0
-	for j := range l.Paces {
-		if l.looksAt(j) {
-			sum += l.Paces[j].value()
-			n++
+// slowest is the term in places with the most evidence, nil when there are none.
+func (l *Latency) slowest(places uint64) (slowest *Pace) {
+	for i := range l {
+		if places>>i&1 != 0 && (slowest == nil || l[i].value() > slowest.value()) {
+			slowest = &l[i]
 		}
 	}
-	return sum / max(n, 1)
+	return slowest
 }
 
-// value is the evidence at one threshold.
+// relative reports whether the term compares with stable and not with a limit of its own.
+func (p *Pace) relative() bool { return p.Gate.Factor > 0 }
+
+// value is the evidence of the term; a Comparison has only a part of the joint evidence of errors.
 func (p *Pace) value() float64 { return p.Comparison.value(1) / (partFromStart + partLater) }
+
+// threshold is the time that an answer is compared with, 0 = not known yet.
+func (p *Pace) threshold(candidate bool, thresholds *[len(quantiles)]time.Duration) time.Duration {
+	switch {
+	case !p.relative():
+		return time.Duration(p.Gate.Limit)
+	case candidate:
+		return time.Duration(float64(thresholds[p.Threshold]) * float64(p.Gate.Factor) / 100)
+	}
+	return thresholds[p.Threshold]
+}
+
+// allowed is the share of the candidate's answers that may be slower than an absolute limit.
+func (p *Pace) allowed() spillway.Share {
+	if q := p.Gate.Quantile; q > 0 && q < 100 {
+		return spillway.Percent(100 - q)
+	}
+	return spillway.Percent(100 - limitQuantile)
+}
+
+// observe counts one answer, and reports whether it is evidence against the candidate or stable.
+func (p *Pace) observe(a *Answer, threshold time.Duration) (changed bool) {
+	slow := a.Took > threshold
+	if p.relative() && !a.dealt() || !p.relative() && !a.Candidate || threshold <= 0 {
+		return false
+	}
+	if a.Candidate {
+		p.Tally = p.Tally.add(slow)
+	}
+	switch {
+	case !p.relative():
+		p.Comparison = p.Comparison.observe(slow, p.allowed(), 1)
+	case slow:
+		p.Comparison = p.Comparison.observe(a.Candidate, a.Weight, 1)
+	}
+	return slow
+}
 
 // Fix returns the state with the times that the candidate's are compared with: stable's p50, p75, p90,
 // p95 and p99, from before the trial or from its first answers. It does nothing when they are fixed:
-// what is compared must not depend on what was seen. Any times are fair, good ones make the test quick.
+// what is compared must not depend on what was seen since. Any times are fair; good ones make the test
+// quick. A time of zero is not compared with.
 func (s State) Fix(thresholds [5]time.Duration) State {
 	if s.Thresholds == [5]time.Duration{} {
 		s.Thresholds = thresholds
@@ -172,57 +156,44 @@ func (s State) Fix(thresholds [5]time.Duration) State {
 	return s
 }
 
-// Slow tells which terms of the trial's latency gates an answer is slower than: a set of bits, at most
-// 40, that mean the same for the whole trial. The caller keeps for each user the bits of all its answers
-// so far, on either side, and gives them as Answer.SlowRepeat with the next one.
+// Slow tells which terms of the trial's gates on latency an answer is slower than, as a set of bits that
+// mean the same for the whole trial. The caller keeps for each user those of all its answers so far, on
+// either side, and gives them as Answer.SlowRepeat with the next one.
 //
-// A gate on "1.5 times stable" compares the candidate's time divided by 1.5, so that a candidate within
-// the gate is no slower than stable in it.
-func (s State) Slow(candidate bool, took time.Duration, t spillway.Trial) (terms uint64) {
+// A gate on "1.5 times stable" compares the candidate with 1.5 times the threshold, so that a candidate
+// within the gate is no slower than stable in it.
+func (s *State) Slow(candidate bool, took time.Duration, t spillway.Trial) (terms uint64) {
 	if took <= 0 || len(t.Latency) == 0 {
 		return 0
 	}
-	places := s.Latency.enrol(t)
-	for i := range s.Latency {
-		if places>>i&1 != 0 {
-			terms |= s.Latency[i].slower(candidate, took, &s.Thresholds) << (i * len(quantiles))
+	l := s.Latency // a copy: who asks changes nothing
+	places := l.enrol(&t)
+	for i := range l {
+		if places>>i&1 == 0 || !candidate && !l[i].relative() {
+			continue
+		}
+		if threshold := l[i].threshold(candidate, &s.Thresholds); threshold > 0 && took > threshold {
+			terms |= 1 << i
 		}
 	}
 	return terms
 }
 
-// observeLatency counts one answer for all gates on latency, and reports whether it changed the evidence.
-func (s *State) observeLatency(a Answer, t spillway.Trial) (changed bool) {
+// observeLatency counts one answer for all gates on latency, and reports whether it was slow for one.
+// An answer to a user who had a slow one before is no evidence.
+func (s *State) observeLatency(a *Answer, t *spillway.Trial) (changed bool) {
 	if a.Took <= 0 || len(t.Latency) == 0 {
 		return false
 	}
-	places := s.Latency.enrol(t)
+	places := s.Latency.enrol(t) &^ a.SlowRepeat
 	for i := range s.Latency {
-		if places>>i&1 != 0 && s.Latency[i].observe(a, &s.Thresholds, a.SlowRepeat>>(i*len(quantiles))) {
+		if places>>i&1 == 0 {
+			continue
+		}
+		p := &s.Latency[i]
+		if p.observe(a, p.threshold(a.Candidate, &s.Thresholds)) {
 			changed = true
 		}
 	}
 	return changed
-}
-
-// slowest is the term with the most evidence among those that count now, as place * 5 + quantile, and how
-// many of the candidate's answers were slower than it. Without any term it is -1.
-func (s *State) slowest(t spillway.Trial) (term int, slow int64) {
-	term, most := -1, -1.0
-	places := s.Latency.enrol(t)
-	for i := range s.Latency {
-		l := &s.Latency[i]
-		if places>>i&1 == 0 {
-			continue
-		}
-		if v := l.value(); l.absolute() && v > most {
-			term, slow, most = i*len(quantiles), l.Limit.Failures, v
-		}
-		for j := range l.Paces {
-			if v := l.Paces[j].value(); v > most && !l.absolute() {
-				term, slow, most = i*len(quantiles)+j, l.Paces[j].Failures, v
-			}
-		}
-	}
-	return term, slow
 }

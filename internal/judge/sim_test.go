@@ -23,7 +23,7 @@ func steady(weight spillway.Share, candidate, stable float64) world {
 }
 
 // play asks requests of a world until n are answered or done says so.
-func play(rng *rand.Rand, s judge.State, terms spillway.Trial, w world, n int, done func(judge.State) bool) judge.State {
+func play(rng *rand.Rand, s judge.State, terms spillway.Trial, w world, n int, done func(*judge.State) bool) judge.State {
 	for i := range n {
 		weight, candidate, stable := w(i)
 		a := judge.Answer{Weight: weight, Candidate: rng.IntN(int(spillway.Whole)) < int(weight)}
@@ -32,14 +32,14 @@ func play(rng *rand.Rand, s judge.State, terms spillway.Trial, w world, n int, d
 			rate = candidate
 		}
 		a.Failed = rate > 0 && rng.Float64() < rate
-		if s = s.Observe(a, terms); done(s) {
+		if s.ObserveInPlace(&a, &terms); done(&s) {
 			break
 		}
 	}
 	return s
 }
 
-func harmful(s judge.State) bool { return s.Cause != "" }
+func harmful(s *judge.State) bool { return s.Cause != "" }
 
 func dice(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 20261121)) }
 
@@ -190,7 +190,7 @@ func checkFair(t *testing.T, runs int, trial func(rng *rand.Rand) judge.State) {
 	t.Helper()
 	rng, blamed := dice(2), 0
 	for range runs {
-		if harmful(trial(rng)) {
+		if s := trial(rng); harmful(&s) {
 			blamed++
 		}
 	}
@@ -229,8 +229,8 @@ func crowd(rng *rand.Rand, weight spillway.Share, requests int, blind bool) judg
 	s, terms := judge.New(9), terms()
 	for range requests {
 		u := &users[rng.IntN(len(users))]
-		s = s.Observe(judge.Answer{Candidate: u.candidate, Weight: weight, Failed: u.broken, Repeat: u.failed && !blind}, terms)
-		if harmful(s) {
+		s.ObserveInPlace(&judge.Answer{Candidate: u.candidate, Weight: weight, Failed: u.broken, Repeat: u.failed && !blind}, &terms)
+		if harmful(&s) {
 			break
 		}
 		if u.failed = u.broken; rng.IntN(10) == 0 {
@@ -249,7 +249,7 @@ func checkCrowd(t *testing.T, runs, requests int) {
 		t.Run(weight.String()+" blind", func(t *testing.T) {
 			rng, blamed := dice(3), 0
 			for range runs {
-				if harmful(crowd(rng, weight, requests, true)) {
+				if s := crowd(rng, weight, requests, true); harmful(&s) {
 					blamed++
 				}
 			}
@@ -271,7 +271,7 @@ func TestObserve_GoesOnAfterRestore(t *testing.T) {
 	}
 	for range 200 {
 		seed := rng.Uint64()
-		never := func(judge.State) bool { return false }
+		never := func(*judge.State) bool { return false }
 		straight = play(dice(seed), straight, terms(), w, 50, never)
 		text, err := json.Marshal(restored)
 		if err != nil {
@@ -306,13 +306,13 @@ var certificateCells = []struct {
 	{500, 0.01, 90, true},
 }
 
-func certified(terms spillway.Trial) func(judge.State) bool {
-	return func(s judge.State) bool { return s.Verdict(terms) == spillway.Certified }
+func certified(terms spillway.Trial) func(*judge.State) bool {
+	return func(s *judge.State) bool { return s.Verdict(terms) == spillway.Certified }
 }
 
 // decided stops a trial at its first verdict.
-func decided(terms spillway.Trial) func(judge.State) bool {
-	return func(s judge.State) bool { return harmful(s) || certified(terms)(s) }
+func decided(terms spillway.Trial) func(*judge.State) bool {
+	return func(s *judge.State) bool { return harmful(s) || certified(terms)(s) }
 }
 
 // checkCertificates measures how long a good candidate takes to be certified, and how often one that is
@@ -328,7 +328,7 @@ func checkCertificates(t *testing.T, runs int, all bool) {
 			rng, sum, n := dice(5), int64(0), 0
 			for range runs {
 				s := play(rng, judge.New(9), terms, steady(spillway.Percent(10), c.p0, c.p0), math.MaxInt, decided(terms))
-				if !harmful(s) { // one in a hundred may be, and then is never certified
+				if !harmful(&s) { // one in a hundred may be, and then is never certified
 					sum, n = sum+s.Candidate.Requests, n+1
 				}
 			}
@@ -354,7 +354,7 @@ func checkMisses(t *testing.T, runs, requests int, weights []int) {
 					for range runs {
 						p1 := p0 + float64(margin)/100
 						s := play(rng, judge.New(9), terms, steady(spillway.Percent(weight), p1, p0), requests/margin, certified(terms))
-						if certified(terms)(s) {
+						if certified(terms)(&s) {
 							missed++
 						}
 					}
