@@ -162,16 +162,3 @@ func FuzzCookieKey_Verify(f *testing.F) {
 		}
 	})
 }
-
-func TestTally_Percentiles(t *testing.T) {
-	for us, want := range map[int64]int64{0: 0, 7: 7, 8: 8, 9: 9, 15: 15, 16: 17, 1000: 1023} {
-		if got := classEnd(class(usec(us))); got != want {
-			t.Errorf("%d us is in the class up to %d, want %d", us, got, want)
-		}
-	}
-	for us := int64(1); us < 1<<27; us = us*5/4 + 1 {
-		if got := classEnd(class(usec(us))); got < us || got > us+us/8 {
-			t.Errorf("%d us is in the class up to %d", us, got)
-		}
-	}
-}

@@ -20,6 +20,7 @@ type tally struct {
 	mu       sync.Mutex
 	requests int64
 	failures int64
+	first    time.Time              // when the first one was counted
 	times    [slots][classes]uint32 // until the first byte of an answer, by class
 	slot     int64                  // number of the newest slot since 1970
 }
@@ -28,6 +29,9 @@ type tally struct {
 func (t *tally) add(d time.Duration, failed bool, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.requests == 0 {
+		t.first = now
+	}
 	t.requests++
 	if failed {
 		t.failures++
@@ -56,16 +60,34 @@ func (t *tally) forget(now time.Time) {
 func (t *tally) traffic(now time.Time) spillway.Traffic {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	sum, n := t.minute(now)
+	return spillway.Traffic{
+		Requests: t.requests, Failures: t.failures, Rate: t.rate(n, now),
+		P50: percentile(&sum, n, 50), P95: percentile(&sum, n, 95), P99: percentile(&sum, n, 99),
+	}
+}
+
+// minute adds up the times of the last minute: n in all. t.mu is held.
+func (t *tally) minute(now time.Time) (sum [classes]uint64, n uint64) {
 	t.forget(now)
-	var sum [classes]uint64
-	n := uint64(0)
 	for s := range t.times {
 		for c, k := range t.times[s] {
 			sum[c] += uint64(k)
 			n += uint64(k)
 		}
 	}
-	return spillway.Traffic{Requests: t.requests, Failures: t.failures, P50: percentile(&sum, n, 50), P95: percentile(&sum, n, 95)}
+	return sum, n
+}
+
+// rate is how many requests a second n in the slots are: over the time that the slots cover, 50 to 60 s,
+// or since the first request, but for a second at least. Worked example: 90 requests, the first one 30 s
+// ago, are 3 a second. t.mu is held.
+func (t *tally) rate(n uint64, now time.Time) float64 {
+	begin := time.Unix(0, (t.slot-slots+1)*int64(slotTime))
+	if t.first.After(begin) {
+		begin = t.first
+	}
+	return float64(n) / max(now.Sub(begin).Seconds(), 1)
 }
 
 // percentile is the upper end, in microseconds, of the class in which the p-th of 100 parts ends.

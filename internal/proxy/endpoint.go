@@ -14,18 +14,20 @@ import (
 const cooling = time.Second
 
 // endpointKey identifies an endpoint for as long as the process runs. A replica that restarts on
-// another port is another endpoint.
+// another port is another endpoint. For a server by URL, Replica is the name of its backend
+// ("www@legacy"), and Address is the URL.
 type endpointKey struct {
 	App     spillway.Ref `json:"app"`
 	Replica string       `json:"replica"`
 	Address string       `json:"address"`
 }
 
-// endpoint is one replica as it is being used. It outlives tables.
+// endpoint is one replica or server by URL as it is being used. It outlives tables.
 type endpoint struct {
 	endpointKey
 	inFlight atomic.Int64
 	base     *url.URL     // where it is
+	reach    reach        // of a server by URL
 	closed   atomic.Bool  // draining or gone: takes no new request
 	cold     atomic.Int64 // passed over until then, in Unix nanoseconds
 
@@ -38,18 +40,33 @@ type endpoint struct {
 
 func newEndpoint(key endpointKey) *endpoint {
 	e := &endpoint{endpointKey: key, base: &url.URL{Scheme: "http", Host: key.Address}}
+	if u, err := serverURL(key.Address); err == nil { // checkTable has seen to that where it is one
+		e.base = u
+	}
 	e.send, e.closeIdle = newEngine()
 	return e
 }
 
-// name is the endpoint in sentences.
-func (e *endpoint) name() string { return e.Replica }
+// name is the endpoint in sentences: "www.4-2", "http://10.0.0.1 (www@legacy)".
+func (e *endpoint) name() string {
+	if e.external() {
+		return e.Address + " (" + e.Replica + ")"
+	}
+	return e.Replica
+}
 
 // endpointsOf lists the endpoints of a table, each with whether it may get new requests.
 func endpointsOf(t spillway.Table) map[endpointKey]bool {
 	open := map[endpointKey]bool{}
 	for _, e := range t.Endpoints {
 		open[endpointKey{t.App, e.Replica, e.Address}] = !e.Draining
+	}
+	for _, e := range t.Route.Edges {
+		for _, b := range e.Backends {
+			for _, server := range b.URLs {
+				open[endpointKey{t.App, b.Name(e.Service), server}] = true
+			}
+		}
 	}
 	return open
 }

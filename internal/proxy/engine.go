@@ -20,7 +20,7 @@ const (
 	idleTimeout = 4 * time.Second
 )
 
-// engine sends one request to the replica at r.URL.Host and gives its answer, whose body the caller
+// engine sends one request to the replica or server at r.URL.Host and gives its answer, whose body the caller
 // closes. It never sends a request twice that must not be repeated. Its errors are faults.
 type engine func(r *http.Request) (*http.Response, error)
 
@@ -58,6 +58,13 @@ func newEngine() (send engine, closeIdle func()) {
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			c, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, &fault{noConnection, err}
+			}
+			return &wire{Conn: c}, nil
+		},
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dialTLS(ctx, &dialer, network, address)
 			if err != nil {
 				return nil, &fault{noConnection, err}
 			}
@@ -105,7 +112,7 @@ func (w *wire) Write(p []byte) (int, error) {
 
 // CloseWrite tells the replica that an upgraded connection sends no more.
 func (w *wire) CloseWrite() error {
-	if c, ok := w.Conn.(*net.TCPConn); ok {
+	if c, ok := w.Conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
 	}
 	return nil

@@ -288,6 +288,7 @@ func (x *exchange) attempt(c claim) (answered bool) {
 		x.turnAway()
 		return true
 	}
+	x.plane.judgeReach(c.endpoint, err)
 	now := time.Now()
 	c.arm.tally.add(now.Sub(began), err != nil || resp.StatusCode >= 500, now)
 	if err == nil {

@@ -24,13 +24,27 @@ import (
 func TestMain(m *testing.M) {
 	dir := os.Getenv("PROXY_TEST_DIR")
 	if dir == "" {
-		os.Exit(m.Run())
+		os.Exit(runTests(m))
 	}
 	err := Run(context.Background(), Config{Dir: dir, HTTP: "127.0.0.1:0", Takeover: true, Ready: func() { fmt.Println("ready") }})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// runTests runs the tests with an authority for certificates.
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "proxy")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = trust(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
 }
 
 // process starts a proxy in a process of its own, which takes over, and returns when it serves.

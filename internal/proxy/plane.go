@@ -65,8 +65,8 @@ func (p *plane) handedOver() bool { return p.stage.Load() == handed }
 type app struct {
 	plane   *plane
 	ref     spillway.Ref
-	table   spillway.Table // Route.Trial.Memory is left out
-	trial   *trial         // the newest, also while the table has none; nil = never one
+	table   spillway.Table    // Route.Trial.Memory is left out
+	trial   *trial            // the newest, also while the table has none; nil = never one
 	tallies map[string]*tally // by Backend.Name
 }
 
@@ -313,7 +313,7 @@ func (p *plane) report(ref spillway.Ref) (spillway.Report, error) {
 	}
 	r := spillway.Report{
 		App: ref, Revision: a.table.Revision, Generation: a.table.Route.Generation,
-		InFlight: p.inFlight(a), Counts: map[string]spillway.Traffic{},
+		InFlight: p.inFlight(a), Counts: map[string]spillway.Traffic{}, Dead: p.deadServers(a),
 	}
 	for name, t := range a.tallies {
 		r.Counts[name] = t.traffic(now)
@@ -377,6 +377,11 @@ func checkTable(t spillway.Table) error {
 		sum := spillway.Share(0)
 		for _, b := range e.Backends {
 			sum += b.Weight
+			for _, server := range b.URLs {
+				if _, err := serverURL(server); err != nil {
+					problems = append(problems, fmt.Errorf("edge %s, track %s: %w", e.Service, b.Track, err))
+				}
+			}
 			if b.Weight < 0 {
 				bad("edge %s from %s: backend %s has the weight %s", e.Service, e.From, b.Name(e.Service), b.Weight)
 			}

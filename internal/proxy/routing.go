@@ -58,13 +58,16 @@ func (a *arm) title() string {
 
 func (e *edge) private() bool { return e.spec.From != (spillway.Group{}) }
 
-// newEdge puts an edge of a table together. ready holds the open endpoints by Backend.Name.
+// newEdge puts an edge of a table together. ready holds the open replicas by Backend.Name. plane.mu is held.
 func newEdge(a *app, spec spillway.Edge, ready map[string][]*endpoint) *edge {
 	trial := a.table.Route.Trial
 	e := &edge{app: a, spec: spec, cohort: a.table.Cohort, sticky: slices.ContainsFunc(a.table.Route.Edges, divides), home: -1}
 	for i, b := range spec.Backends {
 		name := b.Name(spec.Service)
 		next := arm{Backend: b, name: name, endpoints: ready[name], tally: a.tally(name)}
+		for _, server := range b.URLs {
+			next.endpoints = append(next.endpoints, a.plane.endpoints[endpointKey{a.ref, name, server}])
+		}
 		if trial != nil {
 			next.candidate = slices.Contains(trial.Candidate, b.Group)
 			next.baseline = next.stable() && b.Release == trial.Stable
