@@ -19,14 +19,12 @@ func crossCheck(r *report, root *node) {
 	for _, e := range services.entries {
 		path := join("services", e.name)
 		checkSteps(r, e, path)
-		if run := e.child("run"); run != nil && run.kind == aList && len(run.items) > 0 {
-			checkProgram(r, run.items[0], path+".run[0]")
-		}
-		if command := e.child("build").child("command"); command != nil && command.kind == aList && len(command.items) > 0 {
-			checkProgram(r, command.items[0], path+".build.command[0]")
-		}
+		checkEdges(r, e, path)
+		checkProgram(r, e.child("run"), path+".run")
+		checkProgram(r, e.child("release"), path+".release")
+		checkProgram(r, e.child("build").child("command"), path+".build.command")
 	}
-	checkGates(r, root.child("gates"))
+	checkGates(r, root)
 	seen := map[string]bool{}
 	for i, source := range listed(root.child("cohort").child("key")) {
 		if form := strings.Join(strings.Fields(source.text), " "); !source.bad && seen[form] {
@@ -46,34 +44,6 @@ func listed(n *node) []*node {
 		return n.items
 	}
 	return []*node{n}
-}
-
-// checkHosts reports a host name that is written twice: a request must have one place to go.
-func checkHosts(r *report, services *node) {
-	type owner struct {
-		service string
-		line    int
-	}
-	owners := map[string]owner{}
-	for _, e := range services.entries {
-		for i, host := range listed(e.child("host")) {
-			if host.bad {
-				continue
-			}
-			path := "services." + e.name + ".host"
-			if e.child("host").kind == aList {
-				path = fmt.Sprintf("%s[%d]", path, i)
-			}
-			switch o, taken := owners[host.text]; {
-			case taken && o.service == e.name:
-				r.add(host, path, quote(host.text)+" is listed twice", "remove one")
-			case taken:
-				r.add(host, path, fmt.Sprintf("%s is the host of %s already, in line %d", quote(host.text), o.service, o.line), "give each service its own")
-			default:
-				owners[host.text] = owner{e.name, host.line}
-			}
-		}
-	}
 }
 
 // checkNeeds reports needs that name nothing, themselves, or each other in a circle.
@@ -147,7 +117,7 @@ func checkSteps(r *report, service entry, path string) {
 		return
 	}
 	strategy := service.child("strategy")
-	if text(strategy, string(defaultStrategy)) != string(spillway.Canary) && (strategy != nil || !has(service, "strategy")) {
+	if text(strategy, string(defaultStrategy)) != string(spillway.Canary) && (strategy != nil || !has(service.node, "strategy")) {
 		at := &node{place: list.key}
 		r.add(at, path+".steps", "steps are for strategy canary, and this is "+text(strategy, string(defaultStrategy)), "write strategy: canary, or remove the steps")
 	}
@@ -172,34 +142,63 @@ func checkSteps(r *report, service entry, path string) {
 	}
 }
 
-// has reports whether a key is there at all, with a good value or not.
-func has(n entry, name string) bool {
-	return slices.ContainsFunc(n.entries, func(e entry) bool { return e.name == name })
-}
-
-// checkProgram reports a list of words whose first is no program.
-func checkProgram(r *report, program *node, path string) {
-	if !program.bad && strings.TrimSpace(program.text) == "" {
-		r.add(program, path, "the program is blank", "the first item of a command is the program to start")
+// checkProgram reports a command in words whose first is no program.
+func checkProgram(r *report, command *node, path string) {
+	if command == nil || command.kind != aList || len(command.items) == 0 {
+		return
+	}
+	if program := command.items[0]; !program.bad && strings.TrimSpace(program.text) == "" {
+		r.add(program, path+"[0]", "the program is blank", "the first item of a command is the program to start")
 	}
 }
 
-// checkGates reports gates of which one makes another useless.
-func checkGates(r *report, gates *node) {
-	seen := map[string]int{}
-	for i, item := range listed(gates) {
-		gate, err := parseGate(item.text)
-		if item.bad || err != nil {
+// checkGates reports gates of which one makes another useless, and those that cannot be asked.
+func checkGates(r *report, root *node) {
+	sorts, texts, latency := map[spillway.Gate]int{}, map[string]int{}, 0
+	for i, item := range listed(root.child("gates")) {
+		if item.bad {
 			continue
 		}
-		sort := gate.Metric
-		if gate.Factor > 0 {
-			sort += " relative to stable"
-		}
-		if first, again := seen[sort]; again {
-			r.add(item, fmt.Sprintf("gates[%d]", i), fmt.Sprintf("there is a gate on %s already: gates[%d]", sort, first), "keep the stricter one")
+		gate, err := gateOf(item)
+		if err != nil {
 			continue
 		}
-		seen[sort] = i
+		path := fmt.Sprintf("gates[%d]", i)
+		if first, again := texts[gate.Text]; again {
+			r.add(item, path, fmt.Sprintf("there is a gate %s already: gates[%d]", quote(gate.Text), first), "remove one")
+			continue
+		}
+		texts[gate.Text] = i
+		if sort, name := sortOf(gate); name != "" {
+			if first, again := sorts[sort]; again {
+				r.add(item, path, fmt.Sprintf("there is a gate on %s already: gates[%d]", name, first), "keep the stricter one")
+				continue
+			}
+			sorts[sort] = i
+		}
+		if gate.Metric == "latency" || strings.HasPrefix(gate.Metric, "p") {
+			if latency++; latency > maxLatencyGates {
+				r.add(item, path, fmt.Sprintf("there are more than %d gates on latency", maxLatencyGates), "every answer is held against each of them: keep those that matter")
+			}
+		}
+		if gate.Metric == "query" && !has(root, "prometheus") {
+			r.add(item, path, "asks a metric store, and the file names none", "write prometheus: http://127.0.0.1:9090 beside app and services")
+		}
 	}
+}
+
+// sortOf gives what two gates have in common of which one makes the other useless, and what to call it;
+// "" for gates that ask something outside, of which there may be any number.
+func sortOf(g spillway.Gate) (sort spillway.Gate, name string) {
+	if g.External() {
+		return sort, ""
+	}
+	sort = spillway.Gate{Metric: g.Metric, Factor: min(g.Factor, 1), For: g.For, From: g.From, DryRun: g.DryRun}
+	if strings.HasPrefix(g.Op, ">") {
+		sort.Op = ">"
+	}
+	if g.Factor > 0 {
+		return sort, g.Metric + " relative to stable"
+	}
+	return sort, g.Metric
 }

@@ -58,15 +58,31 @@ func written(t testing.TB, app spillway.App) []byte {
 		services[s.Name] = writtenService(s)
 	}
 	file := map[string]any{
-		"app": app.Name, "services": services, "budget": app.Budget,
+		"app": app.Name, "services": services, "budget": app.Budget, "warmup": app.Warmup.String(), "delay": app.Delay.String(),
 		"watch": app.Watch.String(), "deadline": app.Deadline.String(), "thin": app.Thin,
 	}
-	var keys, gates []string
+	if app.BudgetUsers > 0 {
+		file["budget"] = app.BudgetUsers.String() + " of users"
+	}
+	if app.Keep > 0 {
+		file["keep"] = app.Keep
+	}
+	if app.Prometheus != "" {
+		file["prometheus"] = app.Prometheus
+	}
+	var keys, windows []string
+	var gates []any
 	for _, k := range app.Cohort.Key {
 		keys = append(keys, k.Kind+" "+k.Name)
 	}
 	for _, g := range app.Gates {
-		gates = append(gates, g.Text)
+		gates = append(gates, map[string]any{"gate": g.Text, "from": g.From.String(), "dry-run": g.DryRun})
+	}
+	for _, w := range app.Freeze {
+		windows = append(windows, w.Text)
+	}
+	if windows != nil {
+		file["freeze"] = windows
 	}
 	if keys != nil {
 		file["cohort"] = map[string]any{"key": keys}
@@ -90,7 +106,7 @@ func writtenService(s spillway.Service) map[string]any {
 		health["path"] = s.Health.Path
 	}
 	file := map[string]any{
-		"run": writtenCommand(s.Run), "health": health, "scale": s.Scale, "strategy": s.Strategy,
+		"run": writtenCommand(s.Run), "health": health, "scale": map[string]any{"min": s.Scale, "max": s.Max}, "strategy": s.Strategy,
 		"surge": writtenCount(s.Surge), "unavailable": writtenCount(s.Unavailable),
 		"stop": map[string]any{"signal": s.Stop.Signal, "grace": s.Stop.Grace.String(), "drain": s.Stop.Drain.String()},
 	}
@@ -101,9 +117,24 @@ func writtenService(s spillway.Service) map[string]any {
 	if s.Limits.Memory > 0 {
 		limits["memory"] = s.Limits.Memory.String()
 	}
-	optional := map[string]any{"host": s.Host, "needs": s.Needs, "env": s.Env, "limits": limits, "steps": writtenSteps(s.Steps)}
+	optional := map[string]any{"host": s.Host, "needs": s.Needs, "env": s.Env, "limits": limits, "steps": writtenSteps(s.Steps), "tracks": writtenTracks(s.Tracks)}
 	maps.DeleteFunc(optional, func(_ string, v any) bool { return reflect.ValueOf(v).Len() == 0 })
 	maps.Copy(file, optional)
+	if s.Max == 0 {
+		file["scale"] = s.Scale
+	}
+	if !s.Release.Zero() {
+		file["release"] = writtenCommand(s.Release)
+	}
+	if s.TLS != nil {
+		file["tls"] = s.TLS
+	}
+	if s.Standby != nil {
+		file["standby"] = s.Standby
+	}
+	if s.Synthetic != nil {
+		file["synthetic"] = s.Synthetic
+	}
 	if s.Build != nil {
 		build := map[string]any{"dir": s.Build.Dir}
 		if !s.Build.Command.Zero() {
@@ -112,6 +143,31 @@ func writtenService(s spillway.Service) map[string]any {
 		file["build"] = build
 	}
 	return file
+}
+
+func writtenTracks(tracks []spillway.Track) map[string]any {
+	written := map[string]any{}
+	for _, t := range tracks {
+		track := map[string]any{}
+		optional := map[string]any{"branch": t.Branch, "host": t.Host, "urls": t.URLs}
+		for _, m := range t.Match {
+			rules, _ := optional[m.Kind].([]string)
+			optional[m.Kind] = append(rules, m.Name+"="+m.Value)
+		}
+		maps.DeleteFunc(optional, func(_ string, v any) bool { return reflect.ValueOf(v).Len() == 0 })
+		maps.Copy(track, optional)
+		if t.Replicas > 0 {
+			track["replicas"] = t.Replicas
+		}
+		switch {
+		case t.Auto:
+			track["share"] = "auto"
+		case t.Share > 0:
+			track["share"] = t.Share.String()
+		}
+		written[t.Name] = track
+	}
+	return written
 }
 
 func writtenCommand(c spillway.Command) any {

@@ -45,21 +45,30 @@ func fileShape() objectShape {
 			doc: "The components of the app, by name: DNS labels of at most 30 characters."},
 		{name: "cohort", example: "{key: [header X-Account-Id, cookie _ACCOUNT]}", shape: cohortShape(),
 			doc: "What identifies a user, so that each user stays with one release while it is tried."},
-		{name: "budget", example: "20", value: spillway.DefaultBudget, shape: anyShape{
-			wholeShape{"a number of failed requests", 1, 1_000_000_000},
-			laterShape{aText, "a budget in users", "write a number of failed requests: budget: 20"}},
-			doc: "How many failed requests a rollout may cost before it is rolled back."},
+		{name: "budget", example: "20", value: spillway.DefaultBudget, shape: budgetShape(),
+			doc: "How many failed requests a rollout may cost before it is rolled back, or the share of the users who may have one: 0.1% of users."},
 		{name: "watch", example: "10m", value: spillway.DefaultWatch.String(), shape: durationShape{0, month},
 			doc: "How long the old release stays warm, and the judge watches on, after the new one has all traffic; 0 is not at all."},
 		{name: "deadline", example: "10m", value: spillway.DefaultDeadline.String(), shape: durationShape{time.Second, month},
 			doc: "The longest stay in one step of a rollout beyond its hold."},
-		{name: "gates", example: `["errors < 2x stable", "restarts == 0"]`, shape: listShape{gateShape()},
-			doc: "Conditions that a rollout must keep: errors < Nx stable, errors < N%, restarts <= N, restarts == 0."},
+		{name: "gates", example: `["errors < 2x stable", "p95 < 300ms", "restarts == 0"]`, shape: listShape{gateShape()},
+			doc: "Conditions that a rollout must keep: METRIC OP VALUE [for WINDOW], with the metrics errors, latency, p50, p75, p90, p95, p99 (Nx stable, N% or a duration), rps, restarts, cpu and memory; or query: PROMQL OP VALUE, http: URL, run: COMMAND."},
 		{name: "thin", example: "pause", value: string(defaultThin), shape: choiceShape{string(spillway.ThinPause), string(spillway.ThinPromote)},
 			doc: "What to do when a step had too few requests to judge by its deadline: pause and wait for a person, or promote."},
+		{name: "warmup", example: "30s", value: "0s", shape: durationShape{0, day},
+			doc: "How long a new release may be slow at first: its answers in this time are no evidence about its latency."},
+		{name: "delay", example: "30s", value: "0s", shape: durationShape{0, day},
+			doc: "How long a deploy waits before it begins, so that it can be cancelled."},
+		{name: "freeze", example: `["Fri 16:00 - Mon 08:00 Europe/Berlin", "2026-12-24 00:00 - 2026-12-27 00:00"]`, shape: listShape{windowShape()},
+			doc: "When no deploy begins unless it is forced: every week from one time to another, or once from one date to another, in UTC or the time zone named. Rollbacks always may."},
+		{name: "keep", example: "50", value: spillway.DefaultKeep, shape: wholeShape{"a number of releases", 1, 10_000},
+			doc: "How many releases are kept besides those in use."},
+		{name: "prometheus", example: "http://127.0.0.1:9090", shape: baseURL(),
+			doc: "The base URL of the metric store that gates with query ask."},
 		{name: "routes", example: "give the service a host instead"},
-		{name: "flags"}, {name: "alerts"}, {name: "pipeline"}, {name: "environments"},
+		{name: "flags"}, {name: "alerts"}, {name: "pipeline"},
 	}}
+	file.keys = append(file.keys, environmentsKey(file))
 	file.elsewhere = func(name string) string {
 		if slices.ContainsFunc(service.keys, func(k key) bool { return k.name == name }) {
 			return "a service: services.NAME." + name
@@ -72,9 +81,9 @@ func fileShape() objectShape {
 // serviceShape is one service.
 func serviceShape() objectShape {
 	service := objectShape{name: "a mapping with at least run: COMMAND"}
-	service.keys = append(processKeys(), rolloutKeys()...)
+	service.keys = slices.Concat(processKeys(), rolloutKeys(), edgeKeys())
 	service.elsewhere = func(name string) string {
-		if slices.Contains([]string{"app", "cohort", "budget", "watch", "deadline", "gates", "thin"}, name) {
+		if slices.Contains([]string{"app", "cohort", "budget", "watch", "deadline", "gates", "thin", "warmup", "delay", "freeze", "keep", "prometheus", "environments"}, name) {
 			return "the app as a whole: write it at the beginning of a line, beside app and services"
 		}
 		return ""
@@ -97,18 +106,18 @@ func processKeys() []key {
 			doc: "Environment variables. Values are used as they are written."},
 		{name: "health", example: "/healthz", shape: anyShape{pathText(), healthShape()},
 			doc: "How to see that a replica is ready: a path that answers 200 to 399, or a mapping. Without it, the port must accept connections."},
-		{name: "scale", example: "3", value: defaultScale, shape: anyShape{
-			wholeShape{"a number of replicas", 1, 1000},
-			laterShape{aMapping, "autoscaling (scale: {min, max})", "write a number of replicas: scale: 3"}},
-			doc: "How many replicas run."},
+		{name: "scale", example: "3", value: defaultScale, shape: anyShape{wholeShape{"a number of replicas", 1, 1000}, scaleShape()},
+			doc: "How many replicas run, or between which numbers they may be scaled: {min: 2, max: 12}."},
 		{name: "limits", example: "{cpu: 1, memory: 512Mi}", shape: limitsShape(),
 			doc: "What one replica may use."},
 		{name: "stop", example: "{grace: 30s}", shape: stopShape(),
 			doc: "How a replica is stopped."},
+		{name: "release", example: "./migrate", shape: commandShape(),
+			doc: "What is run once per rollout, before a replica of a release that changed the service starts. When it fails, nothing was changed. It is not run on the way back."},
 		{name: "image", example: "use build and run"},
 		{name: "port", example: "have the command of run listen on $PORT"},
 		{name: "protocol", example: "services speak HTTP"},
-		{name: "tls"}, {name: "secrets"}, {name: "release"}, {name: "volumes"},
+		{name: "secrets"}, {name: "volumes"},
 	}
 }
 
@@ -127,7 +136,6 @@ func rolloutKeys() []key {
 			doc: "Rolling: how many replicas may run above scale, as a number or a share."},
 		{name: "unavailable", example: "0", value: defaultUnavailable.N, shape: countShape(),
 			doc: "Rolling: how many replicas may be missing, as a number or a share."},
-		{name: "standby"}, {name: "tracks"},
 	}
 }
 

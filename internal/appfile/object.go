@@ -51,7 +51,10 @@ func (s objectShape) check(r *report, n *node, path, _ string) {
 		missing := !slices.ContainsFunc(n.entries, func(e entry) bool { return e.name == k.name })
 		if k.required && missing {
 			at := &node{place: n.place}
-			if n.key.line > 0 {
+			switch {
+			case n.removed.line > 0:
+				at.place = n.removed
+			case n.key.line > 0:
 				at.place = n.key
 			}
 			r.add(at, join(path, k.name), "is missing", k.hint())

@@ -9,32 +9,35 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// Parse reads the text of an app file into an App with every default filled in. Its services, and the
-// needs of each, are sorted by name. The file is the name that mistakes are reported under.
+// Parse reads the text of an app file into an App with every default filled in, as the environment
+// production has it. Its services, and the needs and tracks of each, are sorted by name. The file is the
+// name that mistakes are reported under.
 //
-// The error is nil or a spillway.FieldErrors with every mistake in the text, in its order.
+// The error is nil or a spillway.FieldErrors with every mistake in the text, in its order, also those that
+// only another environment of the file has.
 func Parse(file string, text []byte) (spillway.App, error) {
-	r := &report{file: file}
-	root := read(r, text)
-	if root == nil {
-		return spillway.App{}, r.err()
-	}
-	examine(r, fileShape(), root, "", "begin with app: NAME and services:")
-	crossCheck(r, root)
-	if err := r.err(); err != nil {
-		return spillway.App{}, err
-	}
-	return buildApp(root), nil
+	return ParseEnvironment(file, text, production)
 }
 
 // buildApp makes the App of a file without mistakes.
 func buildApp(root *node) spillway.App {
 	app := spillway.App{
 		Name:     text(root.child("app"), ""),
-		Budget:   whole(root.child("budget"), spillway.DefaultBudget),
+		Budget:   spillway.DefaultBudget,
 		Watch:    duration(root.child("watch"), spillway.DefaultWatch),
 		Deadline: duration(root.child("deadline"), spillway.DefaultDeadline),
 		Thin:     spillway.Thin(text(root.child("thin"), string(defaultThin))),
+		Warmup:   duration(root.child("warmup"), 0),
+		Delay:    duration(root.child("delay"), 0),
+		Keep:     whole(root.child("keep"), 0),
+
+		Prometheus: text(root.child("prometheus"), ""),
+	}
+	if budget := root.child("budget"); budget != nil && budget.kind == aText {
+		share, _, _ := strings.Cut(budget.text, " ")
+		app.BudgetUsers, _ = spillway.ParseShare(share)
+	} else {
+		app.Budget = whole(budget, spillway.DefaultBudget)
 	}
 	for _, e := range root.child("services").entries {
 		app.Services = append(app.Services, buildService(e))
@@ -44,9 +47,13 @@ func buildApp(root *node) spillway.App {
 		fields := strings.Fields(source)
 		app.Cohort.Key = append(app.Cohort.Key, spillway.KeySource{Kind: fields[0], Name: fields[1]})
 	}
-	for _, condition := range texts(root.child("gates")) {
-		gate, _ := parseGate(condition) // the shape of a gate has parsed it
+	for _, item := range listed(root.child("gates")) {
+		gate, _ := gateOf(item) // the shape of a gate has parsed it
 		app.Gates = append(app.Gates, gate)
+	}
+	for _, item := range texts(root.child("freeze")) {
+		window, _ := parseWindow(item) // the shape of a window has parsed it
+		app.Freeze = append(app.Freeze, window)
 	}
 	return app
 }
@@ -61,10 +68,19 @@ func buildService(n entry) spillway.Service {
 		Needs:       slices.Sorted(slices.Values(texts(n.child("needs")))),
 		Env:         environment(n.child("env")),
 		Health:      probe(n.child("health")),
-		Scale:       whole(n.child("scale"), defaultScale),
 		Strategy:    spillway.Strategy(text(n.child("strategy"), string(defaultStrategy))),
 		Surge:       count(n.child("surge"), defaultSurge),
 		Unavailable: count(n.child("unavailable"), defaultUnavailable),
+		Release:     command(n.child("release")),
+		TLS:         buildTLS(n.child("tls")),
+		Standby:     buildStandby(n.child("standby")),
+		Tracks:      buildTracks(n.child("tracks")),
+		Synthetic:   buildSynthetic(n.child("synthetic")),
+	}
+	if scale := n.child("scale"); scale != nil && scale.kind == aMapping {
+		s.Scale, s.Max = whole(scale.child("min"), defaultScale), whole(scale.child("max"), 0)
+	} else {
+		s.Scale = whole(scale, defaultScale)
 	}
 	limits := n.child("limits")
 	s.Limits.CPU, _ = spillway.ParseMilli(text(limits.child("cpu"), "0"))

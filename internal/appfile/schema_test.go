@@ -34,11 +34,31 @@ func TestSchema_AcceptsWhatParseAccepts(t *testing.T) {
 func TestSchema_RefusesWhatIsWrongByItself(t *testing.T) {
 	const service = "app: shop\nservices: {web: {run: x, %s}}\n"
 	for _, wrong := range []string{
-		"scael: 3", "scale: 0", `scale: "3"`, "scale: {min: 1}", "image: redis", "health: healthz", "health: {timeout: 5}",
+		"scael: 3", "scale: 0", `scale: "3"`, "scale: {min: 0}", "scale: {max: 2, cpu: 60%}", "tls: auto", "tls: {cert: /a}",
+		"tls: {cert: a, key: /b}", "standby: {kep: 1h}", "tracks: {A: {}}", "tracks: {a: {share: 10}}", "tracks: {a: {cookie: x}}",
+		"tracks: {a: {urls: [example.com]}}", "synthetic: {rate: 0}", "release: []", "image: redis", "health: healthz", "health: {timeout: 5}",
 		"steps: [half]", "steps: []", "host: http://a.example.com", "strategy: canery", "env: {1A: x}", "env: {A: [x]}",
 		"limits: {cpu: lots}", "surge: -1", "surge: 5 %", "stop: {signal: TERM}", "build: /src", "needs: db",
 	} {
 		text := fmt.Appendf(nil, service, wrong)
+		if _, err := appfile.Parse("a.yaml", text); err == nil {
+			t.Errorf("Parse accepts %s", wrong)
+		}
+		if againstSchema(t, text) == "" {
+			t.Errorf("the schema accepts %s", wrong)
+		}
+	}
+}
+
+func TestSchema_RefusesWhatIsWrongInTheApp(t *testing.T) {
+	const file = "app: shop\nservices: {web: {run: x, host: a.example.com}}\n%s\n"
+	for _, wrong := range []string{
+		"budget: 1%", "gates: [half]", "gates: [p42 < 1s]", "gates: [{query: a > 0, dry-run: 1}]", "gates: [{http: http://a/, form: 1%}]",
+		"freeze: [weekends]", "freeze: Fri 16:00 - Mon 08:00", "keep: 0", "prometheus: localhost:9090", "warmup: 5", "delay: soon",
+		"environments: {}", "environments: {staging: }", "environments: {staging: {services: {web: {scael: 1}}}}",
+		"environments: {staging: {services: {web: {tracks: {a: {share: all}}}}}}", "environments: {staging: {app: x}}",
+	} {
+		text := fmt.Appendf(nil, file, wrong)
 		if _, err := appfile.Parse("a.yaml", text); err == nil {
 			t.Errorf("Parse accepts %s", wrong)
 		}
@@ -65,7 +85,7 @@ func checkKeys(t *testing.T, format string, schema map[string]any) {
 	known := []string{
 		"app", "services", "cohort", "budget", "watch", "deadline", "gates", "thin", "routes", "flags", "alerts", "pipeline",
 		"environments", "build", "run", "host", "needs", "env", "health", "scale", "limits", "stop", "image", "port", "protocol", "tls",
-		"secrets", "release", "volumes", "strategy", "steps", "surge", "unavailable", "standby", "tracks", "command", "dir", "path",
+		"secrets", "release", "volumes", "synthetic", "warmup", "delay", "keep", "prometheus", "freeze", "strategy", "steps", "surge", "unavailable", "standby", "tracks", "command", "dir", "path",
 	}
 	for _, name := range slices.Concat(known, slices.Collect(maps.Keys(properties))) {
 		_, err := appfile.Parse("a.yaml", fmt.Appendf(nil, format, name, "!wrong x"))

@@ -140,6 +140,14 @@ func (literalShape) schema() map[string]any {
 	return map[string]any{"type": []string{"number", "boolean"}}
 }
 
+// boolShape is true or false.
+type boolShape struct{}
+
+func (boolShape) noun() string                         { return "true or false" }
+func (boolShape) takes(k kind) bool                    { return k == aBoolean }
+func (boolShape) check(*report, *node, string, string) {}
+func (boolShape) schema() map[string]any               { return map[string]any{"type": "boolean"} }
+
 // durationShape is a length of time.
 type durationShape struct{ min, max time.Duration }
 

@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"path"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -21,7 +19,13 @@ var (
 	relative     = regexp.MustCompile(`^[^/]`)
 	shareText    = regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,2})?%$`)
 	stepPattern  = regexp.MustCompile(`^(pause|([0-9]{1,2}(\.[0-9]{1,2})?%)( +(0|([0-9]+(\.[0-9]+)?(ms|s|m|h))+))?)$`)
-	gatePattern  = regexp.MustCompile(`^(errors *< *([0-9]{1,3}(\.[0-9]{1,2})?)(x +stable|%)|restarts *(<=|==) *([0-9]{1,6}))$`)
+	usersText    = regexp.MustCompile(`^([0-9]{1,3}(\.[0-9]{1,2})?%) +of +users$`)
+	absolute     = regexp.MustCompile(`^/.*[^/]$`)
+	branchName   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/-]*$`)
+	webURL       = regexp.MustCompile(`^https?://[^\s/?#@]+[^\s?#]*$`)
+	cookieRule   = regexp.MustCompile("^([A-Za-z0-9!#$%&'*+.^_`|~-]+)=([!#-+./0-9:<-\\[\\]-~-]+)$")
+	headerRule   = regexp.MustCompile("^([A-Za-z0-9!#$%&'*+.^_`|~-]+)=([!-~]([ -~]*[!-~])?)$")
+	shareOrAuto  = regexp.MustCompile(`^(auto|[0-9]{1,3}(\.[0-9]{1,2})?%)$`)
 	keyPattern   = regexp.MustCompile("^(header|cookie) +([A-Za-z0-9!#$%&'*+.^_`|~-]+)$")
 	cpuAmount    = regexp.MustCompile(`^([0-9]{1,6}m|[0-9]{1,4}(\.[0-9]{1,3})?)$`)
 	memoryAmount = regexp.MustCompile(`^[0-9]{1,15}(Gi|Mi|Ki|GB|MB|KB|G|M|K|B)?$`)
@@ -148,51 +152,6 @@ func parseStep(text string) (spillway.StepSpec, error) {
 		err = step.Hold.UnmarshalText([]byte(fields[1]))
 	}
 	return step, err
-}
-
-// gateShape is a condition of a rollout.
-func gateShape() shape {
-	text := textShape{name: "a gate", pattern: gatePattern, problem: func(text string) (string, string) {
-		const forms = "write errors < 2x stable, errors < 2%, restarts <= 3 or restarts == 0"
-		gate, err := parseGate(text)
-		if err == nil {
-			return "", ""
-		}
-		metric := strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && r != '_' })
-		if gate.Metric == "" && len(metric) > 0 && closest(metric[0], []string{"errors", "restarts"}) == "" {
-			return "the gate " + quote(text) + " is not supported by this version of Spillway", forms
-		}
-		return err.Error(), forms
-	}}
-	return anyShape{text, laterShape{aMapping, "a gate by query", "write errors < 2x stable"}}
-}
-
-// parseGate reads a gate.
-func parseGate(text string) (spillway.Gate, error) {
-	m := gatePattern.FindStringSubmatch(text)
-	if m == nil {
-		return spillway.Gate{}, fmt.Errorf("%s is not a gate", quote(text))
-	}
-	if m[4] == "" {
-		limit, err := strconv.Atoi(m[6])
-		if m[5] == "==" && limit != 0 {
-			err = fmt.Errorf("%s would need a restart: write restarts <= %d", quote(text), limit)
-		}
-		return spillway.Gate{Text: text, Metric: "restarts", Max: limit}, err
-	}
-	limit, err := spillway.ParseShare(m[2] + "%")
-	gate := spillway.Gate{Text: text, Metric: "errors", Limit: limit}
-	switch {
-	case err != nil:
-		err = fmt.Errorf("%s is above 100", quote(text))
-	case limit == 0:
-		err = fmt.Errorf("%s can never hold", quote(text))
-	case m[4] != "%" && limit < 100: // hundredths, as in Factor
-		err = fmt.Errorf("%s asks for fewer errors than stable has: the factor is at least 1", quote(text))
-	case m[4] != "%":
-		gate.Limit, gate.Factor = 0, int(limit)
-	}
-	return gate, err
 }
 
 // keySourceText is one place of a request that says who the user is.

@@ -45,6 +45,7 @@ type node struct {
 	text    string  // of a scalar: as it is written, without quotes
 	items   []*node // of a list
 	entries []entry // of a mapping, in the order of the file, each key once
+	removed place   // of a mapping: where an environment takes a key out of it; zero when none does
 	bad     bool    // a mistake was reported for it: it must not be used
 }
 
