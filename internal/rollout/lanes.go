@@ -144,9 +144,8 @@ func (t *turn) laneStart(s spillway.Service, g spillway.Group, n int) int {
 	return n
 }
 
-// addTracks divides the users of a public edge between what it has and the tracks of its service.
-func (t *turn) addTracks(edge *spillway.Edge) {
-	s, _ := t.file().Config.Service(edge.Service)
+// addTracks divides the users of a public edge between what it has and the tracks of a service.
+func (t *turn) addTracks(edge *spillway.Edge, s spillway.Service) {
 	var tracks []spillway.Backend
 	var rules []spillway.Rule
 	taken, outside := spillway.Share(0), -1
@@ -212,12 +211,12 @@ func (t *turn) trackEdges() []spillway.Edge {
 			if len(def.Host) == 0 {
 				continue
 			}
-			edge := t.edge(s.Name, true, true)
+			edge := t.edge(s.Name, true, true) // as long as its users are stable's
 			if b, ok := t.trackBackend(s, def); ok {
 				b.Weight = spillway.Whole
-				edge = spillway.Edge{Service: s.Name, Backends: []spillway.Backend{b}}
+				edge = spillway.Edge{Service: s.Name, Only: def.Name, Backends: []spillway.Backend{b}}
 			}
-			edge.Hosts, edge.Only, edge.TLS = slices.Sorted(slices.Values(def.Host)), def.Name, s.TLS
+			edge.Hosts, edge.TLS = slices.Sorted(slices.Values(def.Host)), s.TLS
 			edges = append(edges, edge)
 		}
 	}

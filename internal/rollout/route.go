@@ -55,9 +55,12 @@ func (t *turn) publicEdges() []spillway.Edge {
 			edge = t.moving(w.old, w.new)
 		}
 		edge.Hosts = slices.Sorted(slices.Values(names))
-		s, _ := t.file().Config.Service(edge.Service)
+		s, ok := t.file().Config.Service(w.old)
+		if !ok {
+			s, _ = t.file().Config.Service(w.new)
+		}
 		edge.TLS = s.TLS
-		t.addTracks(&edge)
+		t.addTracks(&edge, s)
 		edges = append(edges, edge)
 	}
 	return edges
