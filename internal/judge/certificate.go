@@ -42,7 +42,7 @@ func (s *State) certificate(margin spillway.Share) (certified bool, needs int64)
 // Needs is about how many answers of a candidate that is as good as stable a certificate for the margin
 // takes, 0 = unknown or never: ln 20 divided by what one answer is expected to add, at stable's error
 // rate as its answers show it. Worked examples with a margin of 1 point: without a failure of stable in
-// 6,000 answers 332, with 6 failures 444, with 60 failures 1,247.
+// 6,000 answers 332, with 6 failures 408, with 60 failures 1,187.
 func Needs(margin spillway.Share, stable Tally) int64 {
 	s := State{Baseline: stable}
 	good, bad := s.yardstick(fraction(margin))

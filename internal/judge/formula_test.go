@@ -3,6 +3,7 @@ package judge
 import (
 	"math"
 	"testing"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -30,6 +31,23 @@ func TestGate_WorkedExample(t *testing.T) {
 	g = g.observe(false, 0.5).observe(true, 0.5)
 	if got := g.Terms[len(odds)-1]; math.Abs(got-1.97*1.97/32) > 0.01 {
 		t.Errorf("two failures and a good answer make it %.4f, want 1.97 x 1.97 / 32", got)
+	}
+}
+
+func TestPace_WorkedExample(t *testing.T) {
+	p := Pace{Gate: spillway.Slower{Quantile: 95, Limit: spillway.Duration(300 * time.Millisecond)}}
+	p.Comparison.Errors = 1 << 40
+	for i := range ratios {
+		p.Comparison.Terms[i] = 1
+	}
+	for _, step := range []struct {
+		took time.Duration
+		want float64
+	}{{301 * time.Millisecond, 13.56}, {300 * time.Millisecond, 13.56 / 2.95}} {
+		p.observe(&Answer{Candidate: true, Took: step.took}, 300*time.Millisecond)
+		if got := p.Comparison.Terms[6]; math.Abs(got-step.want) > 0.01 {
+			t.Errorf("after an answer in %v the evidence for %g is %.3f, want %.3f", step.took, ratios[6], got, step.want)
+		}
 	}
 }
 
@@ -67,5 +85,14 @@ func TestEvidence_CannotBeExpectedToGrow(t *testing.T) {
 	}
 	if sum := partFromStart + partLater + gateFromStart + gateLater; math.Abs(sum-1) > 1e-12 {
 		t.Errorf("the parts sum to %g, want 1", sum)
+	}
+	if sum := partErrors + partLatency + gateFromStart + gateLater; math.Abs(sum-1) > 1e-12 {
+		t.Errorf("with latency the parts sum to %g, want 1", sum)
+	}
+	s := New(9)
+	for _, latency := range [][]spillway.Slower{nil, {{Factor: 100}}, {{Factor: 100}, {Quantile: 99, Limit: 1}}} {
+		if worse, broken, slow := s.parts(&spillway.Trial{Latency: latency}); worse+broken+slow > 1 {
+			t.Errorf("%d gates on latency: the evidence begins at %g, want at most 1", len(latency), worse+broken+slow)
+		}
 	}
 }
