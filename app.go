@@ -218,7 +218,7 @@ const (
 type Gate struct {
 	Text   string   `json:"text"`              // as written
 	Metric string   `json:"metric"`            // the first word of the forms above; "p50", "p75", "p90", "p95", "p99"
-	Op     string   `json:"op,omitempty"`      // "<", "<=", ">", ">=", "=="; "" for http and run
+	Op     string   `json:"op,omitempty"`      // "<", "<=", ">", ">=", "=="; "" for http and run, and for errors and restarts without DryRun: never above
 	Factor int      `json:"factor,omitempty"`  // hundredths of stable's; 0 = not relative
 	Limit  Share    `json:"limit,omitempty"`   // errors: absolute share of requests; 0 = none
 	Max    int      `json:"max,omitempty"`     // restarts that are still fine

@@ -77,10 +77,10 @@ func checkNeeds(r *report, services *node) {
 	}
 }
 
-// suggestService says which service may have been meant. A file with hundreds of mistakes was not
-// misspelt, and comparing each of them with each service would take seconds.
+// suggestService says which service may have been meant. To compare the names of a lost cause with each
+// service would take seconds.
 func suggestService(r *report, wrong string, names []string) string {
-	if len(r.errors) > 200 {
+	if len(r.errors) > lostCause {
 		return ""
 	}
 	if extension(wrong) {

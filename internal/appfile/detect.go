@@ -70,6 +70,7 @@ type found struct {
 	dir     string // relative, "." is the whole source
 	command string // of the build; "" = Spillway finds it
 	run     string
+	release string // "" = nothing is run before a release
 }
 
 // say notes something for the user.
@@ -108,20 +109,25 @@ func (d *detection) procfile() {
 	if len(build.found) > 0 {
 		command = build.found[0].command
 	}
+	release := ""
 	for _, m := range procfileLine.FindAllStringSubmatch(d.read("Procfile"), -1) {
 		name, run := m[1], m[2]
+		if command != "" {
+			run = inVenv(run)
+		}
 		switch {
 		case name == "release":
-			d.say("Procfile: release is left out: commands before a release are not supported by this version of Spillway.")
+			release = run
 		case name == "web" || strings.Contains(run, "PORT"):
-			if command != "" {
-				run = inVenv(run)
-			}
 			d.say("Procfile: %s runs %s.", name, run)
-			d.found = append(d.found, found{d.free(name), ".", command, run})
+			d.found = append(d.found, found{name: d.free(name), dir: ".", command: command, run: run})
 		default:
 			d.say("Procfile: %s is left out: it does not mention $PORT, and this version of Spillway runs what listens there.", name)
 		}
+	}
+	if release != "" && len(d.found) > 0 {
+		d.say("Procfile: release runs %s once, before replicas of %s start.", release, d.found[0].name)
+		d.found[0].release = release
 	}
 }
 
@@ -158,6 +164,9 @@ func (d *detection) text(app string) string {
 		fmt.Fprintf(&b, "  %s:\n", scalar(f.name))
 		f.writeBuild(&b)
 		fmt.Fprintf(&b, "    run: %s\n", scalar(f.run))
+		if f.release != "" {
+			fmt.Fprintf(&b, "    release: %s    # once, before any replica of the release starts\n", scalar(f.release))
+		}
 		if i != public {
 			b.WriteString("    # no host: private to the app\n")
 			continue

@@ -34,7 +34,7 @@ func checkEdges(r *report, service entry, path string) {
 			checkTrack(r, t, join(path+".tracks", t.name), service.name, public)
 		}
 	}
-	checkShares(r, tracks, path+".tracks")
+	checkShares(r, service, tracks, path+".tracks")
 	checkRules(r, tracks, path+".tracks")
 }
 
@@ -75,8 +75,13 @@ func checkTrack(r *report, track entry, path, service string, public bool) {
 	}
 }
 
-// checkShares reports shares of more than all users.
-func checkShares(r *report, tracks *node, path string) {
+// checkShares reports shares of more than all users: auto counts as what it is at the service's smallest size.
+func checkShares(r *report, service entry, tracks *node, path string) {
+	scale := service.child("scale")
+	if scale != nil && scale.kind == aMapping {
+		scale = scale.child("min")
+	}
+	size := whole(scale, defaultScale)
 	var sum spillway.Share
 	for _, t := range tracks.entries {
 		n := t.child("share")
@@ -84,11 +89,13 @@ func checkShares(r *report, tracks *node, path string) {
 			continue
 		}
 		share, err := spillway.ParseShare(n.text)
-		if err != nil { // auto takes of what is left
-			continue
+		name := n.text
+		if replicas := whole(t.child("replicas"), defaultTrackReplicas); err != nil { // it is auto
+			share = (spillway.Share(replicas)*spillway.Whole-1)/spillway.Share(replicas+size) + 1
+			name = fmt.Sprintf("auto, %s when %s has %d replicas,", share, service.name, size)
 		}
 		if sum += share; sum > spillway.Whole {
-			r.add(n, join(path, t.name)+".share", fmt.Sprintf("with %s the shares come to %s", n.text, sum), "what is left of 100% is stable's")
+			r.add(n, join(path, t.name)+".share", fmt.Sprintf("with %s the shares come to %s", name, sum), "what is left of 100% is stable's")
 			return
 		}
 	}

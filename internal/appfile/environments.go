@@ -15,6 +15,10 @@ const production = "production"
 // maxEnvironments bounds the work: the whole file is checked once for each.
 const maxEnvironments = 20
 
+// lostCause is the number of mistakes from which on a file is no app file with mistakes in it: what there
+// is to say was said, and the rest would take seconds.
+const lostCause = 200
+
 // ParseEnvironment reads the text of an app file as one environment has it: what the file says under
 // environments.ENV is merged into the rest. Mappings are merged key by key, lists and single values
 // replace, and null removes a key. "" is production, which need not be written in the file.
@@ -34,7 +38,7 @@ func ParseEnvironment(file string, text []byte, env string) (spillway.App, error
 	inspect(r, keys, effective(root, production))
 	r.under(production, root.child("environments").child(production))
 	for _, e := range environments(root) {
-		if e.name != production {
+		if e.name != production && len(r.errors) <= lostCause {
 			other := &report{file: r.file}
 			inspect(other, keys, withoutEnvironments(effective(root, e.name)))
 			r.takeOver(other, e.name)

@@ -70,6 +70,19 @@ func TestParse_ChecksEveryEnvironment(t *testing.T) {
 	}
 }
 
+func TestParse_RefusesVeryManyGatesAndWindows(t *testing.T) {
+	text := "app: shop\nservices: {web: {run: x}}\nprometheus: http://a\ngates:\n"
+	for i := range 101 {
+		text += fmt.Sprintf("- query: a > %d\n", i)
+	}
+	text += "freeze:\n" + strings.Repeat("- Fri 16:00 - Mon 08:00\n", 101)
+	const want = "a.yaml:5:1: gates: has 101 items, more than 100; keep those that matter\n" +
+		"a.yaml:107:1: freeze: has 101 items, more than 100; keep those that matter"
+	if _, err := appfile.Parse("a.yaml", []byte(text)); err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 func TestParse_RefusesVeryManyEnvironments(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("app: shop\nservices: {web: {run: x}}\nenvironments:\n")

@@ -5,14 +5,15 @@ import (
 	"errors"
 	"maps"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/appfile"
 )
 
-// Parse never panics; its error is a list of mistakes; and an App that it returns, written down as a
-// file again, is the same App.
+// Parse never panics; its error is a list of mistakes; an App that it returns, written down as a file again,
+// is the same App; and when it has no mistake, no environment has one.
 func FuzzParse(f *testing.F) {
 	for _, folder := range []string{"good", "bad"} {
 		for _, file := range files(f, folder) {
@@ -27,6 +28,9 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("not a list of mistakes: %v", err)
 			}
 			return
+		}
+		if _, err := appfile.ParseEnvironment("a.yaml", text, "staging"); err != nil && !strings.Contains(err.Error(), `no environment "staging"`) {
+			t.Fatalf("a mistake that production does not have: %v", err)
 		}
 		again, err := appfile.Parse("again.yaml", written(t, app))
 		if err != nil {

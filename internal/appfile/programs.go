@@ -147,9 +147,13 @@ func (d *detection) python(dir, name string) bool {
 }
 
 // inVenv makes a command use the Python of the build. It starts modules, not scripts: a script names
-// the directory that it was installed in, and an artefact moves after its build.
+// the directory that it was installed in, and an artefact moves after its build. A path is a program of
+// the app's own and stays.
 func inVenv(run string) string {
 	word, rest, _ := strings.Cut(run, " ")
+	if strings.Contains(word, "/") {
+		return run
+	}
 	if word == "python" || word == "python3" {
 		return ".venv/bin/python " + rest
 	}

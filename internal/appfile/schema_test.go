@@ -144,7 +144,7 @@ func refused(schema map[string]any, value any, path string) string {
 			if n, ok := number(v); ok && (word == "minimum" && n < limit || word == "maximum" && n > limit || word == "exclusiveMinimum" && n <= limit) {
 				problem = fmt.Sprintf("%v breaks %s %v", value, word, limit)
 			}
-		case "minItems", "items":
+		case "minItems", "maxItems", "items":
 			problem = refusedItems(schema, value, path)
 		case "required", "minProperties", "properties":
 			problem = refusedObject(schema, value, path)
@@ -176,6 +176,9 @@ func refusedItems(schema map[string]any, value any, path string) string {
 	}
 	if least, _ := schema["minItems"].(float64); float64(len(list)) < least {
 		return "too few items"
+	}
+	if most, bounded := schema["maxItems"].(float64); bounded && float64(len(list)) > most {
+		return "too many items"
 	}
 	for i, item := range list {
 		if problem := refused(schema["items"].(map[string]any), item, fmt.Sprintf("%s[%d]", path, i)); problem != "" {

@@ -199,6 +199,26 @@ func (s listShape) schema() map[string]any {
 	return map[string]any{"type": "array", "minItems": 1, "items": s.of.schema()}
 }
 
+// fewShape is a list of which each item costs something for as long as the app runs.
+type fewShape struct {
+	listShape
+	most int
+}
+
+func (s fewShape) check(r *report, n *node, path, hint string) {
+	if len(n.items) > s.most {
+		r.add(n, path, fmt.Sprintf("has %d items, more than %d", len(n.items), s.most), "keep those that matter")
+		return
+	}
+	s.listShape.check(r, n, path, hint)
+}
+
+func (s fewShape) schema() map[string]any {
+	schema := s.listShape.schema()
+	schema["maxItems"] = s.most
+	return schema
+}
+
 // laterShape is a form that the design has and this version does not.
 type laterShape struct {
 	kind    kind
