@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -77,6 +78,27 @@ func (s *Store) LastEvent(ctx context.Context, app spillway.Ref) (int64, error) 
 	return last, nil
 }
 
+// Newest gives the newest event of a kind at or before a time; false when none is kept. ErrNotFound when
+// there is no such app.
+func (s *Store) Newest(ctx context.Context, app spillway.Ref, kind spillway.EventKind, at time.Time) (event spillway.Event, ok bool, err error) {
+	var found []spillway.Event
+	err = s.view(ctx, func(tx *sql.Tx) (err error) {
+		if err := exists(ctx, tx, app); err != nil {
+			return err
+		}
+		found, err = documents[spillway.Event](tx.QueryContext(ctx,
+			"SELECT json FROM events WHERE ref = ? AND kind = ? AND at <= ? ORDER BY id DESC LIMIT 1", app, kind, at.UnixMicro()))
+		return err
+	})
+	if err != nil {
+		return spillway.Event{}, false, fmt.Errorf("read the events of %s: %w", app, err)
+	}
+	if len(found) == 0 {
+		return spillway.Event{}, false, nil
+	}
+	return found[0], true, nil
+}
+
 // appendEvents gives IDs without a gap, so that what is too old is known without counting.
 func appendEvents(ctx context.Context, tx *sql.Tx, app spillway.Ref, events []spillway.Event) error {
 	if len(events) == 0 {
@@ -135,7 +157,7 @@ func (s *Store) Release(ctx context.Context, app spillway.Ref, number int) (spil
 	})
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return spillway.Release{}, fmt.Errorf("%s has no release %d: %w", app, number, spillway.ErrNotFound)
+		return spillway.Release{}, fmt.Errorf("%s has no release %d, or not any more: %w", app, number, spillway.ErrNotFound)
 	case err != nil:
 		return spillway.Release{}, fmt.Errorf("read release %d of %s: %w", number, app, err)
 	}

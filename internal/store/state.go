@@ -29,28 +29,35 @@ func (s *Store) Apps(ctx context.Context) ([]spillway.Ref, error) {
 func (s *Store) Load(ctx context.Context, app spillway.Ref) (reconcile.Saved, error) {
 	s.mu.Lock() // over the whole reading, so that it cannot bring back the releases of an app just removed
 	defer s.mu.Unlock()
-	saved := reconcile.Saved{Spec: rollout.Spec{App: app}}
-	err := s.view(ctx, func(tx *sql.Tx) error {
-		var status []byte
-		row := tx.QueryRowContext(ctx, "SELECT version, json FROM status WHERE ref = ?", app)
-		if err := found(app, row.Scan(&saved.Version, &status)); err != nil {
-			return err
-		}
-		if err := decode(status, &saved.Status); err != nil {
-			return fmt.Errorf("status: %w", err)
-		}
-		var err error
-		if saved.Spec.Releases, err = s.cached(ctx, tx, app); err != nil {
-			return fmt.Errorf("releases: %w", err)
-		}
-		saved.Spec.Intents, err = documents[spillway.Intent](tx.QueryContext(ctx,
-			"SELECT json FROM intents WHERE ref = ? AND seq > ? ORDER BY seq", app, saved.Status.Intent))
+	var saved reconcile.Saved
+	err := s.view(ctx, func(tx *sql.Tx) (err error) {
+		saved, err = s.load(ctx, tx, app)
 		return err
 	})
 	if err != nil {
 		return reconcile.Saved{}, fmt.Errorf("load %s: %w", app, err)
 	}
 	return saved, nil
+}
+
+// load reads everything of an app. The caller holds s.mu.
+func (s *Store) load(ctx context.Context, tx *sql.Tx, app spillway.Ref) (reconcile.Saved, error) {
+	saved := reconcile.Saved{Spec: rollout.Spec{App: app}}
+	var status []byte
+	row := tx.QueryRowContext(ctx, "SELECT version, json FROM status WHERE ref = ?", app)
+	if err := found(app, row.Scan(&saved.Version, &status)); err != nil {
+		return saved, err
+	}
+	if err := decode(status, &saved.Status); err != nil {
+		return saved, fmt.Errorf("status: %w", err)
+	}
+	var err error
+	if saved.Spec.Releases, err = s.cached(ctx, tx, app); err != nil {
+		return saved, fmt.Errorf("releases: %w", err)
+	}
+	saved.Spec.Intents, err = documents[spillway.Intent](tx.QueryContext(ctx,
+		"SELECT json FROM intents WHERE ref = ? AND seq > ? ORDER BY seq", app, saved.Status.Intent))
+	return saved, err
 }
 
 // cached reads the releases that were not read before. The caller holds s.mu.
@@ -60,9 +67,12 @@ func (s *Store) cached(ctx context.Context, tx *sql.Tx, app spillway.Ref) (map[i
 		known = map[int]spillway.Release{}
 		s.releases[app] = known
 	}
-	// Numbers are given without a gap, so those that are missing are those above the count.
+	newest := 0
+	for number := range known {
+		newest = max(newest, number)
+	}
 	fresh, err := documents[spillway.Release](tx.QueryContext(ctx,
-		"SELECT json FROM releases WHERE ref = ? AND number > ? ORDER BY number", app, len(known)))
+		"SELECT json FROM releases WHERE ref = ? AND number > ? ORDER BY number", app, newest))
 	if err != nil {
 		return nil, err
 	}
