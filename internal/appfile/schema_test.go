@@ -97,10 +97,34 @@ func checkKeys(t *testing.T, format string, schema map[string]any) {
 			t.Errorf("%s: in the schema: %v; Parse says %v", name, in, err)
 		}
 	}
-	for name, p := range properties {
-		if doc, _ := p.(map[string]any)["description"].(string); !strings.HasSuffix(doc, ".") {
-			t.Errorf("%s: the description %q is no sentence", name, doc)
+}
+
+// Editors show the description of a key: each has one, however deep it is.
+func TestSchema_DescribesEveryKey(t *testing.T) {
+	described := 0
+	var look func(path string, value any)
+	look = func(path string, value any) {
+		switch v := value.(type) {
+		case []any:
+			for _, item := range v {
+				look(path, item)
+			}
+		case map[string]any:
+			properties, _ := v["properties"].(map[string]any)
+			for name, p := range properties {
+				if doc, _ := p.(map[string]any)["description"].(string); !strings.HasSuffix(doc, ".") {
+					t.Errorf("%s.%s: the description %q is no sentence", path, name, doc)
+				}
+				described++
+			}
+			for word, below := range v {
+				look(path+"."+word, below)
+			}
 		}
+	}
+	look("", decodeSchema(t))
+	if described < 100 {
+		t.Errorf("found %d keys only", described)
 	}
 }
 
