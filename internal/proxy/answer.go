@@ -51,7 +51,10 @@ func forwarded(r *http.Request) http.Header {
 	if h.Get("X-Forwarded-Host") == "" {
 		h.Set("X-Forwarded-Host", r.Host)
 	}
-	if h.Get("X-Forwarded-Proto") == "" {
+	switch {
+	case r.TLS != nil:
+		h.Set("X-Forwarded-Proto", "https")
+	case h.Get("X-Forwarded-Proto") == "":
 		h.Set("X-Forwarded-Proto", "http")
 	}
 	return h
@@ -188,7 +191,10 @@ func (x *exchange) answer(a *arm, resp *http.Response) {
 	h := x.w.Header()
 	h.Set("X-Spillway-Release", a.title())
 	if x.who.cookie != "" {
-		c := http.Cookie{Name: cookieName, Value: x.who.cookie, Path: "/", MaxAge: cookieAge, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+		c := http.Cookie{
+			Name: cookieName, Value: x.who.cookie, Path: "/", MaxAge: cookieAge,
+			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: x.header.Get("X-Forwarded-Proto") == "https",
+		}
 		h.Add("Set-Cookie", c.String())
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -331,7 +337,7 @@ func join(ctx context.Context, w http.ResponseWriter, resp *http.Response) {
 		}
 	}()
 	_, err = io.Copy(client, replica)
-	if half, ok := client.(*net.TCPConn); err != nil || !ok || half.CloseWrite() != nil {
+	if half, ok := client.(interface{ CloseWrite() error }); err != nil || !ok || half.CloseWrite() != nil {
 		client.Close()
 	}
 	// The replica is gone. The client gets a moment to read what is left and to hang up.

@@ -44,10 +44,12 @@ func Dial(dir string) *Client {
 	}}}
 }
 
-// Push has a table served. When it returns nil, every new request meets the table, its listeners are
-// bound, and no request is given to an endpoint that the table lacks or drains any more. Errors:
-// ErrStale (a newer revision is served), ErrConflict (a host or address belongs to another app),
-// ErrInvalid, ErrUnavailable (no proxy answers), or a listener that cannot be bound.
+// Push has a table served. When it returns nil, every new request meets the table, and no request is given
+// to an endpoint that the table lacks or drains any more. A private address that another program has and a
+// certificate that cannot be read do not hold the rest back; Report.Dead tells them. Errors: ErrStale (a
+// newer revision is served), ErrConflict (a host or address belongs to another app; or the table ends a
+// trial as if its candidate had not been found harmful: see Report first), ErrInvalid, ErrUnavailable (no
+// proxy answers).
 func (c *Client) Push(ctx context.Context, t spillway.Table) error {
 	text, err := json.Marshal(t)
 	if err != nil {

@@ -24,10 +24,11 @@ const maxTable = 64 << 20
 // Info describes a running proxy.
 type Info struct {
 	PID     int      `json:"pid"`
-	Version string   `json:"version"` // Config.Version
-	HTTP    string   `json:"http"`    // where the public listener is bound: "[::]:8080"
-	Private []string `json:"private"` // addresses of the private listeners, sorted
-	Leaving bool     `json:"leaving"` // it drains and takes no table
+	Version string   `json:"version"`         // Config.Version
+	HTTP    string   `json:"http"`            // where the public listener is bound: "[::]:8080"
+	HTTPS   string   `json:"https,omitempty"` // the same over TLS; "" = nowhere
+	Private []string `json:"private"`         // addresses of the private listeners, sorted
+	Leaving bool     `json:"leaving"`         // it drains and takes no table
 }
 
 // wireError is an error on the control socket.
@@ -145,6 +146,9 @@ func (p *plane) info() Info {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := Info{PID: os.Getpid(), Version: p.version, HTTP: p.public.tcp.Addr().String(), Leaving: p.closing()}
+	if p.secure != nil {
+		i.HTTPS = p.secure.tcp.Addr().String()
+	}
 	for address := range p.listeners {
 		i.Private = append(i.Private, address)
 	}

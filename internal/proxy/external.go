@@ -94,19 +94,6 @@ func (p *plane) judgeReach(e *endpoint, err error) {
 	}
 }
 
-// deadServers says of the servers by URL of an app which cannot be reached. p.mu is held.
-func (p *plane) deadServers(a *app) map[string]string {
-	dead := map[string]string{}
-	for key := range endpointsOf(a.table) {
-		if e := p.endpoints[key]; e != nil && e.external() {
-			if why := e.reach.dead(); why != "" {
-				dead[key.Address] = why
-			}
-		}
-	}
-	return dead
-}
-
 // external reports whether the endpoint is a server by URL.
 func (e *endpoint) external() bool { return isURL(e.Address) }
 

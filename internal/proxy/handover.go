@@ -28,6 +28,7 @@ const (
 
 	lockName   = "proxy.lock"
 	publicName = "public " // before the address, in the name of the public listener
+	secureName = "https "  // the same for HTTPS
 	ready      = "ready\n"
 	gone       = "HTTP/1.1 410 Gone" // the answer of a proxy that has an heir already
 )
@@ -36,7 +37,7 @@ const (
 // the ancillary data), up to Complete; then come answers and counts in any order. InFlight always comes
 // after the outcomes of the requests that it no longer counts.
 type message struct {
-	Descriptor string `json:"descriptor,omitempty"` // "proxy.lock", "public :8080" or a private address
+	Descriptor string `json:"descriptor,omitempty"` // "proxy.lock", "public :8080", "https :8443" or a private address
 	Complete   bool   `json:"complete,omitempty"`   // that was the last descriptor
 
 	App     spillway.Ref `json:"app,omitempty"` // of Outcome
@@ -150,6 +151,9 @@ func (p *plane) introduce(conn *net.UnixConn) error {
 	}
 	p.mu.Lock()
 	all := map[string]syscall.Conn{lockName: p.lock, publicName + p.public.address: p.public.tcp}
+	if p.secure != nil {
+		all[secureName+p.secure.address] = p.secure.tcp
+	}
 	for address, l := range p.listeners {
 		all[address] = l.tcp
 	}
@@ -239,9 +243,13 @@ func (p *plane) openRequests() []openRequests {
 }
 
 // relay passes a request that can claim nothing after the hand-over on to the heir, at the address where
-// it came in. rescued: the candidate has failed it here already, and stable has to answer it.
+// it came in; what came over TLS goes to the public listener without, with the header that says so.
+// rescued: the candidate has failed it here already, and stable has to answer it.
 func (p *plane) relay(w http.ResponseWriter, r *http.Request, body *upload, rescued bool) {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if r.TLS != nil {
+		local = p.public.tcp.Addr()
+	}
 	if !ok || (body != nil && !body.repeatable()) {
 		w.Header().Set("Connection", "close")
 		refuse(w, &refusal{http.StatusBadGateway, "the proxy was replaced while the request was being sent"})

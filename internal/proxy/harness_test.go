@@ -31,6 +31,7 @@ type running struct {
 	t    *testing.T
 	dir  string
 	url  string
+	tls  string // https://…
 	stop func() error // ends it and gives the error of Run
 }
 
@@ -54,7 +55,7 @@ func start(t *testing.T, dir string, takeover bool) *running {
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
 		err = Run(ctx, Config{
-			Dir: dir, HTTP: "127.0.0.1:0", Version: "test", Takeover: takeover, Ready: func() { close(ready) },
+			Dir: dir, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Takeover: takeover, Ready: func() { close(ready) },
 			Log: testLog(t),
 		})
 	}()
@@ -78,7 +79,7 @@ func start(t *testing.T, dir string, takeover bool) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.url = "http://" + info.HTTP
+	r.url, r.tls = "http://"+info.HTTP, "https://"+info.HTTPS
 	return r
 }
 

@@ -2,15 +2,15 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
-
-	"github.com/spillway-dev/spillway"
 )
 
 const (
@@ -29,8 +29,9 @@ type listener struct {
 	conns   atomic.Int64 // open client connections
 }
 
-// open serves the requests that arrive at a bound listener, by the edge that find gives.
-func (p *plane) open(address string, tcp *net.TCPListener, find func(*routing, *http.Request) *edge) *listener {
+// open serves the requests that arrive at a bound listener, by the edge that find gives: over TLS and
+// with HTTP/2 if there is a configuration of TLS.
+func (p *plane) open(address string, tcp *net.TCPListener, secure *tls.Config, find func(*routing, *http.Request) *edge) *listener {
 	l := &listener{address: address, tcp: tcp}
 	l.server = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -42,6 +43,7 @@ func (p *plane) open(address string, tcp *net.TCPListener, find func(*routing, *
 		IdleTimeout:       clientIdle,
 		MaxHeaderBytes:    maxHeader,
 		Protocols:         onlyHTTP1(),
+		TLSConfig:         secure,
 		BaseContext:       func(net.Listener) context.Context { return p.base },
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 		ConnState: func(_ net.Conn, s http.ConnState) {
@@ -53,11 +55,16 @@ func (p *plane) open(address string, tcp *net.TCPListener, find func(*routing, *
 			}
 		},
 	}
+	serve := l.server.Serve
+	if secure != nil {
+		l.server.Protocols.SetHTTP2(true)
+		serve = func(tcp net.Listener) error { return l.server.ServeTLS(tcp, "", "") }
+	}
 	p.servers.Add(1)
 	// Owned by the plane; ends when the listener is closed; Run waits for it.
 	go func() {
 		defer p.servers.Done()
-		err := l.server.Serve(tcp)
+		err := serve(tcp)
 		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 			p.broken <- fmt.Errorf("accept on %s: %w", address, err)
 		}
@@ -71,30 +78,10 @@ func byAddress(address string) func(*routing, *http.Request) *edge {
 	return func(t *routing, _ *http.Request) *edge { return t.private[address] }
 }
 
-// bind listens on the private addresses of a table that are not bound yet: on all of them or, with an
-// error, on no new one. Nothing is accepted before accept. p.mu is held.
-func (p *plane) bind(t spillway.Table) (map[string]*net.TCPListener, error) {
-	bound := map[string]*net.TCPListener{}
-	for _, l := range t.Listeners {
-		if p.listeners[l.Address] != nil || bound[l.Address] != nil {
-			continue
-		}
-		tcp, err := p.inherited.take(l.Address)
-		if err != nil {
-			for _, b := range bound {
-				b.Close()
-			}
-			return nil, fmt.Errorf("private address of %s for %s: %w", l.Service, l.From, err)
-		}
-		bound[l.Address] = tcp
-	}
-	return bound, nil
-}
-
 // accept serves bound private addresses. p.mu is held.
 func (p *plane) accept(bound map[string]*net.TCPListener) {
 	for address, tcp := range bound {
-		p.listeners[address] = p.open(address, tcp, byAddress(address))
+		p.listeners[address] = p.open(address, tcp, nil, byAddress(address))
 	}
 }
 
@@ -107,6 +94,7 @@ func (p *plane) unbind() {
 			used[l.Address] = true
 		}
 	}
+	maps.DeleteFunc(p.missing, func(address, _ string) bool { return !used[address] })
 	for address, l := range p.listeners {
 		if used[address] {
 			continue

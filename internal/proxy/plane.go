@@ -26,6 +26,8 @@ type plane struct {
 	closeIdle func() // of send
 	watch     watchers
 
+	certificates certificates
+
 	routing atomic.Pointer[routing]
 	stage   atomic.Int32 // one of the stages
 	active  atomic.Int64 // requests being answered
@@ -44,10 +46,12 @@ type plane struct {
 	mu        sync.Mutex // tables change one at a time
 	frozen    bool       // handing over: an heir owns tables and snapshot
 	public    *listener
-	inherited sockets // of the replaced process, not yet used
+	secure    *listener // HTTPS; nil = none
+	inherited sockets   // of the replaced process, not yet used
 	apps      map[spillway.Ref]*app
 	endpoints map[endpointKey]*endpoint
 	listeners map[string]*listener  // private ones, by the address in the table
+	missing   map[string]string     // why private addresses in tables are not bound
 	elder     map[endpointKey]int64 // requests that the replaced process still has
 }
 
@@ -120,13 +124,11 @@ func (p *plane) push(t spillway.Table) error {
 	if err := checkTable(t); err != nil {
 		return err
 	}
+	p.readCertificates(t)
 	p.mu.Lock()
 	err := p.admitTable(t)
-	var bound map[string]*net.TCPListener
 	if err == nil {
-		bound, err = p.bind(t)
-	}
-	if err == nil {
+		bound := p.bind(t)
 		p.swap(t)
 		p.accept(bound)
 		p.unbind()
@@ -149,8 +151,14 @@ func (p *plane) admitTable(t spillway.Table) error {
 	if p.frozen || p.closing() {
 		return fmt.Errorf("this proxy is being replaced; ask again: %w", spillway.ErrUnavailable)
 	}
-	if a := p.apps[t.App]; a != nil && t.Revision < a.table.Revision {
-		return fmt.Errorf("revision %d is served already: %w", a.table.Revision, spillway.ErrStale)
+	if a := p.apps[t.App]; a != nil {
+		if t.Revision < a.table.Revision {
+			return fmt.Errorf("revision %d is served already: %w", a.table.Revision, spillway.ErrStale)
+		}
+		if a.outrun(t) {
+			p.watch.tell(t.App) // who pushed it has not heard
+			return fmt.Errorf("release %d was found harmful meanwhile, and would keep its users: %w", a.table.Route.Trial.Release, spillway.ErrConflict)
+		}
 	}
 	for ref, a := range p.apps {
 		if ref == t.App {
@@ -253,7 +261,7 @@ func (a *app) forgetTallies() {
 
 // reroute makes the routing of all tables visible. p.mu is held.
 func (p *plane) reroute() {
-	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, changed: make(chan struct{})}
+	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, certificates: map[string]*certificate{}, changed: make(chan struct{})}
 	for _, a := range p.apps {
 		ready := map[string][]*endpoint{}
 		for _, e := range a.table.Endpoints {
@@ -265,6 +273,9 @@ func (p *plane) reroute() {
 			e := newEdge(a, spec, ready)
 			for _, host := range spec.Hosts {
 				next.hosts[normalHost(host)] = e
+				if spec.TLS != nil {
+					next.certificates[normalHost(host)] = p.certificates.of(*spec.TLS)
+				}
 			}
 			for _, l := range a.table.Listeners {
 				if l.Service == spec.Service && l.From == spec.From {
@@ -313,20 +324,17 @@ func (p *plane) report(ref spillway.Ref) (spillway.Report, error) {
 	}
 	r := spillway.Report{
 		App: ref, Revision: a.table.Revision, Generation: a.table.Route.Generation,
-		InFlight: p.inFlight(a), Counts: map[string]spillway.Traffic{}, Dead: p.deadServers(a),
+		InFlight: p.inFlight(a), Counts: map[string]spillway.Traffic{}, Dead: p.dead(a),
 	}
 	for name, t := range a.tallies {
 		r.Counts[name] = t.traffic(now)
 	}
-	tripped := false
 	for _, spec := range a.table.Route.Edges {
-		e := newEdge(a, spec, nil)
-		tripped = tripped || e.tripped()
-		r.Edges = append(r.Edges, e.served())
+		r.Edges = append(r.Edges, newEdge(a, spec, nil).served())
 	}
 	if a.table.Route.Trial != nil {
 		evidence := a.trial.evidence()
-		evidence.Tripped = tripped
+		evidence.Tripped = a.tripped()
 		r.Evidence, r.Memory = &evidence, a.trial.memory(nil)
 	}
 	return r, nil

@@ -14,6 +14,8 @@ import (
 type routing struct {
 	hosts   map[string]*edge // by normalHost
 	private map[string]*edge // by address of the private listener
+	// certificates of hosts that are served over HTTPS, by normalHost.
+	certificates map[string]*certificate
 	// changed is closed when a newer routing is there.
 	changed chan struct{}
 }
@@ -97,6 +99,31 @@ func divides(e spillway.Edge) bool {
 
 // tripped reports whether the candidate of this edge has been taken out of the route.
 func (e *edge) tripped() bool { return e.trial != nil && e.home >= 0 && e.trial.harmful.Load() }
+
+// tripped reports whether the candidate of the app has been taken out of the route, at some edge. plane.mu is held.
+func (a *app) tripped() bool {
+	return slices.ContainsFunc(a.table.Route.Edges, func(spec spillway.Edge) bool { return newEdge(a, spec, nil).tripped() })
+}
+
+// outrun reports whether a table would undo a trip: it ends the trial whose candidate was taken out of
+// the route, and gives that candidate users all the same. Whoever made it did not know of the trip yet,
+// and may have meant to promote. What the candidate's own groups call, and hosts that lead to one track
+// or to the standby only, do not matter: a way back may leave them. plane.mu is held.
+func (a *app) outrun(t spillway.Table) bool {
+	trial := a.table.Route.Trial
+	if trial == nil || (t.Route.Trial != nil && t.Route.Trial.ID == trial.ID) || !a.tripped() {
+		return false
+	}
+	return slices.ContainsFunc(t.Route.Edges, func(e spillway.Edge) bool {
+		if e.Only != "" || slices.Contains(trial.Candidate, e.From) {
+			return false
+		}
+		return slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool {
+			ruled := slices.ContainsFunc(e.Rules, func(r spillway.Rule) bool { return r.Track == b.Track })
+			return slices.Contains(trial.Candidate, b.Group) && (b.Weight > 0 || ruled)
+		})
+	})
+}
 
 // weight is the weight of an arm as it is served: that of a tripped candidate is 0, and home has it instead.
 func (e *edge) weight(i int) spillway.Share {

@@ -98,19 +98,6 @@ func TestRun_ServesPrivateEdgesByAddress(t *testing.T) {
 	})
 }
 
-func TestPush_NamesTheAddressThatIsTaken(t *testing.T) {
-	r := start(t, tempDir(t), false)
-	taken := replica(t, text("mine"))
-	table := alone(1, taken)
-	table.Listeners = []spillway.EdgeListener{{Service: "www", From: www1, Address: taken}}
-	if err := r.Push(t.Context(), table); err == nil || !strings.Contains(err.Error(), taken) {
-		t.Errorf("push with a taken address: %v", err)
-	}
-	if _, err := r.Report(t.Context(), shop); err == nil {
-		t.Error("a refused table is served")
-	}
-}
-
 func TestPush_RefusesWhatCannotBeServed(t *testing.T) {
 	r := start(t, tempDir(t), false)
 	r.push(alone(5, "127.0.0.1:1"))

@@ -22,7 +22,9 @@ type Config struct {
 	// made if need be. One proxy serves on it at a time.
 	Dir  string
 	HTTP string // address of the public listener: ":8080"
-	Log  *slog.Logger
+	// HTTPS is the address where hosts with a certificate (Edge.TLS) are served over TLS: ":8443". "" = nowhere.
+	HTTPS string
+	Log   *slog.Logger
 	// Version is told in Info; "" is fine.
 	Version string
 	// Takeover takes the listeners from the proxy that serves on Dir, which then drains and ends.
@@ -85,7 +87,7 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		dir: c.Dir, version: c.Version, log: c.Log, lock: lock, base: base, inherited: in.sockets,
 		broken: make(chan error, 1), dirty: make(chan struct{}, 1),
 		left: make(chan struct{}), heired: make(chan struct{}), drained: make(chan struct{}),
-		apps: map[spillway.Ref]*app{}, endpoints: map[endpointKey]*endpoint{}, listeners: map[string]*listener{},
+		apps: map[spillway.Ref]*app{}, endpoints: map[endpointKey]*endpoint{}, listeners: map[string]*listener{}, missing: map[string]string{},
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -96,30 +98,57 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		lock.Close()
 		return nil, err
 	}
-	tcp, err := p.inherited.take(publicName + c.HTTP)
-	if err != nil {
+	if err := p.bindPublic(c); err != nil {
 		lock.Close()
 		return nil, err
 	}
 	p.send, p.closeIdle = newEngine()
-	p.public = &listener{address: c.HTTP, tcp: tcp}
 	return p, nil
+}
+
+// bindPublic binds the public listeners: all of them or, with an error, none.
+func (p *plane) bindPublic(c Config) error {
+	tcp, err := p.inherited.take(publicName + c.HTTP)
+	if err != nil {
+		return err
+	}
+	p.public = &listener{address: c.HTTP, tcp: tcp}
+	if c.HTTPS == "" {
+		return nil
+	}
+	if tcp, err = p.inherited.take(secureName + c.HTTPS); err != nil {
+		p.unbindPublic()
+		return err
+	}
+	p.secure = &listener{address: c.HTTPS, tcp: tcp}
+	return nil
+}
+
+// unbindPublic gives up public listeners on which nothing is accepted yet.
+func (p *plane) unbindPublic() {
+	p.public.tcp.Close()
+	if p.secure != nil {
+		p.secure.tcp.Close()
+	}
 }
 
 // run serves from the first connection to the last answer. stop ends the base context of connections.
 func (p *plane) run(ctx context.Context, c Config, in *inheritance, stop func()) error {
 	control, publish, err := listenControl(p.dir)
 	if err != nil {
-		p.public.tcp.Close()
+		p.unbindPublic()
 		return err
 	}
 	defer control.Close()
 	if err := p.load(); err != nil {
-		p.public.tcp.Close()
+		p.unbindPublic()
 		return err
 	}
 	p.mu.Lock()
-	p.public = p.open(c.HTTP, p.public.tcp, byHost)
+	p.public = p.open(c.HTTP, p.public.tcp, nil, byHost)
+	if p.secure != nil {
+		p.secure = p.open(c.HTTPS, p.secure.tcp, p.tlsConfig(), byHost)
+	}
 	p.inherited.close() // of apps that are gone
 	p.inherited = nil
 	p.mu.Unlock()
@@ -144,8 +173,9 @@ func (p *plane) run(ctx context.Context, c Config, in *inheritance, stop func())
 			p.log.Error("control socket", "error", err)
 		}
 	})
-	background.Go(func() { p.keepSaved(ctx) }) // owned by run; ends with ctx
-	p.log.Info("proxy serves", "http", p.info().HTTP, "dir", p.dir)
+	background.Go(func() { p.keepSaved(ctx) })  // owned by run; ends with ctx
+	background.Go(func() { p.lookAround(ctx) }) // as above
+	p.log.Info("proxy serves", "http", p.info().HTTP, "https", p.info().HTTPS, "dir", p.dir)
 	if c.Ready != nil {
 		c.Ready()
 	}
@@ -206,6 +236,9 @@ func (p *plane) stopAccepting() []*listener {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := []*listener{p.public}
+	if p.secure != nil {
+		all = append(all, p.secure)
+	}
 	for _, l := range p.listeners {
 		all = append(all, l)
 	}

@@ -169,16 +169,11 @@ func (s savedApp) check() (*trial, error) {
 	return newTrial(spillway.Trial{ID: m.Trial, Memory: s.Memory})
 }
 
-// restore serves one app of a snapshot. A private listener that cannot be bound is left for the next
-// push: the other edges must not wait for it. The table then counts as an older one, so that whoever
-// pushed it notices and pushes again. p.mu is held.
+// restore serves one app of a snapshot. p.mu is held.
 func (p *plane) restore(t spillway.Table, trial *trial) {
 	p.apps[t.App] = &app{plane: p, ref: t.App, trial: trial, tallies: map[string]*tally{}}
-	bound, err := p.bind(t)
-	if err != nil {
-		p.log.Error("private listeners of the snapshot are missing until the next table", "app", t.App, "error", err)
-		t.Revision--
-	}
+	p.readCertificates(t)
+	bound := p.bind(t)
 	p.swap(t)
 	p.accept(bound)
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,36 +40,6 @@ func TestRun_ServesItsSnapshotBeforeAnybodySpeaksToIt(t *testing.T) {
 	}
 	if a := start(t, dir, false).get("/"); a.status != 404 {
 		t.Errorf("a removed app came back: %+v", a)
-	}
-}
-
-func TestRun_AsksForTheTableAgainWhenAPrivateAddressIsTaken(t *testing.T) {
-	t.Parallel()
-	dir, address := tempDir(t), unused(t)
-	r := start(t, dir, false)
-	table := alone(3, replica(t, text("shop")))
-	table.Listeners = []spillway.EdgeListener{{Service: "www", From: www2, Address: address}}
-	table.Route.Edges = append(table.Route.Edges, spillway.Edge{Service: "www", From: www2, Backends: table.Route.Edges[0].Backends})
-	r.push(table)
-	if err := r.stop(); err != nil {
-		t.Fatal(err)
-	}
-	squatter, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer squatter.Close()
-	r = start(t, dir, false)
-	if a := r.get("/"); a.body != "shop" {
-		t.Errorf("the public edge waits for the private one: %+v", a)
-	}
-	if got := r.report().Revision; got >= 3 {
-		t.Errorf("it claims to serve revision %d without its private address", got)
-	}
-	squatter.Close()
-	r.push(table)
-	if a, err := do(newClient(), "http://"+address, "GET", "/", nil); err != nil || a.body != "shop" {
-		t.Errorf("private edge: %+v %v", a, err)
 	}
 }
 

@@ -58,7 +58,10 @@ func TestTripwire_CostsADeadCandidateFiveFailures(t *testing.T) {
 	fresh.push(table)
 	expect(fresh, "elsewhere, from the memory")
 
-	table.Revision, table.Route.Trial.ID, table.Route.Trial.Memory = 3, 8, memory
+	back := divided(3, 0, stable, "127.0.0.1:1")
+	back.Route.Trial = nil
+	r.push(back)
+	table.Revision, table.Route.Trial.ID, table.Route.Trial.Memory = 4, 8, memory
 	r.push(table)
 	if e := r.report().Evidence; e.Trial != 8 || e.Tripped || e.Requests != 0 {
 		t.Errorf("a new trial begins with %+v", e)
@@ -99,7 +102,7 @@ func TestTripwire_IsOnDiskBeforeTheAnswer(t *testing.T) {
 		r.get("/", "X-User", usersAt(0, 500, 4+i)[3+i])
 	}
 	// What a kill would leave: read by a second plane, without the first being stopped.
-	p := &plane{dir: dir, log: testLog(t), apps: map[spillway.Ref]*app{}, endpoints: map[endpointKey]*endpoint{}, listeners: map[string]*listener{}}
+	p := &plane{dir: dir, log: testLog(t), apps: map[spillway.Ref]*app{}, endpoints: map[endpointKey]*endpoint{}, listeners: map[string]*listener{}, missing: map[string]string{}}
 	p.reroute()
 	if err := p.load(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,105 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// lookEvery is how often files of certificates are looked at, and private addresses that another program
+// has are tried again.
+const lookEvery = time.Second
+
+// lookAround notices what changes beside tables and requests, until ctx ends.
+func (p *plane) lookAround(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			p.look()
+		}
+	}
+}
+
+func (p *plane) look() {
+	p.mu.Lock()
+	var tables []spillway.Table
+	for _, a := range p.apps {
+		tables = append(tables, a.table)
+		if p.frozen || p.closing() || !p.lacks(a.table) {
+			continue
+		}
+		p.accept(p.bind(a.table))
+		p.watch.tell(a.ref)
+	}
+	p.mu.Unlock()
+	for _, t := range tables {
+		if p.readCertificates(t) {
+			p.watch.tell(t.App)
+		}
+	}
+}
+
+// lacks reports whether a private address of the table is not bound. p.mu is held.
+func (p *plane) lacks(t spillway.Table) bool {
+	for _, l := range t.Listeners {
+		if p.missing[l.Address] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// bind listens on the private addresses of a table that are not bound yet. Nothing is accepted before
+// accept. An address that another program has is missing and is tried again by look: neither the other
+// edges nor a roll-back must wait for it. p.mu is held.
+func (p *plane) bind(t spillway.Table) map[string]*net.TCPListener {
+	bound := map[string]*net.TCPListener{}
+	for _, l := range t.Listeners {
+		if p.listeners[l.Address] != nil || bound[l.Address] != nil {
+			continue
+		}
+		tcp, err := p.inherited.take(l.Address)
+		if err != nil {
+			if p.missing[l.Address] != err.Error() {
+				p.log.Error("private address is missing", "app", t.App, "service", l.Service, "from", l.From, "error", err)
+			}
+			p.missing[l.Address] = err.Error()
+			continue
+		}
+		delete(p.missing, l.Address)
+		bound[l.Address] = tcp
+	}
+	return bound
+}
+
+// dead says what of an app cannot be used, by address, file or URL, and why. p.mu is held.
+func (p *plane) dead(a *app) map[string]string {
+	dead := map[string]string{}
+	for key := range endpointsOf(a.table) {
+		if e := p.endpoints[key]; e != nil && e.external() {
+			if why := e.reach.dead(); why != "" {
+				dead[key.Address] = why
+			}
+		}
+	}
+	for _, e := range a.table.Route.Edges {
+		if e.TLS == nil {
+			continue
+		}
+		if file, why := p.certificates.of(*e.TLS).problem(); why != "" {
+			dead[file] = why
+		}
+	}
+	for _, l := range a.table.Listeners {
+		if why := p.missing[l.Address]; why != "" {
+			dead[l.Address] = why
+		}
+	}
+	return dead
+}
