@@ -157,6 +157,7 @@ func (t *turn) addTracks(edge *spillway.Edge, s spillway.Service) {
 		if len(b.URLs) > 0 && outside < 0 {
 			outside = len(tracks)
 		}
+		b.Weight = min(b.Weight, spillway.Whole-taken) // by size, tracks may ask for more than there is
 		taken += b.Weight
 		tracks = append(tracks, b)
 		for _, m := range def.Match {

@@ -58,10 +58,10 @@ func cannotStart(t *turn) (spillway.Outcome, string) {
 
 // restartsTooOften: a candidate whose replicas keep dying after they were ready.
 func restartsTooOften(t *turn) (spillway.Outcome, string) {
-	limit := maxRestart - 1
+	limit, given := maxRestart-1, false
 	for _, gate := range t.candidate().Config.Gates {
-		if gate.Metric == "restarts" && !gate.DryRun {
-			limit = gate.Max
+		if gate.Metric == "restarts" && !gate.DryRun && gate.From <= t.shown() && (!given || gate.Max < limit) {
+			limit, given = gate.Max, true
 		}
 	}
 	for _, g := range t.candidateGroups() {

@@ -221,21 +221,23 @@ func (t *turn) trial() *spillway.Trial {
 	config := t.candidate().Config
 	trial := spillway.Trial{
 		ID: r.ID, Release: r.Release, Stable: r.Stable, Candidate: groups, Track: r.Track,
-		Budget: cmp.Or(config.Budget, spillway.DefaultBudget), Users: config.BudgetUsers, Margin: t.margin(), Tolerance: 100,
+		Budget: cmp.Or(config.Budget, spillway.DefaultBudget), Users: config.BudgetUsers, Margin: t.margin(),
 		Warmup: config.Warmup, Synthetic: t.synthetic(),
 	}
+	tolerance := 0
 	for _, gate := range config.Gates {
 		slower, slow := slowerOf(gate)
 		switch {
 		case gate.DryRun || t.shown() < gate.From:
 		case slow:
 			trial.Latency = append(trial.Latency, slower)
-		case gate.Metric == "errors" && gate.Factor > 0:
-			trial.Tolerance = gate.Factor
-		case gate.Metric == "errors" && gate.Limit > 0:
+		case gate.Metric == "errors" && gate.Factor > 0 && (tolerance == 0 || gate.Factor < tolerance):
+			tolerance = gate.Factor // the strictest of those that count
+		case gate.Metric == "errors" && gate.Limit > 0 && (trial.Limit == 0 || gate.Limit < trial.Limit):
 			trial.Limit = gate.Limit
 		}
 	}
+	trial.Tolerance = cmp.Or(tolerance, 100)
 	if r.Back { // it was good before: only the comparison with what it replaces counts, not an outage that hits both
 		trial.Budget, trial.Users, trial.Limit = math.MaxInt32, 0, spillway.Whole
 	}
@@ -248,7 +250,7 @@ func slowerOf(g spillway.Gate) (spillway.Slower, bool) {
 	quantile, ok := quantiles[g.Metric]
 	slower := spillway.Slower{Quantile: quantile, Factor: g.Factor}
 	if g.Factor == 0 {
-		slower.Limit = spillway.Duration(g.Value * 1e9)
+		slower.Limit = spillway.Duration(math.Round(g.Value * 1e9))
 	}
 	return slower, ok
 }
