@@ -38,6 +38,7 @@ type actor struct {
 	replicas []spillway.Replica
 	lines    []spillway.LogLine
 	checks   []spillway.Check
+	whose    api.Who
 	askErr   error
 	gone     bool // the app does not exist (any more)
 
@@ -140,6 +141,9 @@ func (e *actor) Deploy(_ context.Context, r api.DeployRequest, log func(string))
 // unpack reads the names in the source of a request.
 func (e *actor) unpack(r api.DeployRequest) error {
 	e.request, e.packed = r, nil
+	if r.From != "" {
+		return nil
+	}
 	unzipped, err := gzip.NewReader(r.Source)
 	if err != nil {
 		return err
@@ -174,6 +178,15 @@ func (e *actor) Ask(_ context.Context, app spillway.Ref, in spillway.Intent) (sp
 		e.rounds = slices.Clone(script)
 	}
 	return in, nil
+}
+
+func (e *actor) Who(_ context.Context, app spillway.Ref, q api.WhoQuery) (api.Who, error) {
+	who := e.whose
+	who.App, who.Key = app, q.Key
+	if !q.At.IsZero() {
+		who.At = q.At
+	}
+	return who, e.known(app)
 }
 
 func (e *actor) Doctor(context.Context) []spillway.Check { return e.checks }

@@ -47,7 +47,7 @@ func (c *cli) ask(ctx context.Context, client *api.Client, app spillway.Ref, int
 	began := time.Now()
 	stored, err := client.Ask(ctx, app, intent)
 	if err != nil {
-		return answer{}, fmt.Errorf("%s %s: %w", intent.Verb, app, err)
+		return answer{}, fmt.Errorf("%s: %w", intent.Verb, err)
 	}
 	limited, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()

@@ -20,6 +20,9 @@ import (
 // appFile is the name of the app file that is looked for.
 const appFile = "spillway.yaml"
 
+// production is the environment that is meant when none is named.
+const production = "production"
+
 // client gives the way to the server that the flags name. It does not connect yet.
 func (c *cli) client() (*api.Client, error) {
 	if c.server == "" {

@@ -240,7 +240,7 @@ func (c *cli) askAndFollow(ctx context.Context, client *api.Client, app spillway
 	}
 	stored, err := client.Ask(ctx, app, intent)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", intent.Verb, release(n), err)
+		return fmt.Errorf("%s: %w", intent.Verb, err)
 	}
 	f := c.newFollower(client, app, n, stored.Seq, since)
 	if r := before.Rollout; r != nil && intent.Verb == spillway.VerbRollback && r.Stable == n {

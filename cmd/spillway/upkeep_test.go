@@ -6,11 +6,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/pipeline"
+	"github.com/spillway-dev/spillway/internal/reconcile"
+	"github.com/spillway-dev/spillway/internal/rollout"
 	"github.com/spillway-dev/spillway/internal/store"
 )
 
@@ -60,6 +63,36 @@ func TestPrune_RemovesTheBuildsOfDestroyedAppsOnly(t *testing.T) {
 	}
 	if err := builds.Exists(destroyed); !errors.Is(err, spillway.ErrNotFound) {
 		t.Errorf("the build of the destroyed app: %v, want ErrNotFound", err)
+	}
+}
+
+func TestOutlived_KeepsWhatIsNeeded(t *testing.T) {
+	saved := reconcile.Saved{Spec: rollout.Spec{Releases: map[int]spillway.Release{}}}
+	for n := 1; n <= 30; n++ {
+		saved.Spec.Releases[n] = spillway.Release{Number: n, Config: spillway.App{Keep: 2}, Groups: map[string]int{"www": n, "backend": max(1, n-1)}}
+	}
+	delete(saved.Spec.Releases, 29) // forgotten before: a gap does not count
+	saved.Status = rollout.Status{
+		Stable: 20, Good: []int{18}, Rollout: &rollout.Rollout{Release: 24, Stable: 20, From: 22}, Queue: &rollout.Queued{Release: 26},
+		Lanes:   map[string]rollout.Lane{"canary": {Release: 10, Good: []int{8}, Queue: &rollout.Queued{Release: 12}}},
+		Standby: &rollout.Standby{Release: 16}, Wants: []rollout.Want{{Group: spillway.Group{Service: "www", Release: 4}, Release: 6}},
+		Route: spillway.Route{Edges: []spillway.Edge{{Backends: []spillway.Backend{{Group: spillway.Group{Service: "www", Release: 2}, Release: 2}}}}},
+	}
+	saved.Spec.Intents = []spillway.Intent{{Verb: spillway.VerbDeploy, Release: 14}}
+	// Even numbers from 2 on are needed for themselves, each odd one below them for its backend.
+	if got := outlived(saved); len(got) != 0 {
+		t.Errorf("%v would be forgotten, although everything is needed", got)
+	}
+	saved.Status.Lanes, saved.Spec.Intents = nil, nil
+	if got, want := outlived(saved), []int{7, 8, 9, 10, 11, 12, 13, 14}; !slices.Equal(got, want) {
+		t.Errorf("%v would be forgotten, want %v", got, want)
+	}
+	saved = reconcile.Saved{Status: rollout.Status{Stable: 60}, Spec: rollout.Spec{Releases: map[int]spillway.Release{}}}
+	for n := 1; n <= 60; n++ {
+		saved.Spec.Releases[n] = spillway.Release{Number: n, Groups: map[string]int{"www": n, "backend": 3}}
+	}
+	if got := outlived(saved); len(got) != 9 || slices.Contains(got, 3) {
+		t.Errorf("%v would be forgotten; want 9 of the oldest 10, all but 3 whose backend runs", got)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -98,6 +99,14 @@ func (c *Client) Ask(ctx context.Context, app spillway.Ref, intent spillway.Inte
 	return ask[spillway.Intent](ctx, c, http.MethodPost, appPath(app, "/intents"), intent)
 }
 
+// Who says which release a user had at a time.
+func (c *Client) Who(ctx context.Context, app spillway.Ref, q WhoQuery) (Who, error) {
+	v := url.Values{}
+	set(v, "key", q.Key)
+	setTime(v, "at", q.At)
+	return ask[Who](ctx, c, http.MethodGet, appPath(app, "/who?"+v.Encode()), nil)
+}
+
 // Doctor says what is well and what is not on the machine of the server.
 func (c *Client) Doctor(ctx context.Context) ([]spillway.Check, error) {
 	return ask[[]spillway.Check](ctx, c, http.MethodGet, "/v1/doctor", nil)
@@ -106,7 +115,7 @@ func (c *Client) Doctor(ctx context.Context) ([]spillway.Check, error) {
 // Plan says what a deploy would do. It reads r.Source.
 func (c *Client) Plan(ctx context.Context, r DeployRequest) (spillway.Plan, error) {
 	var plan spillway.Plan
-	answer, err := c.do(ctx, http.MethodPost, "/v1/plan?"+deployQuery(r), "application/gzip", io.NopCloser(r.Source))
+	answer, err := c.do(ctx, http.MethodPost, "/v1/plan?"+deployQuery(r), "application/gzip", sourceOf(r))
 	if err != nil {
 		return plan, err
 	}
@@ -216,7 +225,21 @@ func deployQuery(r DeployRequest) string {
 	set(q, "commit", r.Commit)
 	setFlag(q, "dirty", r.Dirty)
 	set(q, "note", r.Note)
+	set(q, "track", r.Track)
+	setTime(q, "not_before", r.NotBefore)
+	setFlag(q, "force", r.Force)
+	set(q, "app", r.App)
+	set(q, "from", r.From)
+	setNumber(q, "release", int64(r.Release))
 	return q.Encode()
+}
+
+// sourceOf is the source that is sent with a deploy; none when artefacts are taken over.
+func sourceOf(r DeployRequest) io.Reader {
+	if r.Source == nil {
+		return http.NoBody
+	}
+	return io.NopCloser(r.Source)
 }
 
 func set(q url.Values, name, value string) {
@@ -228,6 +251,12 @@ func set(q url.Values, name, value string) {
 func setNumber(q url.Values, name string, value int64) {
 	if value != 0 {
 		q.Set(name, strconv.FormatInt(value, 10))
+	}
+}
+
+func setTime(q url.Values, name string, value time.Time) {
+	if !value.IsZero() {
+		q.Set(name, value.UTC().Format(time.RFC3339Nano))
 	}
 }
 

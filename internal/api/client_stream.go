@@ -27,7 +27,7 @@ var errSilent = errors.New("it said nothing for too long")
 // returns when the release and the intent are stored, not when it serves. It reads r.Source, which it
 // does not close. When the server goes away on the way, it is not known whether they were stored.
 func (c *Client) Deploy(ctx context.Context, r DeployRequest, log func(string)) (DeployResult, error) {
-	answer, err := c.do(ctx, http.MethodPost, "/v1/deploy?"+deployQuery(r), "application/gzip", io.NopCloser(r.Source))
+	answer, err := c.do(ctx, http.MethodPost, "/v1/deploy?"+deployQuery(r), "application/gzip", sourceOf(r))
 	if err != nil {
 		return DeployResult{}, err
 	}

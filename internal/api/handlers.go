@@ -92,6 +92,17 @@ func (s *Server) release(c *call) (any, error) {
 	return releases[i], nil
 }
 
+func (s *Server) who(c *call) (any, error) {
+	q := WhoQuery{Key: c.query.text("key"), At: c.query.time("at")}
+	if q.Key == "" {
+		c.query.mistake("key", "is missing", "say what the header or cookie of the user carries")
+	}
+	if err := c.query.err(); err != nil {
+		return nil, err
+	}
+	return s.engine.Who(c.r.Context(), c.app, q)
+}
+
 func (s *Server) doctor(c *call) (any, error) {
 	return list(s.engine.Doctor(c.r.Context()), nil)
 }

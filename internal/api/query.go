@@ -9,12 +9,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
 
 // production is the environment that a reference without one means.
 const production = "production"
+
+// stable is the track that a deploy without one is to.
+const stable = "stable"
 
 const (
 	maxApp  = 40 // characters of an app's name
@@ -94,6 +98,19 @@ func (q *query) number(name string) int {
 	return n
 }
 
+// time reads a time of RFC 3339; absent is zero.
+func (q *query) time(name string) time.Time {
+	text := q.values.Get(name)
+	if text == "" {
+		return time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		q.mistake(name, strconv.Quote(text)+" is not a time", "write it like 2026-11-22T03:00:00Z")
+	}
+	return at
+}
+
 // flag reads 1, true, 0 or false; absent is false.
 func (q *query) flag(name string) bool {
 	text := q.values.Get(name)
@@ -117,6 +134,12 @@ func (q *query) deploy() DeployRequest {
 		Commit:    q.text("commit"),
 		Dirty:     q.flag("dirty"),
 		Note:      q.text("note"),
+		Track:     q.text("track"),
+		NotBefore: q.time("not_before"),
+		Force:     q.flag("force"),
+		App:       q.text("app"),
+		From:      q.text("from"),
+		Release:   q.number("release"),
 	}
 	if r.File == "" {
 		r.File = "spillway.yaml"
@@ -127,8 +150,18 @@ func (q *query) deploy() DeployRequest {
 	if r.Env == production {
 		r.Env = ""
 	}
-	if r.Env != "" && (!label.MatchString(r.Env) || len(r.Env) > maxEnv) {
-		q.mistake("env", strconv.Quote(r.Env)+" is not the name of an environment", "lower-case letters, digits and dashes, like staging")
+	q.label("env", r.Env, "an environment", "staging")
+	q.label("from", r.From, "an environment", "staging")
+	q.label("track", r.Track, "a track", "canary")
+	q.label("app", r.App, "an app", "castle")
+	if r.Track == stable {
+		r.Track = ""
+	}
+	switch {
+	case r.From != "" && r.App == "":
+		q.mistake("app", "is missing", "say whose release is taken over from the environment")
+	case r.From == "" && (r.App != "" || r.Release != 0):
+		q.mistake("from", "is missing", "app and release say what is taken over from an environment")
 	}
 	if r.Strategy != "" && !slices.Contains(spillway.Strategies, r.Strategy) {
 		q.mistake("strategy", strconv.Quote(string(r.Strategy))+" is not a strategy", "there are: "+join(spillway.Strategies))
@@ -140,6 +173,13 @@ func (q *query) deploy() DeployRequest {
 		q.mistake("note", fmt.Sprintf("has %d bytes", len(r.Note)), fmt.Sprintf("at most %d", maxNote))
 	}
 	return r
+}
+
+// label checks that a parameter that is there is a name; what says of what.
+func (q *query) label(name, value, what, example string) {
+	if value != "" && (!label.MatchString(value) || len(value) > maxEnv) {
+		q.mistake(name, strconv.Quote(value)+" is not the name of "+what, "lower-case letters, digits and dashes, like "+example)
+	}
 }
 
 // events reads the parameters of the history.
@@ -186,6 +226,9 @@ func checkIntent(i spillway.Intent) error {
 	}
 	if i.Strategy != "" && !slices.Contains(spillway.Strategies, i.Strategy) {
 		mistake("strategy", strconv.Quote(string(i.Strategy))+" is not a strategy", "there are: "+join(spillway.Strategies))
+	}
+	if i.Track != "" && (!label.MatchString(i.Track) || len(i.Track) > maxEnv) {
+		mistake("track", strconv.Quote(i.Track)+" is not the name of a track", "lower-case letters, digits and dashes, like canary")
 	}
 	if len(mistakes) == 0 {
 		return nil // not the empty list, which would be an error

@@ -49,6 +49,14 @@ func routes() []route {
 			answer: eventLine{}, lines: true, events: true, serve: (*Server).history,
 		},
 		{
+			method: "GET", path: "/v1/apps/{ref}/who", summary: "Which release a user had at a time",
+			params: []param{
+				{"key", "string", "What the header or cookie that identifies users carries."},
+				{"at", "string", "The time, as 2026-11-22T03:00:00Z; now when absent."},
+			},
+			answer: Who{}, serve: (*Server).who,
+		},
+		{
 			method: "GET", path: "/v1/apps/{ref}/logs", summary: "What the replicas of an app wrote",
 			params: []param{
 				{"service", "string", "Only of this service."},
@@ -85,5 +93,11 @@ func deployParams() []param {
 		{"commit", "string", "Full hash of the commit that the source is."},
 		{"dirty", "boolean", "The source differs from the commit."},
 		{"note", "string", "Free text."},
+		{"track", "string", "The track to deploy to; stable when absent."},
+		{"not_before", "string", "Begin at this time, as 2026-11-22T03:00:00Z; as soon as it may when absent."},
+		{"force", "boolean", "Begin in a freeze window too, and without the app's delay."},
+		{"app", "string", "With from: the app. No source is sent then."},
+		{"from", "string", "Take source and artefacts of what was released in this environment; nothing is built."},
+		{"release", "integer", "With from: of this release; of the one that serves when absent."},
 	}
 }

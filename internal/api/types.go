@@ -28,15 +28,18 @@ type Engine interface {
 	// Ask stores an intent after checking that it makes sense now (the release exists with its
 	// artefacts, the service exists), and wakes the loop.
 	Ask(ctx context.Context, app spillway.Ref, intent spillway.Intent) (spillway.Intent, error)
+	// Who says which release a user had at a time. Without edges the history does not reach back to it.
+	Who(ctx context.Context, app spillway.Ref, q WhoQuery) (Who, error)
 	Doctor(ctx context.Context) []spillway.Check
 }
 
 // Info describes the server.
 type Info struct {
 	Version string `json:"version"`
-	Dir     string `json:"dir"`    // state directory
-	Listen  string `json:"listen"` // address of the API
-	HTTP    string `json:"http"`   // address of the proxy, "[::]:8080"
+	Dir     string `json:"dir"`             // state directory
+	Listen  string `json:"listen"`          // address of the API
+	HTTP    string `json:"http"`            // address of the proxy, "[::]:8080"
+	HTTPS   string `json:"https,omitempty"` // its address for HTTPS; "" = none
 	PID     int    `json:"pid"`
 	Proxy   int    `json:"proxy"` // pid of the proxy, 0 = not running
 }
@@ -85,6 +88,8 @@ type WhoEdge struct {
 	Hosts   []string `json:"hosts"`
 	Release int      `json:"release"`         // 0 with a track of servers that Spillway does not run
 	Track   string   `json:"track,omitempty"` // "" = stable
+	// Closed is why nobody was served; "" = somebody was.
+	Closed string `json:"closed,omitempty"`
 	// Otherwise lists what requests get that fit a rule, as "cookie beta=1: release 8 (track canary)".
 	Otherwise []string `json:"otherwise,omitempty"`
 }

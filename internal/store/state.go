@@ -34,7 +34,10 @@ func (s *Store) Load(ctx context.Context, app spillway.Ref) (reconcile.Saved, er
 		saved, err = s.load(ctx, tx, app)
 		return err
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, spillway.ErrNotFound): // which says it all
+		return reconcile.Saved{}, err
+	case err != nil:
 		return reconcile.Saved{}, fmt.Errorf("load %s: %w", app, err)
 	}
 	return saved, nil
