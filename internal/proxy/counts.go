@@ -67,6 +67,13 @@ func (t *tally) traffic(now time.Time) spillway.Traffic {
 	}
 }
 
+// minuteOf is minute for who does not hold t.mu.
+func (t *tally) minuteOf(now time.Time) (sum [classes]uint64, n uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.minute(now)
+}
+
 // minute adds up the times of the last minute: n in all. t.mu is held.
 func (t *tally) minute(now time.Time) (sum [classes]uint64, n uint64) {
 	t.forget(now)

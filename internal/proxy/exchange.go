@@ -209,7 +209,9 @@ func (x *exchange) admit(e *edge, i int, weight spillway.Share) int {
 	if !e.judged || !(e.arms[i].candidate || e.arms[i].baseline) {
 		return i
 	}
-	x.lease = lease{app: e.app, trial: e.trial, outcome: outcome{Candidate: e.arms[i].candidate, Weight: weight, Key: x.who.key}}
+	x.lease = lease{app: e.app, trial: e.trial, outcome: outcome{
+		Candidate: e.arms[i].candidate, Weight: weight, Key: x.who.key, Known: x.who.key != 0 && x.who.cookie == "" && !e.private(),
+	}}
 	return i
 }
 
@@ -292,6 +294,7 @@ func (x *exchange) attempt(c claim) (answered bool) {
 	now := time.Now()
 	c.arm.tally.add(now.Sub(began), err != nil || resp.StatusCode >= 500, now)
 	if err == nil {
+		x.lease.outcome.Took = max(now.Sub(began), 1)
 		if resp.StatusCode >= 500 && c.arm.candidate && x.mayRepeat() && x.rescue(c.edge) {
 			resp.Body.Close()
 			return false

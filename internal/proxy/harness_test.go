@@ -31,7 +31,7 @@ type running struct {
 	t    *testing.T
 	dir  string
 	url  string
-	tls  string // https://…
+	tls  string       // https://…
 	stop func() error // ends it and gives the error of Run
 }
 

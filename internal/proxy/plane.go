@@ -185,13 +185,18 @@ func (p *plane) swap(t spillway.Table) {
 		a = &app{plane: p, ref: t.App, tallies: map[string]*tally{}}
 		p.apps[t.App] = a
 	}
+	begun := false
 	if terms := t.Route.Trial; terms != nil {
-		p.try(a, *terms)
+		begun = p.try(a, *terms)
 		kept := *terms
 		kept.Memory = nil
 		t.Route.Trial = &kept
 	}
 	a.table = t
+	if begun {
+		times, n := a.usualTimes(time.Now())
+		a.trial.usual(&times, n)
+	}
 	known := endpointsOf(t)
 	for key, open := range known {
 		if p.endpoints[key] == nil {
@@ -207,16 +212,17 @@ func (p *plane) swap(t spillway.Table) {
 }
 
 // try begins the trial of a table, or goes on with it under new terms. p.mu is held.
-func (p *plane) try(a *app, terms spillway.Trial) {
+func (p *plane) try(a *app, terms spillway.Trial) (begun bool) {
 	if a.trial != nil && a.trial.terms.ID == terms.ID {
 		a.trial.renew(terms)
-		return
+		return false
 	}
 	t, err := newTrial(terms)
 	if err != nil {
 		p.log.Warn("trial begins without its memory", "app", a.ref, "trial", terms.ID, "error", err)
 	}
 	a.trial = t
+	return true
 }
 
 // closeEndpoints lets no new request to the endpoints of an app that are not open any more, and forgets

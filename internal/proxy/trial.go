@@ -22,14 +22,16 @@ type trial struct {
 	harmful atomic.Bool
 
 	mu         sync.Mutex
-	terms      spillway.Trial // of the newest table, without Memory
+	terms      spillway.Trial // of the newest table, without Memory; Budget is what the users seen so far allow
 	state      judge.State
 	seen       map[uint64]struct{} // users that had an error, on either side
-	unanswered int                 // requests at the candidate without an outcome
-	verdict    spillway.Verdict    // the last one noticed
-	at         time.Time           // since when
-	look       int64               // when the candidate has had so many answers, see whether the verdict changed
-	heir       *heir               // told every answer after a hand-over has begun
+	users      headcount           // who was seen, on either side, if the budget is a share of them
+	pace       pace
+	unanswered int              // requests at the candidate without an outcome
+	verdict    spillway.Verdict // the last one noticed
+	at         time.Time        // since when
+	look       int64            // when the candidate has had so many answers, see whether the verdict changed
+	heir       *heir            // told every answer after a hand-over has begun
 }
 
 // memory is a trial as it is stored: in the snapshot, and for safe keeping in Report.Memory.
@@ -38,6 +40,10 @@ type memory struct {
 	Trial   int64            `json:"trial"`
 	State   judge.State      `json:"state"`
 	Seen    []byte           `json:"seen,omitempty"` // hashes of 8 bytes, little endian
+	Users   []byte           `json:"users,omitempty"`
+	Slow    []byte           `json:"slow,omitempty"` // see pace.stored
+	Full    bool             `json:"full,omitempty"` // see pace
+	First   time.Time        `json:"first,omitzero"` // see pace
 	Harmful bool             `json:"harmful,omitempty"`
 	Verdict spillway.Verdict `json:"verdict"`
 	At      time.Time        `json:"at,omitzero"`
@@ -50,6 +56,7 @@ const memoryVersion = 1
 func newTrial(terms spillway.Trial) (*trial, error) {
 	t := &trial{terms: terms, state: judge.New(terms.ID), seen: map[uint64]struct{}{}, verdict: spillway.NoTraffic}
 	t.terms.Memory = nil
+	t.spend()
 	if len(terms.Memory) == 0 {
 		return t, nil
 	}
@@ -65,6 +72,8 @@ func newTrial(terms spillway.Trial) (*trial, error) {
 	}
 	t.state, t.verdict, t.at = m.State, m.Verdict, m.At
 	t.harmful.Store(m.Harmful)
+	t.users, t.pace = headcountOf(m.Users), pace{first: m.First, full: m.Full, slow: slowOf(m.Slow)}
+	t.spend()
 	for b := m.Seen; len(b) >= 8; b = b[8:] {
 		t.seen[binary.LittleEndian.Uint64(b)] = struct{}{}
 	}
@@ -77,6 +86,7 @@ func (t *trial) renew(terms spillway.Trial) {
 	defer t.mu.Unlock()
 	t.terms = terms
 	t.terms.Memory = nil
+	t.spend()
 	t.look = 0
 }
 
@@ -88,6 +98,7 @@ func (t *trial) memory(h *heir) json.RawMessage {
 		t.heir = h
 	}
 	m := memory{Version: memoryVersion, Trial: t.terms.ID, State: t.state, Harmful: t.harmful.Load(), Verdict: t.verdict, At: t.at}
+	m.Users, m.Slow, m.Full, m.First = t.users.bytes(), t.pace.stored(), t.pace.full, t.pace.first
 	for key := range t.seen {
 		m.Seen = binary.LittleEndian.AppendUint64(m.Seen, key)
 	}
@@ -164,7 +175,9 @@ type outcome struct {
 	Candidate bool           `json:"candidate,omitempty"`
 	Weight    spillway.Share `json:"weight,omitempty"`
 	Failed    bool           `json:"failed,omitempty"`
-	Key       uint64         `json:"key,omitempty"` // of the unit; 0 = nobody in particular
+	Key       uint64         `json:"key,omitempty"`   // of the unit; 0 = nobody in particular
+	Known     bool           `json:"known,omitempty"` // Key is of a user who said it: not of a bucket, nor made for this request
+	Took      time.Duration  `json:"took,omitempty"`  // until the first byte of the answer; 0 = there was none
 }
 
 // observe counts one answer. entered: it was counted in by admit or enter.
@@ -177,10 +190,15 @@ func (t *trial) observe(app spillway.Ref, o outcome, entered bool) news {
 	if t.heir != nil {
 		t.heir.tell(message{App: app, Trial: t.terms.ID, Outcome: &o})
 	}
-	t.state = t.state.Observe(judge.Answer{Candidate: o.Candidate, Weight: o.Weight, Failed: o.Failed, Repeat: o.Failed && t.repeated(o.Key)}, t.terms)
+	t.count(o)
+	took, slow := t.timing(o, time.Now())
+	cause := t.state.Cause
+	t.state = t.state.Observe(judge.Answer{
+		Candidate: o.Candidate, Weight: o.Weight, Failed: o.Failed, Repeat: o.Failed && t.repeated(o.Key), Took: took, SlowRepeat: slow,
+	}, t.terms)
 	n := news{failed: o.Failed}
-	if !o.Failed && (!o.Candidate || t.state.Candidate.Requests < t.look) {
-		return n // a verdict changes with failures, and once certified
+	if !o.Failed && t.state.Cause == cause && (!o.Candidate || t.state.Candidate.Requests < t.look) {
+		return n // a verdict changes with failures, with slow answers, and once certified
 	}
 	before := t.verdict
 	e := t.weigh()
