@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -20,7 +21,7 @@ import (
 const (
 	// cookieName is the signed first-party cookie of users whom no key source identifies.
 	cookieName = "spillway"
-	// bucketHeader carries the bucket of a request to the replicas, and from them to private edges.
+	// bucketHeader carries the bucket of a request to the replicas, and from them to private edges. See unit.pass.
 	bucketHeader = "X-Spillway-Bucket"
 	// cookieAge is how long a browser keeps the cookie, in seconds: a year.
 	cookieAge = 365 * 24 * 60 * 60
@@ -61,13 +62,27 @@ type unit struct {
 	bucket spillway.Share
 	key    uint64 // 0 = nobody in particular: every request is a unit of its own
 	cookie string // value of the cookie to set on the answer; "" = none
+	tossed *edge  // the bucket was drawn half and half for the two sides of this edge; nil = it is even
+	uneven bool   // not all buckets were equally likely, so that what is dealt by it is no evidence
+}
+
+// pass is the bucket as it is told to replicas: a number, after a + if not all were equally likely.
+func (u unit) pass() string {
+	text := strconv.Itoa(int(u.bucket))
+	if u.tossed != nil || u.uneven {
+		return "+" + text
+	}
+	return text
 }
 
 // identify finds out who is behind a request on an edge.
-func (e *edge) identify(r *http.Request, secret cookieKey) unit {
+func (e *edge) identify(r *http.Request, k keys) unit {
 	app := e.app.ref
 	if e.private() {
 		return privateUnit(app, r)
+	}
+	if k.synthetic.made(r) {
+		return e.toss()
 	}
 	for _, source := range e.cohort.Key {
 		if key := keyFrom(source, r); key != "" {
@@ -76,7 +91,7 @@ func (e *edge) identify(r *http.Request, secret cookieKey) unit {
 		}
 	}
 	for _, c := range r.CookiesNamed(cookieName) {
-		if id, ok := secret.verify(app, c.Value); ok {
+		if id, ok := k.cookie.verify(app, c.Value); ok {
 			h := hashKey(app, id)
 			return unit{bucket: bucketOf(h), key: h}
 		}
@@ -84,7 +99,7 @@ func (e *edge) identify(r *http.Request, secret cookieKey) unit {
 	if !e.sticky || e.chosen(r) >= 0 {
 		return unit{bucket: randomBucket()}
 	}
-	id, value := secret.issue(app)
+	id, value := k.cookie.issue(app)
 	h := hashKey(app, id)
 	return unit{bucket: bucketOf(h), key: h, cookie: value}
 }
@@ -93,8 +108,9 @@ func (e *edge) identify(r *http.Request, secret cookieKey) unit {
 // it is not known here, so the bucket stands for its users.
 func privateUnit(app spillway.Ref, r *http.Request) unit {
 	text := r.Header.Get(bucketHeader)
-	if b, err := strconv.Atoi(text); err == nil && b >= 0 && b < int(spillway.Whole) {
-		return unit{bucket: spillway.Share(b), key: hashKey(app, "bucket "+text)}
+	digits, uneven := strings.CutPrefix(text, "+")
+	if b, err := strconv.Atoi(digits); err == nil && b >= 0 && b < int(spillway.Whole) {
+		return unit{bucket: spillway.Share(b), key: hashKey(app, "bucket "+digits), uneven: uneven}
 	}
 	return unit{bucket: randomBucket()}
 }
@@ -111,6 +127,12 @@ func keyFrom(source spillway.KeySource, r *http.Request) string {
 		}
 	}
 	return ""
+}
+
+// keys are the secrets of a proxy.
+type keys struct {
+	cookie    cookieKey
+	synthetic syntheticKey
 }
 
 // cookieKey signs cookies, so that nobody can choose a release by making cookies up.

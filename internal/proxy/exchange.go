@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -77,11 +76,15 @@ func (p *plane) serve(w http.ResponseWriter, r *http.Request, find func(*routing
 		refuse(w, &refusal{http.StatusNotFound, "no app answers to this host"})
 		return
 	}
-	x := &exchange{plane: p, w: w, r: r, find: find, who: e.identify(r, p.cookies), interim: interim{w: w, r: r}}
+	x := &exchange{plane: p, w: w, r: r, find: find, who: e.identify(r, p.keys), interim: interim{w: w, r: r}}
 	x.header = forwarded(r)
 	x.rescued = x.header.Get(rescuedHeader) != ""
 	x.header.Del(rescuedHeader)
-	x.header.Set(bucketHeader, strconv.Itoa(int(x.who.bucket)))
+	x.header.Set(bucketHeader, x.who.pass())
+	x.header.Del(syntheticHeader)
+	if !e.private() && p.keys.synthetic.made(r) {
+		x.header.Set(syntheticHeader, "1")
+	}
 	if r.ContentLength != 0 {
 		x.body = &upload{from: r.Body}
 		if hasToken(r.Header["Expect"], "100-continue") {
@@ -188,8 +191,13 @@ func (x *exchange) deal(e *edge) int {
 // belongs gives the arm that the request should go to: a rule's, or that of its bucket. weight is that of
 // its answer as evidence, 0 when it was not dealt at random.
 func (x *exchange) belongs(e *edge) (i int, weight spillway.Share) {
-	if i := e.chosen(x.r); i >= 0 {
+	switch i := e.chosen(x.r); {
+	case i >= 0:
 		return i, 0
+	case x.who.tossed == e:
+		return e.arm(x.who.bucket), spillway.Percent(50)
+	case x.who.tossed != nil || x.who.uneven: // the route changed, or it was dealt further ahead
+		return e.arm(x.who.bucket), 0
 	}
 	return e.arm(x.who.bucket), e.odds()
 }

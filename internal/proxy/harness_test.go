@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,6 +50,9 @@ func tempDir(t *testing.T) string {
 // start runs a proxy until the test ends.
 func start(t *testing.T, dir string, takeover bool) *running {
 	t.Helper()
+	// A child that another test is just starting has a copy of every lock until it becomes its program.
+	syscall.ForkLock.RLock()
+	syscall.ForkLock.RUnlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, ended := make(chan struct{}), make(chan struct{})
 	var err error

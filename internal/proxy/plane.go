@@ -21,7 +21,7 @@ type plane struct {
 	dir       string
 	version   string
 	log       *slog.Logger
-	cookies   cookieKey
+	keys      keys
 	send      engine
 	closeIdle func() // of send
 	watch     watchers

@@ -18,8 +18,8 @@ import (
 
 // Config says how a proxy runs.
 type Config struct {
-	// Dir holds the snapshot, the control socket proxy.sock, the lock and the key of the cookies. It is
-	// made if need be. One proxy serves on it at a time.
+	// Dir holds the snapshot, the control socket proxy.sock, the lock, the key of the cookies and that of
+	// synthetic requests. It is made if need be. One proxy serves on it at a time.
 	Dir  string
 	HTTP string // address of the public listener: ":8080"
 	// HTTPS is the address where hosts with a certificate (Edge.TLS) are served over TLS: ":8443". "" = nowhere.
@@ -94,7 +94,10 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 	}
 	p.reroute()
 	var err error
-	if p.cookies, err = loadCookieKey(c.Dir); err != nil {
+	if p.keys.cookie, err = loadCookieKey(c.Dir); err == nil {
+		p.keys.synthetic, err = loadSyntheticKey(c.Dir)
+	}
+	if err != nil {
 		lock.Close()
 		return nil, err
 	}
