@@ -70,8 +70,8 @@ type Service struct {
 	Stop        Stop  `json:"stop"`
 	// Max is the largest size that it may be scaled to; 0 = no limit. Scale is then the smallest.
 	Max int `json:"max,omitempty"`
-	// Release is run once per rollout, before a replica of a release that changed the service starts; when
-	// it fails, nothing was changed. It is not run on the way back. Zero: there is none.
+	// Release is run before a replica of a release that changed the service starts for the first time; when it
+	// fails, nothing was changed. Once it has succeeded it is not run again for that release. Zero: there is none.
 	Release   Command    `json:"release,omitzero"`
 	TLS       *TLS       `json:"tls,omitempty"`       // its public names are also served over HTTPS
 	Standby   *Standby   `json:"standby,omitempty"`   // blue-green only

@@ -152,7 +152,7 @@ func (t *turn) wakeAt() time.Time {
 
 // clone copies a status so that nothing is shared.
 func (s Status) clone() Status {
-	s.Good = slices.Clone(s.Good)
+	s.Good, s.Prepared = slices.Clone(s.Good), slices.Clone(s.Prepared)
 	s.Sizes, s.Restart, s.Drain = maps.Clone(s.Sizes), maps.Clone(s.Restart), maps.Clone(s.Drain)
 	s.Route, s.Wants = cloneRoute(s.Route), slices.Clone(s.Wants)
 	if s.Rollout != nil {

@@ -186,9 +186,9 @@ func (t *turn) trackBackend(s spillway.Service, def spillway.Track) (spillway.Ba
 		return b, true
 	}
 	release := t.laneServing(def.Name)
-	g, ok := t.besideGroup(release, s.Name)
+	g, ok := release.Group(s.Name)
 	b.Group, b.Release = g, release.Number
-	return b, ok
+	return b, ok && !t.shared(s.Name, g)
 }
 
 // scaled makes the weights of backends, which sum to the whole, sum to left. What is lost in rounding is the
@@ -260,7 +260,8 @@ func (t *turn) besideEdges(have []spillway.Edge) []spillway.Edge {
 func (t *turn) besideEdge(release spillway.Release, from spillway.Group, need string) spillway.Edge {
 	g, ok := t.besideGroup(release, need)
 	edge := spillway.Edge{Service: need, From: from, Closed: fmt.Sprintf("%s is not in release %d", need, release.Number)}
-	if own, has := release.Group(need); has && own != g || t.recreates(need) { // it is stable's, and may be replaced just now
+	own, _ := release.Group(need)
+	if t.shared(need, own) && (own != g || t.recreates(need)) { // it is stable's, and may be replaced just now
 		edge = t.edge(need, true, true)
 		edge.From = from
 		return edge

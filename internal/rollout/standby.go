@@ -49,12 +49,18 @@ func (t *turn) color(s spillway.Service, g spillway.Group) string {
 	if s.Strategy != spillway.BlueGreen {
 		return ""
 	}
-	live, _ := t.stable().Group(s.Name)
-	known := t.colorIn(t.st.Route, g)
-	if known == "" && g != live && t.colorIn(t.st.Route, live) == "blue" {
-		known = "green"
+	if known := t.colorIn(t.st.Route, g); known != "" {
+		return known
 	}
-	return cmp.Or(known, "blue")
+	live, _ := t.stable().Group(s.Name)
+	other := t.colorIn(t.st.Route, live)
+	if g != live && live != (spillway.Group{}) { // of two that have none yet, the one that serves is blue
+		other = cmp.Or(other, "blue")
+	}
+	if other == "blue" {
+		return "green"
+	}
+	return "blue"
 }
 
 func (t *turn) colorIn(route spillway.Route, g spillway.Group) string {

@@ -8,10 +8,11 @@ import (
 )
 
 // tasks are the release commands of the rollout, in the order in which they run: those of services that
-// others need first. There are none on the way back, and none for a release that has served before.
+// others need first. There are none for a release whose commands have succeeded, or that has served, before: not on
+// the way back either.
 func (t *turn) tasks() []Task {
 	r := t.st.Rollout
-	if r.Back || t.hadUsers(r.Release) {
+	if t.hadUsers(r.Release) || slices.Contains(t.st.Prepared, r.Release) {
 		return nil
 	}
 	var tasks []Task
@@ -37,6 +38,9 @@ func (t *turn) hadUsers(release int) bool {
 	return false
 }
 
+// keepPrepared is how many releases are remembered to have run their release commands.
+const keepPrepared = 100
+
 // prepared reports whether replicas of the candidate may start: every release command has succeeded.
 func (t *turn) prepared() bool {
 	r := t.st.Rollout
@@ -60,6 +64,10 @@ func (t *turn) prepare() bool {
 		r.Elapsed = 0
 	}
 	r.Prepared = true
+	if len(tasks) > 0 {
+		done := append([]int{r.Release}, t.st.Prepared...)
+		t.st.Prepared = done[:min(len(done), keepPrepared)]
+	}
 	return true
 }
 

@@ -34,7 +34,9 @@ type Status struct {
 	Lanes   map[string]Lane  `json:"lanes,omitempty"`   // tracks beside stable that hold or held a release, by name
 	Standby *Standby         `json:"standby,omitempty"` // the colour that went dark last, while it is kept warm
 	Told    Told             `json:"told,omitzero"`     // what the last EventRoute said
-	Destroy bool             `json:"destroy,omitempty"` // everything goes
+	// Prepared are the releases whose release commands have succeeded, newest first, at most 100.
+	Prepared []int `json:"prepared,omitempty"`
+	Destroy  bool  `json:"destroy,omitempty"` // everything goes
 
 	// Route is the last route asked for. Route.Generation never falls.
 	Route spillway.Route `json:"route"`
