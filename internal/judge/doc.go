@@ -27,9 +27,9 @@
 // not a test (State.spent).
 //
 // With gates on latency the weights are 55 % for the comparison of errors, 35 % for latency, the mean of
-// all gates, and 10 % for the gate on errors. Beside them a verdict about errors takes up to 13 % more
+// all gates, and 10 % for the gate on errors. Beside them a verdict about errors takes up to 15 % more
 // requests than without, one request more for a dead release at a weight of 50 %; a verdict about latency
-// takes 13 to 22 % more than with latency alone (measured: latency_sim_test.go). Trials without gates on
+// takes 15 to 22 % more than with latency alone (measured: latency_sim_test.go). Trials without gates on
 // latency pay nothing.
 //
 // Sources: Ville 1939; Lindon and Malek, "Anytime-valid inference for multinomial count data",

@@ -158,7 +158,10 @@ func (s State) Fix(thresholds [5]time.Duration) State {
 
 // Slow tells which terms of the trial's gates on latency an answer is slower than, as a set of bits that
 // mean the same for the whole trial. The caller keeps for each user those of all its answers so far, on
-// either side, and gives them as Answer.SlowRepeat with the next one.
+// either side, and gives them as Answer.SlowRepeat with the next one. So one slow account cannot pass for
+// many slow answers; the price is that a user is evidence once a term, and a candidate with few users
+// says little about latency, however much they ask: one that takes twice as long is caught for sure with
+// a hundred users of its own and one time in three with ten (at a weight of 10 %, "latency < 1x stable").
 //
 // A gate on "1.5 times stable" compares the candidate with 1.5 times the threshold, so that a candidate
 // within the gate is no slower than stable in it.

@@ -300,9 +300,12 @@ func TestEvidence_SaysHowSlow(t *testing.T) {
 			"5 of 38 answers of release 7 were slower than 143ms (95 of 100 of release 6 are faster than 95ms): 1 in 191153 chance if it took no more than 1.5x as long"},
 		{"limit", spillway.Slower{Quantile: 99, Limit: spillway.Duration(300 * time.Millisecond)},
 			"5 of 38 answers of release 7 were slower than 300ms: 1 in 16646 chance if no more than 1 % were"},
+		{"three digits", spillway.Slower{Quantile: 99, Limit: spillway.Duration(23456 * time.Microsecond)},
+			"5 of 38 answers of release 7 were slower than 23.5ms: 1 in 16646 chance if no more than 1 % were"},
 	} {
 		terms := gated(test.gate)
-		s := observe(judge.New(9).Fix(around), terms, 33, quick)
+		s := observe(judge.New(9).Fix(around), terms, 50, judge.Answer{Weight: 500, Took: time.Millisecond})
+		s = observe(s, terms, 33, quick)
 		s = observe(s, terms, 5, slowAnswer())
 		e := s.Evidence(terms)
 		if e.Verdict != spillway.Harmful || e.Cause != "latency" || e.Reason != test.reason {
@@ -316,6 +319,39 @@ func TestEvidence_SaysThatLatencyIsNotComparedYet(t *testing.T) {
 	want := "0 of 100 requests failed on release 7, 0 of 0 on release 6: no harm shown; certified after about 232 more good requests; its latency is not compared yet: too few answers of release 6"
 	if e := s.Evidence(gated(spillway.Slower{Factor: 120})); e.Reason != want {
 		t.Errorf("reason %q\nwant   %q", e.Reason, want)
+	}
+	first := gated(spillway.Slower{Factor: 120})
+	first.Stable = 0
+	want = "0 of 100 requests failed on release 7: no harm shown; certified after about 232 more good requests"
+	if e := s.Evidence(first); e.Reason != want {
+		t.Errorf("without stable: reason %q\nwant   %q", e.Reason, want)
+	}
+}
+
+func TestObserve_NamesTheCauseWithTheMostEvidence(t *testing.T) {
+	slow := slowAnswer()
+	failed := judge.Answer{Candidate: true, Weight: spillway.Whole, Failed: true}
+	dealt := judge.Answer{Candidate: true, Weight: 500, Failed: true}
+	for _, test := range []struct {
+		name   string
+		first  judge.Answer
+		n      int
+		then   judge.Answer
+		within int
+		want   judge.Cause
+	}{
+		{"slow, then broken", slow, 1, failed, 12, judge.AboveLimit},
+		{"slow, then worse", slow, 1, dealt, 3, judge.WorseThanStable},
+		{"broken, then slow", failed, 8, slow, 5, judge.SlowerThanStable},
+	} {
+		terms := gated(spillway.Slower{Limit: spillway.Duration(time.Millisecond)})
+		s := observe(judge.New(9), terms, test.n, test.first)
+		if harmful(&s) {
+			t.Errorf("%s: harmful too early", test.name)
+		}
+		if s = observe(s, terms, test.within, test.then); s.Cause != test.want {
+			t.Errorf("%s: cause %q, want %q", test.name, s.Cause, test.want)
+		}
 	}
 }
 
