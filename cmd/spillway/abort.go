@@ -10,7 +10,7 @@ import (
 )
 
 func (c *cli) abortCommand() *cobra.Command {
-	return c.verb(groupSteer, &cobra.Command{
+	cmd := c.verb(groupSteer, &cobra.Command{
 		Use:   "abort",
 		Short: "Take all users off the candidate, now",
 		Long: `Abort takes the candidate to weight 0 at once, whatever state it is in. It returns when the proxy
@@ -19,6 +19,8 @@ serves that weight, and says how long it took.`,
 		Args:    atMost(0, ""),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.abort(cmd.Context()) },
 	})
+	c.trackFlag(cmd, "only if the rollout is one of this track")
+	return cmd
 }
 
 func (c *cli) abort(ctx context.Context) error {
@@ -26,7 +28,7 @@ func (c *cli) abort(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a, err := c.ask(ctx, client, app, spillway.Intent{Verb: spillway.VerbAbort})
+	a, err := c.ask(ctx, client, app, spillway.Intent{Verb: spillway.VerbAbort, Track: c.track})
 	if err != nil {
 		return err
 	}

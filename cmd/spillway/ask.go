@@ -28,12 +28,13 @@ func (c *cli) intentCommand(verb spillway.Verb, cmd *cobra.Command) *cobra.Comma
 		if err != nil {
 			return err
 		}
-		a, err := c.ask(cmd.Context(), client, app, spillway.Intent{Verb: verb})
+		a, err := c.ask(cmd.Context(), client, app, spillway.Intent{Verb: verb, Track: c.track})
 		if err != nil {
 			return err
 		}
 		return c.tellState(a.overview)
 	}
+	c.trackFlag(cmd, "only what concerns this track")
 	return c.verb(groupSteer, cmd)
 }
 
@@ -104,13 +105,25 @@ func stateLine(o spillway.Overview) string {
 		text = fmt.Sprintf("%s · %s · nothing serves", o.App, o.Phase)
 	}
 	if r := o.Rollout; r != nil && r.Release != n {
-		text += fmt.Sprintf(", %s at %s of the users (step %d of %d)", release(r.Release), r.Served, r.Step, r.Steps)
+		to := ""
+		if r.Track != "" {
+			to = " for track " + r.Track
+		}
+		text += fmt.Sprintf(", %s%s at %s of the users (step %d of %d)", release(r.Release), to, r.Served, r.Step, r.Steps)
 		if r.Reason != "" {
 			text += ": " + r.Reason
 		}
 	}
-	if o.Queue != 0 {
+	for _, t := range o.Tracks {
+		if t.Release != 0 {
+			text += fmt.Sprintf(", %s %s", release(t.Release), audience(t.Name))
+		}
+	}
+	if o.Queue != 0 && len(o.Waits) == 0 {
 		text += fmt.Sprintf(", %s waits", release(o.Queue))
+	}
+	for _, w := range o.Waits {
+		text += fmt.Sprintf(", %s waits %s", release(w.Release), waitWords(w, time.Now()))
 	}
 	return clean(text)
 }

@@ -30,6 +30,8 @@ type cli struct {
 	json    bool
 	file    string // the app file; "" = spillway.yaml here or in a parent directory
 	app     string // as -a gave it
+	env     string // the environment; "" = production
+	track   string // the track; "" = stable, or whatever rollout runs
 	started bool   // flags and arguments were right and a command runs
 	helpFor string // the help command to name after a usage error
 
@@ -87,6 +89,9 @@ func (c *cli) rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			c.started = true
+			if c.track == "stable" {
+				c.track = ""
+			}
 		},
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
@@ -118,6 +123,7 @@ func (c *cli) rootCommand() *cobra.Command {
 			short = "" // logs -f and events -f follow
 		}
 		cmd.Flags().StringVarP(&c.file, "file", short, "", "the app file (default: spillway.yaml here or in a parent directory)")
+		cmd.Flags().StringVar(&c.env, "env", "", "the environment, like staging (default: production)")
 		root.AddCommand(cmd)
 	}
 	root.AddCommand(c.otherCommands()...)
@@ -129,7 +135,7 @@ func (c *cli) rootCommand() *cobra.Command {
 func (c *cli) appCommands() []*cobra.Command {
 	return []*cobra.Command{
 		c.upCommand(), c.planCommand(), c.deployCommand(), c.statusCommand(), c.rollbackCommand(),
-		c.psCommand(), c.logsCommand(), c.eventsCommand(), c.releasesCommand(), c.showCommand(),
+		c.psCommand(), c.logsCommand(), c.eventsCommand(), c.releasesCommand(), c.showCommand(), c.whoCommand(),
 		c.promoteCommand(), c.pauseCommand(), c.resumeCommand(), c.abortCommand(), c.cancelCommand(),
 		c.scaleCommand(), c.restartCommand(), c.destroyCommand(),
 	}

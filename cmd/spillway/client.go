@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spillway-dev/spillway"
@@ -76,21 +77,33 @@ func (c *cli) target(ctx context.Context) (*api.Client, spillway.Ref, error) {
 
 func (c *cli) pickApp(ctx context.Context, client *api.Client) (spillway.Ref, error) {
 	if c.app != "" {
-		return spillway.Ref(c.app), nil
+		return c.inEnvironment(c.app)
 	}
 	file, err := c.findFile("")
 	if err == nil {
-		return appOf(file)
+		name, err := appOf(file)
+		if err != nil {
+			return "", err
+		}
+		return c.inEnvironment(string(name))
 	}
 	if c.file != "" {
 		return "", err
 	}
 	apps, err := client.Apps(ctx)
+	if c.env != "" {
+		apps = slices.DeleteFunc(apps, func(ref spillway.Ref) bool {
+			name, _, _ := strings.Cut(string(ref), "@")
+			return ref != refOf(name, c.env)
+		})
+	}
 	switch {
 	case err != nil:
 		return "", err
 	case len(apps) == 1:
 		return apps[0], nil
+	case len(apps) == 0 && c.env != "":
+		return "", fmt.Errorf("no app has been deployed to %s here yet", c.env)
 	case len(apps) == 0:
 		return "", errors.New("no app has been deployed here yet; start with: spillway init, then spillway up")
 	}
@@ -99,6 +112,15 @@ func (c *cli) pickApp(ctx context.Context, client *api.Client) (spillway.Ref, er
 		names[i] = string(a)
 	}
 	return "", usage("which app? There is no %s here, and the server has %s; say -a %s", appFile, strings.Join(names, ", "), names[0])
+}
+
+// inEnvironment is an app as -a names it, in the environment that --env names.
+func (c *cli) inEnvironment(app string) (spillway.Ref, error) {
+	name, env, named := strings.Cut(app, "@")
+	if named && c.env != "" && refOf(name, c.env) != refOf(name, env) {
+		return "", usage("--app %s and --env %s contradict each other; leave one environment out", app, c.env)
+	}
+	return refOf(name, cmp.Or(env, c.env)), nil
 }
 
 // appLine is the line of an app file that names the app.

@@ -92,6 +92,23 @@ func (c *cli) completeReleases(cmd *cobra.Command, args []string, _ string) ([]s
 	return list, directive
 }
 
+func (c *cli) completeTracks(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return c.propose(func(ctx context.Context, client *api.Client) ([]string, error) {
+		app, err := c.pickApp(ctx, client)
+		if err != nil {
+			return nil, err
+		}
+		o, err := client.Overview(ctx, app)
+		list := []string{"stable"}
+		for _, t := range o.Tracks {
+			if len(t.URLs) == 0 {
+				list = append(list, t.Name)
+			}
+		}
+		return list, err
+	})
+}
+
 func (c *cli) completeServices(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,11 @@ type deployOptions struct {
 	dryRun    bool
 	yes       bool
 	detach    bool
-	owned     bool // the caller stops all that runs when ctx ends, so nothing is told of detaching
+	track     string
+	from      string // an environment whose release is taken over
+	when      whenFlags
+	notBefore time.Time // what when says
+	owned     bool      // the caller stops all that runs when ctx ends, so nothing is told of detaching
 }
 
 // deployLine is one line of the output of deploy --json: exactly one field is set, and End is the last.
@@ -41,27 +46,40 @@ type deployEnd struct {
 	Reason  string           `json:"reason,omitempty"`
 	Seconds float64          `json:"seconds"`
 	Spent   int64            `json:"spent"` // failed requests of the budget
-	URLs    []string         `json:"urls,omitempty"`
+	Track   string           `json:"track,omitempty"`
+	// Switched is how many seconds passed from asking until the proxy acknowledged the route that gives
+	// the release its users; 0 when that was not seen.
+	Switched float64        `json:"switched,omitempty"`
+	Waits    *spillway.Wait `json:"waits,omitempty"` // why it has not begun, when it is not watched for that
+	URLs     []string       `json:"urls,omitempty"`
 }
 
 func (c *cli) deployCommand() *cobra.Command {
 	var o deployOptions
 	cmd := c.verb(groupStart, &cobra.Command{
-		Use:   "deploy [DIR | RELEASE] [flags]",
+		Use:   "deploy [DIR | RELEASE | COMMIT] [flags]",
 		Short: "Let out a new release, and watch it until it serves or is back",
 		Long: `Deploy builds the directory of the app file as it is, uncommitted changes included, and moves the
 users to the new release by its strategy. It returns when the release has all traffic, or when it was
-taken back; Ctrl-C only stops watching. With a number, an earlier release is deployed again as it was
-built then.
+taken back; Ctrl-C only stops watching. With a number or a commit, an earlier release is deployed again
+as it was built then; with --from, the release of another environment, with the configuration of this one.
+
+A deploy that has to wait, for --at, for the app's delay or for the end of a freeze window, is stored and
+begins by itself; spillway cancel drops it.
 
 Exit codes: 0 it serves, 1 failed and the old release still serves, 2 wrong usage or app file,
 3 rolled back automatically, 4 superseded, cancelled or aborted, 5 not allowed.`,
 		Example: `  spillway deploy                      the app of this directory
   spillway deploy ./shop --note "new checkout"
   spillway deploy 41                   release 41 again
+  spillway deploy 1a2b3c4              what was built of that commit
+  spillway deploy --track canary       to the track canary; then: spillway promote --track canary
+  spillway deploy --from staging       what serves in staging, here
+  spillway deploy --at 03:00           not before three o'clock
   spillway deploy --if-release 41      only if nobody deployed since release 41`,
-		Args: atMost(1, "DIR or RELEASE"),
+		Args: atMost(1, "DIR, RELEASE or COMMIT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.track = c.track
 			return c.deploy(cmd.Context(), o, first(args))
 		},
 		ValidArgsFunction: c.completeReleases,
@@ -73,6 +91,9 @@ Exit codes: 0 it serves, 1 failed and the old release still serves, 2 wrong usag
 	flags.BoolVar(&o.dryRun, "dry-run", false, "change nothing, print the plan (as spillway plan)")
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask before something is removed or interrupted")
 	flags.BoolVar(&o.detach, "detach", false, "do not watch; return when the release is built and stored")
+	flags.StringVar(&o.from, "from", "", "take the release of this `ENVIRONMENT` over; nothing is built")
+	o.when.add(cmd)
+	c.trackFlag(cmd, "deploy to this track instead of stable")
 	c.complete(cmd, "strategy", completeStrategies)
 	return cmd
 }
@@ -84,10 +105,19 @@ func (c *cli) deploy(ctx context.Context, o deployOptions, what string) error {
 	if o.ifRelease < 0 {
 		return usage("--if-release %d: a release is a number from 1", o.ifRelease)
 	}
-	if n, err := strconv.Atoi(what); err == nil {
-		return c.redeploy(ctx, o, n)
+	var err error
+	if o.notBefore, err = o.when.time(time.Now()); err != nil {
+		return err
 	}
-	if o.dryRun {
+	n, notNumber := strconv.Atoi(what)
+	switch {
+	case o.from != "":
+		return c.deployFrom(ctx, o, what)
+	case namesCommit(what):
+		return c.redeploy(ctx, o, 0, what)
+	case notNumber == nil:
+		return c.redeploy(ctx, o, n, "")
+	case o.dryRun:
 		return c.plan(ctx, o, what)
 	}
 	src, err := c.openSource(what)
@@ -98,6 +128,33 @@ func (c *cli) deploy(ctx context.Context, o deployOptions, what string) error {
 	client, err := c.client()
 	if err != nil {
 		return err
+	}
+	_, err = c.release(ctx, client, src, o)
+	return err
+}
+
+// deployFrom lets out the release of another environment, that which serves there or the one named.
+func (c *cli) deployFrom(ctx context.Context, o deployOptions, what string) error {
+	client, app, err := c.target(ctx)
+	if err != nil {
+		return err
+	}
+	name, _, _ := strings.Cut(string(app), "@")
+	there := refOf(name, o.from)
+	n, err := strconv.Atoi(what)
+	switch {
+	case there == app:
+		return usage("--from %s is the environment that is deployed to; say which other one: --env ENVIRONMENT", o.from)
+	case namesCommit(what):
+		if n, err = releaseOf(ctx, client, there, what); err != nil {
+			return err
+		}
+	case what != "" && (err != nil || n < 1):
+		return usage("%q is neither a release nor a commit of %s", what, there)
+	}
+	src := takenOver(app, o.from, n)
+	if o.dryRun {
+		return c.planOf(ctx, client, src, o)
 	}
 	_, err = c.release(ctx, client, src, o)
 	return err
@@ -116,7 +173,7 @@ func (c *cli) release(ctx context.Context, client *api.Client, src *source, o de
 	if err := c.askBefore(ctx, client, src, o); err != nil {
 		return api.DeployResult{}, err
 	}
-	request, err := src.request(spillway.Strategy(o.strategy), o.ifRelease, o.note)
+	request, err := src.request(o)
 	if err != nil {
 		return api.DeployResult{}, err
 	}
@@ -148,6 +205,7 @@ func (c *cli) release(ctx context.Context, client *api.Client, src *source, o de
 		c.say("%s of %s is built and stored after %s", release(result.Release), result.App, span(time.Since(began)))
 	}
 	f := c.newFollower(client, result.App, result.Release, result.Intent, result.Event)
+	f.track = o.track
 	f.began = began
 	if o.detach {
 		return result, f.tellDetached()
@@ -165,7 +223,7 @@ func (c *cli) askBefore(ctx context.Context, client *api.Client, src *source, o 
 	if o.yes || c.json || !isTerminal(c.stdin) {
 		return nil
 	}
-	request, err := src.request(spillway.Strategy(o.strategy), o.ifRelease, o.note)
+	request, err := src.request(o)
 	if err != nil {
 		return err
 	}
@@ -175,6 +233,9 @@ func (c *cli) askBefore(ctx context.Context, client *api.Client, src *source, o 
 	}
 	var harm []string
 	for _, ch := range plan.Changes {
+		if slices.Contains(routing(), ch.What) || strings.HasPrefix(ch.What, "track ") {
+			harm = append(harm, "changes the routing of "+ch.Service+" ("+ch.What+")")
+		}
 		if ch.What == "gone" {
 			harm = append(harm, "removes "+ch.Service)
 		}
@@ -192,6 +253,9 @@ func (c *cli) askBefore(ctx context.Context, client *api.Client, src *source, o 
 	return err
 }
 
+// routing lists the changes that change who reaches what, as a plan calls them.
+func routing() []string { return []string{"host", "tls", "standby"} }
+
 // buildLine shows one line of the build's output.
 func (c *cli) buildLine(line string) {
 	if c.json {
@@ -205,23 +269,45 @@ func (c *cli) tellSame(r api.DeployResult) error {
 	if c.json {
 		return c.printJSON(deployLine{End: &deployEnd{App: r.App, Release: r.Release, Reason: "nothing to deploy", URLs: r.URLs}})
 	}
-	c.print("nothing to deploy: %s of %s is what runs  %s", release(r.Release), r.App, strings.Join(r.URLs, "  "))
+	c.print("%s", strings.TrimRight(fmt.Sprintf("nothing to deploy: %s of %s is what runs  %s", release(r.Release), r.App, strings.Join(r.URLs, "  ")), " "))
 	return nil
 }
 
-// redeploy lets out a release that exists.
-func (c *cli) redeploy(ctx context.Context, o deployOptions, n int) error {
+// redeploy lets out a release that exists: of a number, or of a commit.
+func (c *cli) redeploy(ctx context.Context, o deployOptions, n int, hash string) error {
 	switch {
-	case n < 1:
+	case n < 1 && hash == "":
 		return usage("release %d: releases are numbered from 1; see spillway releases", n)
-	case o.ifRelease != 0 || o.note != "" || o.dryRun:
+	case hash == "" && (o.ifRelease != 0 || o.note != "" || o.dryRun):
 		return usage("--if-release, --note and --dry-run are for new releases; %s exists already", release(n))
 	}
 	client, app, err := c.target(ctx)
 	if err != nil {
 		return err
 	}
-	intent := spillway.Intent{Verb: spillway.VerbDeploy, Release: n, Strategy: spillway.Strategy(o.strategy)}
+	if hash != "" {
+		if n, err = releaseOf(ctx, client, app, hash); err != nil {
+			return err
+		}
+		if !c.json {
+			c.say("%s of %s is of commit %s", release(n), app, hash)
+		}
+	}
+	if o.track != "" {
+		made, err := client.Release(ctx, app, n)
+		if err != nil {
+			return err
+		}
+		if made.Track != o.track { // a track needs replicas of its own for all that calls what changed
+			_, env, _ := strings.Cut(string(app), "@")
+			_, err = c.release(ctx, client, takenOver(app, cmp.Or(env, production), n), o)
+			return err
+		}
+	}
+	intent := spillway.Intent{
+		Verb: spillway.VerbDeploy, Release: n, Strategy: spillway.Strategy(o.strategy),
+		Track: o.track, NotBefore: o.notBefore, Force: o.when.now,
+	}
 	return c.askAndFollow(ctx, client, app, intent, n, o.detach)
 }
 
@@ -231,7 +317,11 @@ func (c *cli) askAndFollow(ctx context.Context, client *api.Client, app spillway
 	if err != nil {
 		return err
 	}
-	if before.Rollout == nil && before.Queue == 0 && before.Stable == n {
+	track := intent.Track
+	if intent.Verb == spillway.VerbPromote { // to stable
+		track = ""
+	}
+	if rolloutOf(before, track) == nil && !waits(before, track) && holds(before, track) == n {
 		return c.tellSame(api.DeployResult{App: app, Release: n, Same: true})
 	}
 	since, err := newestEvent(ctx, client, app)
@@ -243,7 +333,8 @@ func (c *cli) askAndFollow(ctx context.Context, client *api.Client, app spillway
 		return fmt.Errorf("%s: %w", intent.Verb, err)
 	}
 	f := c.newFollower(client, app, n, stored.Seq, since)
-	if r := before.Rollout; r != nil && intent.Verb == spillway.VerbRollback && r.Stable == n {
+	f.track, f.asked = track, stored.At
+	if r := rolloutOf(before, track); r != nil && intent.Verb == spillway.VerbRollback && rollbackTarget(before, track) == n {
 		f.leaving = r.ID
 	}
 	if detach {

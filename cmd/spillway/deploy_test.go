@@ -79,7 +79,7 @@ func TestDeploy_EndsWithTheExitCodeOfTheOutcome(t *testing.T) {
 }
 
 func TestDeploy_SendsTheDirectoryAndItsOptions(t *testing.T) {
-	appDir(t, castleFile)
+	appDir(t, castleFile+"environments:\n  staging: {services: {www: {scale: 1}}}\n")
 	e := deploying(climbing(serving())...)
 	if got := invoke(t.Context(), serve(t, e), "deploy", "--strategy", "rolling", "--if-release", "7", "--note", "new gate", "-a", "castle@staging"); got.code != exitDone {
 		t.Fatalf("exit code %d: %s", got.code, got.stderr)

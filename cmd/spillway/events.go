@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,11 +11,12 @@ import (
 )
 
 func (c *cli) eventsCommand() *cobra.Command {
-	follow, lines := false, 0
+	follow, all, lines := false, false, 0
 	cmd := c.verb(groupWatch, &cobra.Command{
 		Use:   "events [flags]",
 		Short: "What happened, when, by whom and why",
-		Long:  "Events prints the history of an app, oldest first.",
+		Long: `Events prints the history of an app, oldest first. Changes of the route, of which there is one for each
+step, are left out without --all; spillway who reads them.`,
 		Example: `  spillway events
   spillway events -n 100
   spillway events -f --json`,
@@ -23,33 +25,53 @@ func (c *cli) eventsCommand() *cobra.Command {
 			if lines < 1 {
 				return usage("--lines %d: a number from 1", lines)
 			}
-			return c.events(cmd.Context(), lines, follow)
+			return c.events(cmd.Context(), lines, follow, all)
 		},
 	})
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until Ctrl-C")
+	cmd.Flags().BoolVar(&all, "all", false, "changes of the route too")
 	cmd.Flags().IntVarP(&lines, "lines", "n", 30, "the newest `N` events")
 	return cmd
 }
 
-func (c *cli) events(ctx context.Context, lines int, follow bool) error {
+// routesBeside is how many changes of the route there may be for each other event of a list.
+const routesBeside = 3
+
+func (c *cli) events(ctx context.Context, lines int, follow, all bool) error {
 	client, app, err := c.target(ctx)
 	if err != nil {
 		return err
 	}
-	events, err := client.Events(ctx, app, api.EventQuery{Tail: lines})
+	tail := lines
+	if !all {
+		tail *= 1 + routesBeside
+	}
+	events, err := client.Events(ctx, app, api.EventQuery{Tail: tail, Limit: tail})
 	if err != nil {
 		return err
 	}
+	var since int64
+	if len(events) > 0 {
+		since = events[len(events)-1].ID
+	}
+	hidden := func(e spillway.Event) bool { return e.Kind == spillway.EventRoute && !all }
+	events = slices.DeleteFunc(events, hidden)
+	events = events[max(0, len(events)-lines):]
 	if !follow {
 		return c.printEvents(events)
 	}
-	var since int64
+	tell := func(e spillway.Event) error {
+		if hidden(e) {
+			return nil
+		}
+		return c.printEvent(e)
+	}
 	for _, e := range events {
-		if since = e.ID; c.printEvent(e) != nil {
+		if tell(e) != nil {
 			return nil
 		}
 	}
-	err = client.Follow(ctx, app, since, c.printEvent)
+	err = client.Follow(ctx, app, since, tell)
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -18,16 +18,20 @@ type follower struct {
 	client  *api.Client
 	app     spillway.Ref
 	release int       // the release that is to serve
+	track   string    // the users it is to have; "" = stable's
 	intent  int64     // what asked for it
 	since   int64     // the newest event that is known
 	leaving int64     // a rollout whose end is the way to release: a rollback out of it; 0 = none
 	began   time.Time // of the command
+	asked   time.Time // when the server took the request; zero = not known yet
+	acked   time.Time // when the proxy acknowledged the route that gives the release its users
 
 	screen  live
 	told    time.Time                 // when the last line was
 	waiting string                    // the last that was told
 	hush    time.Duration             // silence after which it is told; doubles each time until an event
 	stable  int                       // what serves when the release does not
+	wait    *spillway.Wait            // what it was seen to wait for at the last look
 	problem string                    // the last one of a replica of the release
 	seen    *spillway.RolloutOverview // the last of the rollout, for the numbers in the report
 }
@@ -36,7 +40,8 @@ type follower struct {
 type ending struct {
 	outcome spillway.Outcome
 	reason  string
-	ignored bool // there was nothing to do, reason says why
+	ignored bool           // there was nothing to do, reason says why
+	waits   *spillway.Wait // it has not begun, and will not soon
 }
 
 // errDetached: the user stopped watching; the change goes on.
@@ -99,7 +104,8 @@ func (f *follower) look(ctx context.Context) (*ending, error) {
 		if err := f.tell(e); err != nil {
 			return nil, err
 		}
-		if end = f.decided(e); end != nil {
+		f.clock(e)
+		if end = f.decided(e); end != nil && !f.again(ctx, *end) {
 			return end, nil
 		}
 	}
@@ -135,7 +141,7 @@ func (f *follower) decided(e spillway.Event) *ending {
 	if f.leaving != 0 && e.Rollout == f.leaving && e.Kind == spillway.EventFinished {
 		return &ending{outcome: spillway.Succeeded}
 	}
-	if e.Release != f.release {
+	if e.Release != f.release || e.Track != f.track && e.Kind != spillway.EventIgnored {
 		return nil
 	}
 	switch e.Kind {
@@ -152,20 +158,70 @@ func (f *follower) decided(e spillway.Event) *ending {
 
 // settled says whether the app came to rest with the release, should its events have been missed.
 func (f *follower) settled(o spillway.Overview) *ending {
-	atRest := o.Intent >= f.intent && o.Rollout == nil && o.Queue == 0
-	if atRest && o.Stable == f.release {
+	if o.Intent < f.intent {
+		return nil
+	}
+	if rolloutOf(o, f.track) == nil && !waits(o, f.track) && holds(o, f.track) == f.release {
 		return &ending{outcome: spillway.Succeeded}
+	}
+	before := f.wait
+	f.wait = waitOf(o, f.release, f.track)
+	if f.wait == nil || f.leaving != 0 {
+		return nil
+	}
+	// Only the clock keeps it when no rollout runs, seen twice: the first time it may just be about to begin.
+	late := f.wait.At.After(time.Now().Add(soon))
+	if late || o.Rollout == nil && before != nil && f.wait.At.IsZero() && before.Reason == f.wait.Reason {
+		return &ending{waits: f.wait}
 	}
 	return nil
 }
 
+// again reports whether a deploy to a track that made way for one to stable waits to begin once more.
+func (f *follower) again(ctx context.Context, end ending) bool {
+	if f.track == "" || end.outcome != spillway.Superseded {
+		return false
+	}
+	o, err := f.client.Overview(ctx, f.app)
+	return err == nil && (waitOf(o, f.release, f.track) != nil || rolloutOf(o, f.track) != nil && o.Rollout.Release == f.release)
+}
+
+// clock notes when the change was asked for, and when the proxy had acknowledged it.
+func (f *follower) clock(e spillway.Event) {
+	switch {
+	case f.asked.IsZero() && e.Kind == spillway.EventAsked && e.Release == f.release:
+		f.asked = e.At
+	case f.asked.IsZero() || !f.acked.IsZero() || e.At.Before(f.asked):
+	case e.Kind == spillway.EventServing && e.Release == f.release && e.Track == f.track,
+		e.Kind == spillway.EventRoute && f.track == "" && hasEverybody(e.Edges, f.release):
+		f.acked = e.At
+	}
+}
+
+// hasEverybody reports whether a route gives a release all users that no track has.
+func hasEverybody(edges []spillway.Edge, release int) bool {
+	given := false
+	for _, e := range edges {
+		for _, b := range e.Backends {
+			if e.From != (spillway.Group{}) || e.Only != "" || b.Track != "" || b.Weight == 0 {
+				continue
+			}
+			if b.Release != release {
+				return false
+			}
+			given = true
+		}
+	}
+	return given
+}
+
 // remember keeps what the report at the end wants to say.
 func (f *follower) remember(o spillway.Overview) {
-	if o.Stable != f.release {
+	if o.Stable != f.release || f.track != "" {
 		f.stable = o.Stable
 	}
-	if o.Rollout != nil && o.Rollout.Release == f.release {
-		f.seen = o.Rollout
+	if r := rolloutOf(o, f.track); r != nil && r.Release == f.release {
+		f.seen = r
 	}
 	for _, s := range o.Services {
 		for _, g := range s.Groups {
@@ -180,6 +236,9 @@ func (f *follower) remember(o spillway.Overview) {
 func (f *follower) tell(e spillway.Event) error {
 	if f.cli.json {
 		return f.cli.printJSON(deployLine{Event: &e})
+	}
+	if e.Kind == spillway.EventRoute { // the steps tell people the same
+		return nil
 	}
 	f.hush = f.cli.hush
 	f.line(e.At, e.Text)

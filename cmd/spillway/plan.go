@@ -9,26 +9,35 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
 )
 
 func (c *cli) planCommand() *cobra.Command {
-	var o deployOptions
+	o := deployOptions{dryRun: true}
 	cmd := c.verb(groupStart, &cobra.Command{
-		Use:   "plan [DIR] [flags]",
+		Use:   "plan [DIR | RELEASE] [flags]",
 		Short: "What deploy would do, and the worst that could happen",
 		Long: `Plan prints what would change, the steps, and how many requests could fail at most. It builds and
 changes nothing. Exit codes: 0 nothing to do, 10 there are changes.`,
 		Example: `  spillway plan
-  spillway plan ./shop --strategy blue-green`,
+  spillway plan ./shop --strategy blue-green
+  spillway plan --track canary
+  spillway plan --from staging         what taking over the release of staging would do`,
 		Args: atMost(1, "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkStrategy(o.strategy); err != nil {
 				return err
 			}
+			o.track = c.track
+			if o.from != "" {
+				return c.deployFrom(cmd.Context(), o, first(args))
+			}
 			return c.plan(cmd.Context(), o, first(args))
 		},
 	})
 	cmd.Flags().StringVar(&o.strategy, "strategy", "", "rolling, canary, blue-green or recreate, instead of the file's")
+	cmd.Flags().StringVar(&o.from, "from", "", "plan to take the release of this `ENVIRONMENT` over")
+	c.trackFlag(cmd, "plan a deploy to this track instead of stable")
 	c.complete(cmd, "strategy", completeStrategies)
 	return cmd
 }
@@ -43,7 +52,12 @@ func (c *cli) plan(ctx context.Context, o deployOptions, dir string) error {
 	if err != nil {
 		return err
 	}
-	request, err := src.request(spillway.Strategy(o.strategy), o.ifRelease, o.note)
+	return c.planOf(ctx, client, src, o)
+}
+
+// planOf prints what letting out a source would do.
+func (c *cli) planOf(ctx context.Context, client *api.Client, src *source, o deployOptions) error {
+	request, err := src.request(o)
 	if err != nil {
 		return err
 	}

@@ -1,16 +1,58 @@
 package main
 
 import (
+	"context"
+	"fmt"
+
 	"github.com/spf13/cobra"
 	"github.com/spillway-dev/spillway"
 )
 
 func (c *cli) promoteCommand() *cobra.Command {
-	return c.intentCommand(spillway.VerbPromote, &cobra.Command{
+	now, detach := false, false
+	cmd := c.verb(groupSteer, &cobra.Command{
+		Use:   "promote [flags]",
 		Short: "Move all users to the candidate without further holds; later: end the watch",
 		Long: `Promote skips the holds and certificates that are left and moves all users to the candidate. It is
 still rolled back if it turns out to be harmful. At 100 %, promote ends the watch: the old release is
-stopped.`,
-		Example: "  spillway promote",
+stopped.
+
+With --track, when no rollout of that track runs, the release of the track becomes stable: it is rolled
+out to everybody by its strategy, with the replicas that it has. Nothing is built.`,
+		Example: `  spillway promote
+  spillway promote --track canary`,
+		Args: atMost(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.promote(cmd.Context(), now, detach) },
 	})
+	cmd.Flags().BoolVar(&now, "now", false, "with --track: in a freeze window too")
+	cmd.Flags().BoolVar(&detach, "detach", false, "with --track: do not watch")
+	c.trackFlag(cmd, "make the release of this track stable")
+	return cmd
+}
+
+func (c *cli) promote(ctx context.Context, now, detach bool) error {
+	client, app, err := c.target(ctx)
+	if err != nil {
+		return err
+	}
+	intent := spillway.Intent{Verb: spillway.VerbPromote, Track: c.track, Force: now}
+	if c.track != "" {
+		o, err := client.Overview(ctx, app)
+		if err != nil {
+			return err
+		}
+		held := trackOf(o, c.track)
+		switch {
+		case rolloutOf(o, c.track) != nil: // of the track: let it go on
+		case len(held.URLs) > 0:
+			return fmt.Errorf("track %s is servers that Spillway does not run; there is nothing of it to promote", c.track)
+		case held.Release != 0:
+			return c.askAndFollow(ctx, client, app, intent, held.Release, detach)
+		}
+	}
+	a, err := c.ask(ctx, client, app, intent)
+	if err != nil {
+		return err
+	}
+	return c.tellState(a.overview)
 }

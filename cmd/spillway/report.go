@@ -23,13 +23,15 @@ func (f *follower) conclude(end ending, err error, where []string) error {
 		return err
 	case end.ignored:
 		return f.concludeIgnored(end)
+	case end.waits != nil:
+		return f.concludeWaiting(*end.waits)
 	}
 	took := time.Since(f.began)
 	if end.outcome != spillway.Succeeded {
 		end.reason = f.reason(end)
 	}
 	if f.cli.json {
-		line := &deployEnd{App: f.app, Release: f.release, Outcome: end.outcome, Reason: end.reason, Seconds: took.Seconds(), URLs: where}
+		line := &deployEnd{App: f.app, Release: f.release, Outcome: end.outcome, Reason: end.reason, Seconds: took.Seconds(), URLs: where, Track: f.track, Switched: f.switched().Seconds()}
 		if f.seen != nil && f.seen.Evidence != nil {
 			line.Spent = f.seen.Evidence.Failures
 		}
@@ -41,11 +43,42 @@ func (f *follower) conclude(end ending, err error, where []string) error {
 		return f.concludeBad(end, took)
 	}
 	if !f.cli.json {
-		f.cli.print("%s of %s serves everybody after %s  %s", f.cli.outStyle.green(release(f.release)), f.app, span(took), strings.Join(where, "  "))
+		after := span(took)
+		if f.switched() > 0 {
+			after = moment(f.switched()) + " (route acknowledged)"
+		}
+		text := fmt.Sprintf("%s of %s %s after %s  %s", f.cli.outStyle.green(release(f.release)), f.app, audience(f.track), after, strings.Join(where, "  "))
+		f.cli.print("%s", strings.TrimRight(text, " "))
 		if f.stable != 0 {
-			f.cli.print("undo: spillway rollback")
+			f.cli.print("undo: %s", hint("rollback", f.app, f.track))
 		}
 	}
+	return nil
+}
+
+// switched is how long it took from asking until the proxy had acknowledged the route; 0 = not seen.
+func (f *follower) switched() time.Duration {
+	if f.acked.IsZero() {
+		return 0
+	}
+	return f.acked.Sub(f.asked)
+}
+
+// moment is a length of time of which milliseconds matter: "41ms", and from a second on as span.
+func moment(d time.Duration) string {
+	if d < time.Second {
+		return max(d, time.Millisecond).Truncate(time.Millisecond).String()
+	}
+	return span(d)
+}
+
+// concludeWaiting: it begins by itself, but not soon.
+func (f *follower) concludeWaiting(w spillway.Wait) error {
+	if f.cli.json {
+		return f.cli.printJSON(deployLine{End: &deployEnd{App: f.app, Release: f.release, Track: f.track, Reason: "waits: " + w.Reason, Waits: &w, Seconds: time.Since(f.began).Seconds()}})
+	}
+	f.cli.print("%s of %s waits %s", release(f.release), f.app, waitWords(w, time.Now()))
+	f.cli.print("it then begins by itself; drop it: %s", hint("cancel", f.app, f.track))
 	return nil
 }
 
@@ -59,7 +92,7 @@ func (f *follower) reason(end ending) string {
 		return end.reason
 	}
 	f.remember(o)
-	if o.Last == nil || o.Last.Release != f.release {
+	if o.Last == nil || o.Last.Release != f.release || o.Last.Track != f.track {
 		return end.reason
 	}
 	if f.seen != nil && o.Last.Evidence != nil {
@@ -99,17 +132,20 @@ func (f *follower) concludeBad(end ending, took time.Duration) error {
 	}
 	if f.stable != 0 {
 		fmt.Fprintf(&b, "\n  now:   %s serves everybody", release(f.stable))
+		if f.track != "" {
+			b.WriteString(" that track " + f.track + " has not")
+		}
 	} else {
 		fmt.Fprintf(&b, "\n  now:   nothing serves; there is no earlier release")
 	}
 	own := end.outcome == spillway.RolledBack || end.outcome == spillway.Failed
 	if own {
 		f.writeLastLines(&b)
-		fmt.Fprintf(&b, "\n  next:  spillway logs --release %d    all that it wrote"+
-			"\n         spillway events                what happened, in order"+
-			"\n         spillway deploy                when it is mended", f.release)
+		fmt.Fprintf(&b, "\n  next:  %s --release %d    all that it wrote"+
+			"\n         %-30s what happened, in order"+
+			"\n         %-30s when it is mended", hint("logs", f.app, ""), f.release, hint("events", f.app, ""), hint("deploy", f.app, f.track))
 	} else {
-		fmt.Fprintf(&b, "\n  next:  spillway status")
+		fmt.Fprintf(&b, "\n  next:  %s", hint("status", f.app, ""))
 	}
 	return exitError{code, errors.New(b.String())}
 }
@@ -133,6 +169,6 @@ func (f *follower) tellDetached() error {
 	if f.cli.json {
 		return f.cli.printJSON(deployLine{End: &deployEnd{App: f.app, Release: f.release, Reason: "not watched", Seconds: time.Since(f.began).Seconds()}})
 	}
-	f.cli.say("%s is still being deployed; watch it: spillway status --watch; stop it: spillway abort", release(f.release))
+	f.cli.say("%s is still being deployed; watch it: %s --watch; stop it: %s", release(f.release), hint("status", f.app, ""), hint("abort", f.app, ""))
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
 )
 
 func (c *cli) rollbackCommand() *cobra.Command {
@@ -16,14 +17,17 @@ func (c *cli) rollbackCommand() *cobra.Command {
 		Short: "Back to the last good release, or to the one named",
 		Long: `Rollback serves an earlier release again, as it was built then. While a rollout runs, or is watched
 after 100 %, it goes back to the release before it, whose replicas are still warm. Automatic deploys
-stay away until spillway resume.`,
+stay away until spillway resume. With --track it concerns the users of that track: they go back to the
+release that it had before, or are stable's.`,
 		Example: `  spillway rollback          the last good release
-  spillway rollback 39       release 39`,
+  spillway rollback 39       release 39
+  spillway rollback --track canary`,
 		Args:              atMost(1, "RELEASE"),
 		RunE:              func(cmd *cobra.Command, args []string) error { return c.rollback(cmd.Context(), first(args), detach) },
 		ValidArgsFunction: c.completeReleases,
 	})
 	cmd.Flags().BoolVar(&detach, "detach", false, "do not watch")
+	c.trackFlag(cmd, "roll this track back instead of stable")
 	return cmd
 }
 
@@ -40,24 +44,52 @@ func (c *cli) rollback(ctx context.Context, arg string, detach bool) error {
 	if err != nil {
 		return err
 	}
-	intent := spillway.Intent{Verb: spillway.VerbRollback, Release: target}
+	intent := spillway.Intent{Verb: spillway.VerbRollback, Release: target, Track: c.track}
 	if target == 0 {
 		o, err := client.Overview(ctx, app)
 		if err != nil {
 			return err
 		}
-		if target = rollbackTarget(o); target == 0 {
+		target = rollbackTarget(o, c.track)
+		switch {
+		case target == 0 && c.track != "":
+			return c.closeTrack(ctx, client, app, intent)
+		case target == 0:
 			return fmt.Errorf("%s has no earlier good release to roll back to; what there is: spillway releases", app)
 		}
 	}
 	return c.askAndFollow(ctx, client, app, intent, target, detach)
 }
 
+// closeTrack takes the release of a track away that held none before: its users are stable's.
+func (c *cli) closeTrack(ctx context.Context, client *api.Client, app spillway.Ref, intent spillway.Intent) error {
+	a, err := c.ask(ctx, client, app, intent)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(a.overview)
+	}
+	c.print("track %s of %s holds no release any more; its users are given to %s", intent.Track, app, release(a.overview.Stable))
+	return nil
+}
+
 // rollbackTarget is where a rollback without a number goes: out of the running rollout, else to the
-// last good release. 0 is nowhere.
-func rollbackTarget(o spillway.Overview) int {
+// last good release. 0 is nowhere; for a track it is to stable.
+func rollbackTarget(o spillway.Overview, track string) int {
+	if track != "" {
+		held := trackOf(o, track)
+		switch {
+		case rolloutOf(o, track) != nil, waits(o, track):
+			return held.Release
+		case len(held.Good) > 0:
+			return held.Good[0]
+		default:
+			return 0
+		}
+	}
 	switch {
-	case o.Rollout != nil:
+	case rolloutOf(o, "") != nil:
 		return o.Rollout.Stable
 	case o.Queue != 0: // a deploy that has not begun: it is dropped
 		return o.Stable

@@ -19,7 +19,10 @@ type source struct {
 	dir    string // of the app file
 	file   string // base name of the app file
 	packed pipeline.Packed
-	pack   *os.File
+	pack   *os.File // nil with from
+
+	from    string // the environment whose release is taken over; "" = the directory is packed
+	release int    // of it; 0 = the one that serves there
 }
 
 // openSource checks the app file in dir ("" = here or above) and packs its directory. Every mistake of
@@ -33,17 +36,19 @@ func (c *cli) openSource(dir string) (*source, error) {
 	if err != nil {
 		return nil, usage("read the app file: %w", err)
 	}
-	app, err := appfile.Parse(file, text)
+	ref, err := c.inEnvironment(c.app)
 	if err != nil {
 		return nil, err
 	}
-	s := &source{app: app, ref: spillway.Ref(app.Name), dir: filepath.Dir(file), file: filepath.Base(file)}
-	if name, _, _ := strings.Cut(c.app, "@"); c.app != "" {
-		if name != app.Name {
-			return nil, usage("--app %s, but %s is the file of %s; leave --app out, or deploy the directory of %s", c.app, file, app.Name, name)
-		}
-		s.ref = spillway.Ref(c.app)
+	name, env, _ := strings.Cut(string(ref), "@")
+	app, err := appfile.ParseEnvironment(file, text, env)
+	if err != nil {
+		return nil, err
 	}
+	if name != "" && name != app.Name {
+		return nil, usage("--app %s, but %s is the file of %s; leave --app out, or deploy the directory of %s", c.app, file, app.Name, name)
+	}
+	s := &source{app: app, ref: refOf(app.Name, env), dir: filepath.Dir(file), file: filepath.Base(file)}
 	if s.pack, err = os.CreateTemp("", "spillway-*.tar.gz"); err != nil {
 		return nil, fmt.Errorf("pack %s: %w", s.dir, err)
 	}
@@ -54,20 +59,40 @@ func (c *cli) openSource(dir string) (*source, error) {
 	return s, nil
 }
 
+// takenOver is a source that the server has already: a release of an environment, 0 = the one that serves there.
+func takenOver(app spillway.Ref, from string, release int) *source {
+	return &source{ref: app, from: from, release: release}
+}
+
 // request gives a request from the start of the packed source; it can be asked for again.
-func (s *source) request(strategy spillway.Strategy, ifRelease int, note string) (api.DeployRequest, error) {
-	if _, err := s.pack.Seek(0, 0); err != nil {
-		return api.DeployRequest{}, fmt.Errorf("read the packed source: %w", err)
+func (s *source) request(o deployOptions) (api.DeployRequest, error) {
+	name, env, _ := strings.Cut(string(s.ref), "@")
+	r := api.DeployRequest{
+		File: s.file, Env: env, Strategy: spillway.Strategy(o.strategy), IfRelease: o.ifRelease, Note: o.note,
+		Track: o.track, NotBefore: o.notBefore, Force: o.when.now,
 	}
-	_, env, _ := strings.Cut(string(s.ref), "@")
-	return api.DeployRequest{
-		Source: s.pack, File: s.file, Env: env, Strategy: strategy, IfRelease: ifRelease,
-		Commit: s.packed.Commit, Dirty: s.packed.Dirty, Note: note,
-	}, nil
+	if s.from != "" {
+		r.App, r.From, r.Release = name, s.from, s.release
+		return r, nil
+	}
+	if _, err := s.pack.Seek(0, 0); err != nil {
+		return r, fmt.Errorf("read the packed source: %w", err)
+	}
+	r.Source, r.Commit, r.Dirty = s.pack, s.packed.Commit, s.packed.Dirty
+	return r, nil
 }
 
 // tell says what was packed, and what was left out of it.
 func (s *source) tell(c *cli) {
+	if s.from != "" {
+		name, _, _ := strings.Cut(string(s.ref), "@")
+		what := "what serves"
+		if s.release != 0 {
+			what = release(s.release)
+		}
+		c.say("%s: %s in %s is taken over; nothing is built", s.ref, what, refOf(name, s.from))
+		return
+	}
 	from := ""
 	if s.packed.Commit != "" {
 		from = " at commit " + commit(spillway.Source{Commit: s.packed.Commit, Dirty: s.packed.Dirty})
@@ -80,6 +105,9 @@ func (s *source) tell(c *cli) {
 
 // close removes the packed file.
 func (s *source) close() {
+	if s.pack == nil {
+		return
+	}
 	s.pack.Close()
 	os.Remove(s.pack.Name())
 }

@@ -155,7 +155,10 @@ func (c *cli) attend(ctx context.Context, client *api.Client, app spillway.Ref, 
 		ends <- client.Follow(following, app, since, func(e spillway.Event) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if c.json {
+			switch {
+			case e.Kind == spillway.EventRoute: // the steps tell people the same
+				return nil
+			case c.json:
 				return c.printJSON(upLine{Event: &e})
 			}
 			return c.printEvent(e)
