@@ -40,6 +40,7 @@ type app struct {
 	want     wanted
 	state    appState
 	replicas []*replica // sorted by group, then index
+	tasks    []*task    // release commands that run, in the order of their start
 	due      time.Time  // when the loop has to look again; zero = only when woken
 	events   []spillway.Event
 	seen     sight // what the watchers have been told of
@@ -58,7 +59,7 @@ type wanted struct {
 
 // destroyed reports that nothing is left to run or to route.
 func (w wanted) destroyed() bool {
-	return len(w.Desired.Groups) == 0 && len(w.Desired.Route.Edges) == 0
+	return len(w.Desired.Groups) == 0 && len(w.Desired.Route.Edges) == 0 && len(w.Desired.Tasks) == 0
 }
 
 // group says what is wanted of a group; false when it has to go.
@@ -77,6 +78,7 @@ type appState struct {
 	Runs      int64               `json:"runs"`      // number of the last start
 	Listeners map[string]int      `json:"listeners"` // "www.4>backend" → port
 	Counters  map[string]counters `json:"counters"`  // "www.4" → its ends
+	Tasks     []taskEnd           `json:"tasks,omitempty"`
 }
 
 // counters are what an observation says of the ends of a group's replicas.
@@ -117,8 +119,8 @@ func openApp(p *Platform, ref spillway.Ref) (*app, error) {
 	for _, e := range entries {
 		path := filepath.Join(a.runs(), e.Name())
 		switch {
-		case strings.HasPrefix(e.Name(), ".tmp-"): // a write that a crash cut off
-			err = os.Remove(path)
+		case strings.HasPrefix(e.Name(), unfinished):
+			err = removeUnfinished(path)
 		case strings.HasSuffix(e.Name(), ".json"):
 			err = a.takeOver(path)
 		}
@@ -136,6 +138,9 @@ func (a *app) takeOver(path string) error {
 	var rec record
 	if err := loadJSON(path, &rec); err != nil {
 		return err
+	}
+	if rec.Task != nil {
+		return a.takeOverTask(path, rec)
 	}
 	if a.p.runs(rec) {
 		proc, err := attach(rec)
@@ -219,6 +224,9 @@ func (a *app) loop(ctx context.Context) {
 	for _, r := range a.replicas {
 		a.attend(ctx, &crew, r)
 	}
+	for _, t := range a.tasks {
+		a.attendTask(ctx, &crew, t)
+	}
 	a.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -259,6 +267,7 @@ func (a *app) turn(ctx context.Context, crew *sync.WaitGroup, now time.Time) tim
 			a.startWhenDue(ctx, crew, now, r)
 		}
 	}
+	a.advanceTasks(ctx, crew, now)
 	a.forgetGroups(now)
 	if a.tableChanged() {
 		a.nudge(a.news)
@@ -282,11 +291,16 @@ type sight struct {
 	groups []rollout.Group
 	deaf   bool
 	served int64
+	tasks  []rollout.TaskState
+	dead   map[string]string
 }
 
 // visible gives the present sight. Of the open requests it says only whether there are any.
 func (a *app) visible() sight {
-	s := sight{groups: a.observeGroups(), deaf: a.courier.deaf, served: a.courier.served.Generation}
+	s := sight{
+		groups: a.observeGroups(), deaf: a.courier.deaf, served: a.courier.served.Generation,
+		tasks: a.observeTasks(), dead: a.courier.dead,
+	}
 	for i := range s.groups {
 		s.groups[i].InFlight = min(s.groups[i].InFlight, 1)
 	}
@@ -341,7 +355,7 @@ func (a *app) forgetGroups(now time.Time) {
 	changed := false
 	gone := func(g spillway.Group) bool {
 		_, wanted := a.want.group(g)
-		return !wanted && !a.has(g)
+		return !wanted && !a.has(g) && !slices.Contains(a.taskGroups(), g)
 	}
 	for name, port := range a.state.Listeners {
 		if e, ok := parseListener(name); ok && gone(e.From) {
@@ -399,7 +413,7 @@ func (a *app) unroute(ctx context.Context) error {
 func (a *app) over() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.asked && a.want.destroyed() && len(a.replicas) == 0
+	return a.asked && a.want.destroyed() && len(a.replicas)+len(a.tasks) == 0
 }
 
 // Forget deletes everything that is kept of an app that was destroyed, its logs too. ErrConflict when

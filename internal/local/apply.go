@@ -18,12 +18,20 @@ import (
 // older one, and Run goes on trying.
 func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) error {
 	want := wanted{Version: format, Desired: d, Releases: map[int]spillway.Release{}}
+	want.Desired.Watch = nil // somebody else's work
 	for _, w := range d.Groups {
 		rel, ok := releases[w.Release]
 		if _, has := rel.Config.Service(w.Group.Service); !ok || !has {
 			return fmt.Errorf("apply %s: %s is wanted as of release %d, which is not given or has no such service: %w", ref, w.Group, w.Release, spillway.ErrInvalid)
 		}
 		want.Releases[w.Release] = rel
+	}
+	for _, t := range d.Tasks {
+		rel, ok := releases[t.Release]
+		if svc, _ := rel.Config.Service(t.Service); !ok || svc.Release.Zero() {
+			return fmt.Errorf("apply %s: the release command of %s is wanted as of release %d, which is not given or has none: %w", ref, t.Service, t.Release, spillway.ErrInvalid)
+		}
+		want.Releases[t.Release] = rel
 	}
 	for {
 		a, err := p.appFor(ref, want)
@@ -102,16 +110,22 @@ func parseListener(name string) (spillway.EdgeListener, bool) {
 	return spillway.EdgeListener{Service: service, From: g}, ok
 }
 
-// listen gives every private edge an address: those of the route, and those that a wanted group will
-// need, because its replicas are told the address when they start, before the route reaches them. An
-// address stays until its group is gone.
+// listen gives every private edge an address: those of the route, and those that a wanted group or task
+// will need, because its processes are told the address when they start, maybe before the route reaches
+// them. An address stays until its group is gone.
 func (a *app) listen(now time.Time) error {
 	var names []string
-	for _, w := range a.want.Desired.Groups {
-		svc, _ := a.want.Releases[w.Release].Config.Service(w.Group.Service)
-		for _, need := range svc.Needs {
-			names = append(names, listenerName(need, w.Group))
+	need := func(release int, g spillway.Group) {
+		svc, _ := a.want.Releases[release].Config.Service(g.Service)
+		for _, name := range svc.Needs {
+			names = append(names, listenerName(name, g))
 		}
+	}
+	for _, w := range a.want.Desired.Groups {
+		need(w.Release, w.Group)
+	}
+	for i, g := range a.taskGroups() {
+		need(a.want.Desired.Tasks[i].Release, g)
 	}
 	for _, e := range a.want.Desired.Route.Edges {
 		if e.From != (spillway.Group{}) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -21,6 +22,8 @@ type courierState struct {
 	deaf     bool            // it did not answer the last call
 	inFlight map[string]int  // of the last report
 	served   spillway.Route  // of the last report
+	counts   map[string]spillway.Traffic
+	dead     map[string]string
 }
 
 // table is what the data plane has to serve now, without a revision.
@@ -47,11 +50,11 @@ func (a *app) table() spillway.Table {
 	return t
 }
 
-// cohort is that of the newest release in use.
+// cohort is that of the newest release that has replicas. A release command changes nothing for users.
 func (a *app) cohort() spillway.Cohort {
 	newest := 0
-	for n := range a.want.Releases {
-		newest = max(newest, n)
+	for _, w := range a.want.Desired.Groups {
+		newest = max(newest, w.Release)
 	}
 	return a.want.Releases[newest].Config.Cohort
 }
@@ -236,7 +239,10 @@ func (a *app) heard(before int64, report spillway.Report, err error) {
 	if unknown {
 		return
 	}
-	c.inFlight, c.served = report.InFlight, a.servedRoute(report)
+	if !maps.Equal(c.dead, report.Dead) {
+		a.nudge(a.wake)
+	}
+	c.inFlight, c.served, c.counts, c.dead = report.InFlight, a.servedRoute(report), report.Counts, report.Dead
 	for _, r := range a.replicas {
 		if r.state == spillway.Draining && r.acked > 0 && report.Revision >= r.acked && report.InFlight[r.name] == 0 {
 			r.drained = true

@@ -7,10 +7,29 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 )
 
 // format is the version of every JSON file that this package writes.
 const format = 1
+
+// unfinished begins the name of a file that is being written; the pid of the writer and "-" follow.
+const unfinished = ".tmp-"
+
+// removeUnfinished removes a file that a crash left behind. One whose writer still runs is the business of
+// that: the first and the last act of a process that outlives servers is to write its record.
+func removeUnfinished(path string) error {
+	pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), unfinished), "-")
+	if n, err := strconv.Atoi(pid); err == nil && n != os.Getpid() && syscall.Kill(n, 0) == nil {
+		return nil
+	}
+	if err := os.Remove(path); !missing(err) {
+		return err
+	}
+	return nil
+}
 
 // saveJSON replaces the file at path so that a crash at any moment leaves the old or the new content.
 func saveJSON(path string, v any) error {
@@ -19,7 +38,7 @@ func saveJSON(path string, v any) error {
 		return fmt.Errorf("save %s: %w", path, err)
 	}
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".tmp-*") // mode 0600: environments may hold secrets
+	f, err := os.CreateTemp(dir, fmt.Sprintf("%s%d-*", unfinished, os.Getpid())) // mode 0600: environments may hold secrets
 	if err != nil {
 		return fmt.Errorf("save %s: %w", path, err)
 	}

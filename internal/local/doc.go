@@ -10,8 +10,8 @@
 // State on disk, below Config.Dir/local:
 //
 //	apps/REF/desired.json          what was last asked for, with the releases that it names
-//	apps/REF/state.json            table revision, run number, private listeners, counters of groups
-//	apps/REF/runs/NAME.RUN.json    one started process, NAME "www.4-1", RUN rises with every start
+//	apps/REF/state.json            table revision, run number, private listeners, counters of groups, ends of tasks
+//	apps/REF/runs/NAME.RUN.json    one started process, NAME "www.4-1" or "www.4-release", RUN rises with every start
 //	apps/REF/runs/NAME.RUN.out     its output that has not been copied to the log yet (.err likewise)
 //	apps/REF/logs/GROUP/N.ndjson   the log of a group in segments
 //	daemons/NAME/                  the same for the processes of an auxiliary program: NAME.RUN.json, .out, logs

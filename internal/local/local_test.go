@@ -151,6 +151,9 @@ type router struct {
 	history  []spillway.Table
 	inFlight map[string]int
 	evidence *spillway.Evidence
+	counts   map[string]spillway.Traffic
+	dead     map[string]string
+	reports  int
 	removed  []spillway.Ref
 }
 
@@ -193,7 +196,11 @@ func (r *router) Report(_ context.Context, app spillway.Ref) (spillway.Report, e
 	if !ok {
 		return spillway.Report{}, spillway.ErrNotFound
 	}
-	return spillway.Report{App: app, Revision: t.Revision, Generation: t.Route.Generation, Edges: t.Route.Edges, InFlight: maps.Clone(r.inFlight), Evidence: r.evidence}, nil
+	r.reports++
+	return spillway.Report{
+		App: app, Revision: t.Revision, Generation: t.Route.Generation, Edges: t.Route.Edges, InFlight: maps.Clone(r.inFlight), Evidence: r.evidence,
+		Counts: maps.Clone(r.counts), Dead: maps.Clone(r.dead),
+	}, nil
 }
 
 func (r *router) Watch(ctx context.Context, _ func(spillway.Ref)) error {

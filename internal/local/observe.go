@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +31,8 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	defer a.mu.Unlock()
 	lost := errors.Is(err, spillway.ErrNotFound) && before > 0
 	a.heard(before, report, err)
-	o := rollout.Observation{Groups: a.observeGroups(), Served: a.courier.served}
+	o := rollout.Observation{Groups: a.observeGroups(), Served: a.courier.served, Tasks: a.observeTasks(), Dead: maps.Clone(a.courier.dead)}
+	a.measure(time.Now(), o.Groups)
 	switch {
 	case err == nil:
 		o.Evidence, o.Memory = report.Evidence, report.Memory
@@ -104,7 +106,8 @@ func (p *Platform) Replicas(ctx context.Context, ref spillway.Ref) ([]spillway.R
 		}
 		if r.proc != nil {
 			x.PID, x.Address, x.Started, x.Enforced = r.rec.PID, loopback(r.rec.Port), r.rec.Started, r.rec.Enforced
-			x.CPU, x.Memory = r.use(time.Now())
+			u := r.use(time.Now())
+			x.CPU, x.Memory = u.cpu, u.memory
 			if r.state == spillway.Ready && !r.up() {
 				x.State = spillway.Unready
 			}
@@ -114,9 +117,42 @@ func (p *Platform) Replicas(ctx context.Context, ref spillway.Ref) ([]spillway.R
 	return list, ctx.Err()
 }
 
-// use gives the CPU used since the last look that is at least two seconds old (at first, since the start)
+// measure fills in what the groups use and what the data plane gave them.
+func (a *app) measure(now time.Time, groups []rollout.Group) {
+	for i := range groups {
+		g, ready := &groups[i], 0
+		g.Traffic = a.courier.counts[g.Group.String()]
+		for _, r := range a.replicas {
+			if r.group != g.Group || !r.up() {
+				continue
+			}
+			u := r.use(now)
+			ready++
+			g.CPU += float64(u.cpu) / 1000
+			g.Memory = max(g.Memory, u.memory)
+		}
+		g.CPU /= float64(max(1, ready))
+	}
+}
+
+// usage is what a replica uses.
+type usage struct {
+	cpu    spillway.Milli
+	memory spillway.Bytes
+}
+
+// use gives what a replica that runs used at a look that is at most a second old. Decisions are made more
+// often than that, and a look is expensive where there are no control groups.
+func (r *replica) use(now time.Time) usage {
+	if r.looked.IsZero() || now.Sub(r.looked) >= time.Second {
+		r.usage, r.looked = r.look(now), now
+	}
+	return r.usage
+}
+
+// look gives the CPU used since the last look that is at least two seconds old (at first, since the start)
 // and the memory used now.
-func (r *replica) use(now time.Time) (spillway.Milli, spillway.Bytes) {
+func (r *replica) look(now time.Time) usage {
 	used, memory, ok := r.rec.Cgroup.usage()
 	if !ok {
 		used, memory = usageOf(r.proc.members())
@@ -130,9 +166,9 @@ func (r *replica) use(now time.Time) (spillway.Milli, spillway.Bytes) {
 		r.seen, r.cpu = now, used
 	}
 	if span <= 0 {
-		return 0, memory
+		return usage{memory: memory}
 	}
-	return spillway.Milli(max(0, (used-before)*1000/span)), memory
+	return usage{cpu: spillway.Milli(max(0, (used-before)*1000/span)), memory: memory}
 }
 
 // Logs calls line for each stored line that the query selects, oldest first, and with Follow for each that
@@ -160,6 +196,7 @@ func (a *app) knows(q spillway.LogQuery) error {
 			groups = append(groups, w.Group)
 		}
 	}
+	groups = append(groups, a.taskGroups()...)
 	if slices.ContainsFunc(groups, func(g spillway.Group) bool {
 		return q.Replica == "" || strings.HasPrefix(q.Replica, g.String()+"-")
 	}) {

@@ -166,6 +166,9 @@ func (p *Platform) sweep(ctx context.Context) error {
 				claim(r.rec)
 			}
 		}
+		for _, t := range a.tasks {
+			claim(t.rec)
+		}
 	}
 	daemons, err := p.daemonRecords("*")
 	if err != nil {
@@ -342,22 +345,29 @@ func (p *Platform) changed(ref spillway.Ref) {
 }
 
 // Halt stops every replica of every app, as fast as their stop signal and grace allow, without changing
-// what is wanted: the next Run starts them again. It must not be called while Run runs.
+// what is wanted: the next Run starts them again. A release command that runs is killed, and failed. It must
+// not be called while Run runs.
 func (p *Platform) Halt(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
+	stop := func(name string, halt func() error) {
+		// Halt owns it and waits; it ends with the process, or with ctx.
+		wg.Go(func() {
+			if err := halt(); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, fmt.Errorf("stop %s: %w", name, err))
+			}
+		})
+	}
 	p.mu.Lock()
 	for _, a := range p.apps {
 		for _, r := range a.replicas {
-			// Halt owns it and waits; it ends with the process, or with ctx.
-			wg.Go(func() {
-				if err := a.halt(ctx, r); err != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					errs = append(errs, fmt.Errorf("stop %s: %w", r.name, err))
-				}
-			})
+			stop(r.name, func() error { return a.halt(ctx, r) })
+		}
+		for _, t := range slices.Clone(a.tasks) { // those that end are taken out of the list
+			stop(t.rec.Name, func() error { return a.haltTask(ctx, t) })
 		}
 	}
 	p.mu.Unlock()

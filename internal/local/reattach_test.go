@@ -31,10 +31,16 @@ type server struct {
 // startServer starts one that runs n replicas of www.1 in the bench's directory.
 func (b *bench) startServer(n int, program string) server {
 	b.t.Helper()
+	return b.startServerWith(shop(program, nil), www(n, 3))
+}
+
+// startServerWith starts one that runs the desired state in the bench's directory.
+func (b *bench) startServerWith(releases map[int]spillway.Release, d rollout.Desired) server {
+	b.t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "TEST_PROGRAM=server", "TEST_DIR="+b.dir)
 	cmd.Stderr = b.t.Output()
-	in, err := json.Marshal(map[string]any{"Releases": shop(program, nil), "Desired": www(n, 3)})
+	in, err := json.Marshal(map[string]any{"Releases": releases, "Desired": d})
 	if err != nil {
 		b.t.Fatal(err)
 	}

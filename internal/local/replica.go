@@ -55,8 +55,10 @@ type replica struct {
 	verdict  string    // why it was stopped though it is wanted; replaces what its end says
 	astray   time.Time // since when it listens on another port only
 
-	cpu  time.Duration // used until seen; for the average
-	seen time.Time
+	cpu    time.Duration // used until seen; for the average
+	seen   time.Time
+	usage  usage
+	looked time.Time // when usage was taken
 }
 
 // adopted makes a replica of a process that ran before this server. One that has been ready counts as
@@ -225,14 +227,11 @@ func (a *app) ended(now time.Time, r *replica) {
 	if err := os.Remove(a.runPath(rec, ".json")); err != nil {
 		a.log.Warn("record is not removed", "replica", r.name, "error", err)
 	}
-	lines := tail(a.runPath(rec, ".err"))
-	if len(lines) == 0 {
-		lines = tail(a.runPath(rec, ".out"))
-	}
+	lines := a.lastLines(rec)
 	close(r.told) // the last lines have been read: the spool may go
 	ready := r.ready
 	r.proc, r.exposed, r.good, r.bad, r.acked, r.drained, r.killed = nil, false, 0, 0, 0, false, false
-	r.astray, r.seen = time.Time{}, time.Time{}
+	r.astray, r.seen, r.looked = time.Time{}, time.Time{}, time.Time{}
 	r.state = spillway.Waiting
 	if r.leaving {
 		a.remove(r)
@@ -251,6 +250,14 @@ func (a *app) ended(now time.Time, r *replica) {
 		r.next = now.Add(a.p.conf.tune.delay(r.crashes))
 	}
 	a.tellEvent(r.group, r.name+" "+r.problem)
+}
+
+// lastLines gives what a process wrote last: to standard error, if it wrote there.
+func (a *app) lastLines(rec record) []string {
+	if lines := tail(a.runPath(rec, ".err")); len(lines) > 0 {
+		return lines
+	}
+	return tail(a.runPath(rec, ".out"))
 }
 
 // hopeless reports that the command is not there or cannot be executed.

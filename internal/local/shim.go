@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // markName is the environment variable by which processes of a run are found without control groups. Its
@@ -51,22 +52,40 @@ type record struct {
 	Ready    bool           `json:"ready,omitempty"`    // it has been ready
 	Leaving  bool           `json:"leaving,omitempty"`  // it drains or was signalled, and will not come back
 	Restarts int            `json:"restarts,omitempty"` // of this name before this run
+	Task     *rollout.Task  `json:"task,omitempty"`     // of a release command; nil = a replica or a daemon
+	Began    bool           `json:"began,omitempty"`    // a release command: it may have done something
+	End      *end           `json:"end,omitempty"`      // of a release command that has ended, also while no server ran
+}
+
+// end is how a release command ended.
+type end struct {
+	Code   int            `json:"code"`
+	Signal syscall.Signal `json:"signal,omitempty"` // 0 = it exited by itself
+	Ran    time.Duration  `json:"ran"`
 }
 
 // Exec is the program "spillway _exec RECORD -- COMMAND [ARG…]": the first moments of every replica. It
 // writes its own pid into the record, enters the control group, gives up what a replica must not have,
 // and becomes the command. It returns only when that failed; the error has been written to standard
 // error, and ExitCode says how to end.
+//
+// Of a release command it stays the parent, because the end of that has to be known also when no server
+// watches: it writes the end into the record and returns nil.
 func Exec(args []string) error {
 	err := become(args)
-	fmt.Fprintln(os.Stderr, "spillway:", err)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "spillway:", err)
+	}
 	return err
 }
 
 // ExitCode is the code with which a program has to end after Exec returned: 127 when the command does
-// not exist, 126 when it could not be started.
+// not exist, 126 when it could not be started, 0 without an error.
 func ExitCode(err error) int {
-	if errors.Is(err, spillway.ErrNotFound) {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, spillway.ErrNotFound):
 		return exitNotFound
 	}
 	return exitNotExecutable
@@ -77,7 +96,8 @@ func become(args []string) error {
 		return fmt.Errorf("usage: _exec RECORD -- COMMAND [ARG...]: %w", spillway.ErrInvalid)
 	}
 	runtime.LockOSThread() // no_new_privs belongs to the thread that execs
-	if err := sign(args[0]); err != nil {
+	rec, err := sign(args[0])
+	if err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -94,6 +114,8 @@ func become(args []string) error {
 		return fmt.Errorf("command not found: %s: %w", args[2], spillway.ErrNotFound)
 	case err != nil:
 		return fmt.Errorf("cannot execute %s: %w", args[2], err)
+	case rec.Task != nil:
+		return accompany(args[0], rec, path, args[2:])
 	}
 	return fmt.Errorf("cannot execute %s: %w", args[2], syscall.Exec(path, args[2:], os.Environ()))
 }
@@ -101,18 +123,17 @@ func become(args []string) error {
 // sign adds the calling process to the record and enters the control group. A server that dies between
 // writing the record and this point would leave a process that the next server does not know: so the
 // process ends itself when the server that started it is gone.
-func sign(path string) error {
-	var rec record
+func sign(path string) (rec record, err error) {
 	if err := loadJSON(path, &rec); err != nil {
-		return err
+		return rec, err
 	}
 	self, err := readStat(os.Getpid())
 	if err != nil {
-		return err
+		return rec, err
 	}
 	orphan := fmt.Errorf("the server that started this process (pid %d) is gone", rec.Server)
 	if os.Getppid() != rec.Server {
-		return orphan
+		return rec, orphan
 	}
 	rec.PID, rec.Start = os.Getpid(), self.start
 	if rec.App != "" { // a replica: the kernel shall rather end it than the server or a daemon
@@ -122,10 +143,29 @@ func sign(path string) error {
 		rec.Enforced = false
 	}
 	if err := saveJSON(path, rec); err != nil {
-		return err
+		return rec, err
 	}
 	if os.Getppid() != rec.Server {
-		return orphan
+		return rec, orphan
 	}
-	return nil
+	return rec, nil
+}
+
+// accompany runs a release command and writes its end into the record. Who wants it to stop kills the
+// whole session or control group, this process included: then there is no end in the record.
+func accompany(path string, rec record, program string, argv []string) error {
+	rec.Began = true
+	if err := saveJSON(path, rec); err != nil {
+		return err
+	}
+	cmd := exec.Cmd{Path: program, Args: argv, Env: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot execute %s: %w", argv[0], err)
+	}
+	if err := cmd.Wait(); cmd.ProcessState == nil {
+		return fmt.Errorf("cannot wait for %s: %w", argv[0], err)
+	}
+	s := statusOf(cmd.ProcessState.Sys().(syscall.WaitStatus))
+	rec.End = &end{Code: s.code, Signal: s.signal, Ran: time.Since(rec.Started)}
+	return saveJSON(path, rec)
 }

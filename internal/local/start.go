@@ -48,15 +48,20 @@ func (a *app) start(now time.Time, r *replica, w rollout.Want) error {
 	}.start(rec)
 	if err != nil {
 		a.p.ports.release(port, now)
-		rec.Cgroup.remove()
-		for _, ext := range []string{".json", ".out", ".err"} {
-			_ = os.Remove(a.runPath(rec, ext)) // one that stays is removed by the next start of the server
-		}
+		a.unmake(rec)
 		return err
 	}
 	r.proc, r.rec, r.told, r.state = proc, proc.rec, make(chan struct{}), spillway.Starting
 	a.log.Info("replica started", "replica", r.name, "pid", proc.rec.PID, "port", port)
 	return nil
+}
+
+// unmake removes what was made for a process that could not be started.
+func (a *app) unmake(rec record) {
+	rec.Cgroup.remove()
+	for _, ext := range []string{".json", ".out", ".err"} {
+		_ = os.Remove(a.runPath(rec, ext)) // one that stays is removed by the next start of the server
+	}
 }
 
 // argv gives the program and its arguments; variables in an exec form are replaced here, those in a shell
@@ -83,8 +88,8 @@ func argv(c spillway.Command, env []string) []string {
 	return args
 }
 
-// environment gives all variables of a replica: a few of the server's, the addresses of what it needs,
-// the service's own, and those that only the platform can know. Later ones win.
+// environment gives all variables of a replica or a release command: a few of the server's, the addresses
+// of what it needs, the service's own, and those that only the platform can know. Later ones win.
 func (a *app) environment(rec record, svc spillway.Service) []string {
 	env := map[string]string{}
 	for _, name := range inherited {
@@ -95,6 +100,9 @@ func (a *app) environment(rec record, svc spillway.Service) []string {
 	env["PATH"] = cmp.Or(env["PATH"], "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	for _, need := range svc.Needs {
 		port := a.state.Listeners[listenerName(need, rec.Group)]
+		if rec.Task != nil {
+			port = a.taskPort(need, rec.Group)
+		}
 		name := strings.ToUpper(strings.ReplaceAll(need, "-", "_"))
 		env[name+"_HOST"] = "127.0.0.1"
 		env[name+"_PORT"] = strconv.Itoa(port)
@@ -103,21 +111,34 @@ func (a *app) environment(rec record, svc spillway.Service) []string {
 	maps.Copy(env, svc.Env)
 	name, environment, _ := strings.Cut(string(a.ref), "@")
 	maps.Copy(env, map[string]string{
-		"PORT":                 strconv.Itoa(rec.Port),
 		"HOST":                 "127.0.0.1",
 		"SPILLWAY_APP":         name,
 		"SPILLWAY_ENVIRONMENT": cmp.Or(environment, "production"),
 		"SPILLWAY_SERVICE":     svc.Name,
-		"SPILLWAY_TRACK":       "stable",
+		"SPILLWAY_TRACK":       a.track(rec),
 		"SPILLWAY_RELEASE":     strconv.Itoa(rec.Group.Release),
 		"SPILLWAY_REPLICA":     rec.Name,
 		markName:               rec.Mark,
 	})
+	if rec.Task != nil {
+		env["SPILLWAY_TASK"] = "release"
+	} else {
+		env["PORT"] = strconv.Itoa(rec.Port)
+	}
 	list := make([]string, 0, len(env))
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		list = append(list, k+"="+env[k])
 	}
 	return list
+}
+
+// track names the track that the group of a process was made for. A group that a lane shares with stable
+// was made for stable, whichever release starts its replicas.
+func (a *app) track(rec record) string {
+	if rel := a.want.Releases[rec.Release]; rel.Number == rec.Group.Release {
+		return cmp.Or(rel.Track, "stable")
+	}
+	return "stable"
 }
 
 // attend starts what watches over a process: its end, its output and its probes.
@@ -164,13 +185,23 @@ func (a *app) saveSpools(ctx context.Context) {
 		a.log.Error("spools cannot be read", "error", err)
 		return
 	}
+	var written []string // that a process may still write to
+	write := func(rec record) {
+		written = append(written, filepath.Base(a.runPath(rec, ".out")), filepath.Base(a.runPath(rec, ".err")))
+	}
+	for _, r := range a.replicas {
+		if r.proc != nil {
+			write(r.rec)
+		}
+	}
+	for _, t := range a.tasks {
+		write(t.rec)
+	}
 	over := make(chan struct{})
 	close(over)
 	for _, e := range entries {
 		name, group, ok := parseSpool(e.Name())
-		if !ok || slices.ContainsFunc(a.replicas, func(r *replica) bool {
-			return r.proc != nil && filepath.Base(a.runPath(r.rec, filepath.Ext(e.Name()))) == e.Name()
-		}) {
+		if !ok || slices.Contains(written, e.Name()) {
 			continue
 		}
 		a.keepOutput(ctx, filepath.Join(a.runs(), e.Name()), name, group, over)
