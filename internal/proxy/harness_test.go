@@ -52,7 +52,7 @@ func start(t *testing.T, dir string, takeover bool) *running {
 	t.Helper()
 	// A child that another test is just starting has a copy of every lock until it becomes its program.
 	syscall.ForkLock.RLock()
-	syscall.ForkLock.RUnlock()
+	syscall.ForkLock.RUnlock() //lint:ignore SA2001 it only waits
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, ended := make(chan struct{}), make(chan struct{})
 	var err error
