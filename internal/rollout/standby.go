@@ -52,9 +52,9 @@ func (t *turn) color(s spillway.Service, g spillway.Group) string {
 	if known := t.colorIn(t.st.Route, g); known != "" {
 		return known
 	}
-	live, _ := t.stable().Group(s.Name)
+	live, serves := t.stable().Group(s.Name)
 	other := t.colorIn(t.st.Route, live)
-	if g != live && live != (spillway.Group{}) { // of two that have none yet, the one that serves is blue
+	if serves && g != live { // of two that have none yet, the one that serves is blue
 		other = cmp.Or(other, "blue")
 	}
 	if other == "blue" {
