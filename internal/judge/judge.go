@@ -87,7 +87,8 @@ type Answer struct {
 	// Took is the time until the first byte of the answer; 0 = it says nothing about latency: the
 	// release was still warming up, or it failed without an answer.
 	Took time.Duration
-	// SlowRepeat are the terms, as in State.Slow, that earlier answers to this user were slower than.
+	// SlowRepeat are the terms, as in State.Slow, that earlier answers to this user were slower than; also
+	// with a quick answer, which then is no evidence for the candidate either.
 	SlowRepeat uint64
 }
 
