@@ -177,9 +177,12 @@ func (t *turn) recreatedGone(leaving, coming spillway.Release) bool {
 	if !t.acked() {
 		return false
 	}
+	beside := map[spillway.Group]Want{} // what goes on running for a track does not have to end
+	t.laneWants(beside)
+	t.standbyWants(beside)
 	for _, s := range coming.Config.Services {
 		g, ok := leaving.Group(s.Name)
-		if ok && t.recreates(s.Name) && t.group(g).Running > 0 {
+		if ok && t.recreates(s.Name) && beside[g].Replicas == 0 && t.group(g).Running > 0 {
 			return false
 		}
 	}

@@ -118,6 +118,9 @@ func (t *turn) measure(g spillway.Gate) (ok bool, known spillway.Verdict, text s
 		return false, spillway.NoData, "the proxy does not answer"
 	}
 	value, seen := t.metric(g)
+	if !seen && g.Metric == "rps" && !slices.ContainsFunc(t.candidateGroups(), t.public) {
+		return true, spillway.Certified, "no public service is changed"
+	}
 	if !seen {
 		return false, spillway.Undecided, "nothing measured yet"
 	}
@@ -132,7 +135,7 @@ func (t *turn) metric(g spillway.Gate) (worst float64, seen bool) {
 		value, ok := 0.0, o.Ready > 0
 		switch g.Metric {
 		case "rps":
-			value, ok = o.Traffic.Rate, s.Public()
+			value, ok = o.Traffic.Rate, s.Public() && o.Traffic.Requests > 0
 		case "cpu":
 			value = o.CPU
 			if s.Limits.CPU > 0 {
@@ -150,6 +153,12 @@ func (t *turn) metric(g spillway.Gate) (worst float64, seen bool) {
 		}
 	}
 	return worst, seen
+}
+
+// public reports whether a group of the candidate has a public name.
+func (t *turn) public(g spillway.Group) bool {
+	s, ok := t.candidate().Config.Service(g.Service)
+	return ok && s.Public()
 }
 
 // figure is the present figure of a metric that the judge would judge, as the gate's Value has it: relative

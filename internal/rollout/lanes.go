@@ -299,19 +299,40 @@ func (t *turn) closeTrack(track string) {
 	t.setLane(track, lane)
 }
 
-// forgetTracks drops what is remembered of tracks that the new stable release does not know any more.
-func (t *turn) forgetTracks() {
+// rethinkTracks makes the tracks fit a new stable release: one that held it is empty, because its users are
+// stable's now; one whose replicas are not there, because stable's served it until now, begins again; and one that
+// the new file does not know is forgotten.
+func (t *turn) rethinkTracks() {
 	known := t.stable().Config.Lanes()
 	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
-		if slices.Contains(known, track) {
+		lane := t.st.Lanes[track]
+		switch {
+		case !slices.Contains(known, track):
+			if q := lane.Queue; q != nil {
+				e := t.event(spillway.EventFinished, q.Release, "release %d was waiting for track %s, which release %d does not have", q.Release, track, t.st.Stable)
+				e.Outcome, e.Track, e.Rollout = spillway.Cancelled, track, 0
+			}
+			delete(t.st.Lanes, track)
 			continue
+		case lane.Release == t.st.Stable:
+			lane.Release, lane.Good = 0, remembered(lane.Good, lane.Release, 0)
+		case t.laneGone(track):
+			if lane.Queue == nil {
+				lane.Queue = &Queued{Release: lane.Release, Track: track, Force: true, Intent: t.st.Intent}
+			}
+			lane.Release = 0
 		}
-		if q := t.st.Lanes[track].Queue; q != nil {
-			e := t.event(spillway.EventFinished, q.Release, "release %d was waiting for track %s, which release %d does not have", q.Release, track, t.st.Stable)
-			e.Outcome, e.Track, e.Rollout = spillway.Cancelled, track, 0
-		}
-		delete(t.st.Lanes, track)
+		t.setLane(track, lane)
 	}
+}
+
+// laneGone reports whether a service that the release of a track should run by itself has no replica.
+func (t *turn) laneGone(track string) bool {
+	release := t.spec.Releases[t.st.Lanes[track].Release]
+	return slices.ContainsFunc(release.Config.Services, func(s spillway.Service) bool {
+		g, _ := release.Group(s.Name)
+		return !t.shared(s.Name, g) && t.group(g).Running == 0
+	})
 }
 
 // remembered puts a release in front of those that a track had before.

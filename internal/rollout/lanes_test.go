@@ -118,8 +118,8 @@ func TestDecide_PromotesATrackWithoutNewReplicas(t *testing.T) {
 	w.want("one replica beside three has a quarter of the users", w.public(), "shop.test: www.2 25%, www.1 75%")
 	w.ask(spillway.Intent{Verb: spillway.VerbPromote, Track: "canary"}, 20)
 	w.want("the track's release is stable", w.public(), "shop.test: www.2 100%")
-	if w.status.Stable != 2 || w.status.Lanes["canary"].Release != 2 {
-		t.Errorf("stable is %d, the track has %d", w.status.Stable, w.status.Lanes["canary"].Release)
+	if w.status.Stable != 2 || w.status.Lanes["canary"].Release != 0 {
+		t.Errorf("stable is %d, the track has %d: want 2 and none", w.status.Stable, w.status.Lanes["canary"].Release)
 	}
 }
 

@@ -2,6 +2,8 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -16,10 +18,54 @@ func (t *turn) leave() bool {
 	for _, rule := range reasonsToLeave {
 		if outcome, why := rule(t); outcome != "" {
 			t.turnBack(outcome, why)
+			t.leaveTracks()
 			return true
 		}
 	}
 	return false
+}
+
+// leaveTracks takes a release that is being rolled back because the judge found it harmful from the tracks that
+// hold it too. The data plane does not give a release that it tripped to anybody.
+func (t *turn) leaveTracks() {
+	r := t.st.Rollout
+	if e := r.Evidence; r.Track != "" || e == nil || e.Verdict != spillway.Harmful && !e.Tripped {
+		return
+	}
+	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
+		if t.st.Lanes[track].Release == r.Release {
+			t.closeTrack(track)
+			t.event(spillway.EventProblem, r.Release, "track %s had release %d too: its users are stable's", track, r.Release).Track = track
+		}
+	}
+}
+
+// trippedLate reports whether the data plane found the release harmful that the last rollout promoted, before it
+// heard of the promotion. It refuses the route of that promotion.
+func (t *turn) trippedLate() bool {
+	e, last := t.obs.Evidence, t.st.Last
+	return e != nil && e.Tripped && last != nil && e.Trial == last.ID && last.Outcome == spillway.Succeeded && !t.acked() && !t.obs.NoData
+}
+
+// takeBack begins the way back from a release that tripped late.
+func (t *turn) takeBack() {
+	last := t.st.Last
+	good := t.st.Good
+	if last.Track != "" {
+		good = t.st.Lanes[last.Track].Good
+	}
+	e := t.event(spillway.EventProblem, last.Release, "release %d was found harmful in the moment of its promotion: %s", last.Release, t.obs.Evidence.Reason)
+	e.Track = last.Track
+	last.Outcome, last.Reason = spillway.RolledBack, t.obs.Evidence.Reason
+	if t.holds(last.Track) != last.Release {
+		return
+	}
+	switch {
+	case len(good) > 0:
+		t.begin(Queued{Release: good[0], Track: last.Track, Back: true, Force: true})
+	case last.Track != "":
+		t.closeTrack(last.Track)
+	}
 }
 
 // reasonsToLeave are asked in this order; the first that gives an outcome wins.

@@ -33,7 +33,7 @@ func (t *turn) watch(passed spillway.Duration) {
 		r.Elapsed += passed
 	}
 	length := t.candidate().Config.Watch
-	why, _ := t.gateWaits()
+	why, silent := t.gateWaits()
 	switch {
 	case r.Stable == 0 || len(t.candidateGroups()) == 0:
 		t.promote("")
@@ -46,7 +46,10 @@ func (t *turn) watch(passed spillway.Duration) {
 		t.promote("the watch was ended by the next deploy")
 	case r.Elapsed >= length && why == "":
 		t.promote("")
+	case r.Elapsed >= length+t.deadline() && silent == 0:
+		t.promote("not decided in the watch: " + why)
 	case r.Elapsed >= length: // a gate that cannot be read, or that is broken and not yet for long enough
+		t.after(length + t.deadline() - r.Elapsed)
 	default:
 		t.after(length - r.Elapsed)
 	}
@@ -84,7 +87,7 @@ func (t *turn) promote(reason string) {
 	t.st.Stable = r.Release
 	t.keepStandby(old, t.stable())
 	t.finish(spillway.Succeeded, reason)
-	t.forgetTracks()
+	t.rethinkTracks()
 }
 
 // looksFine reports whether a release in its watch fails no more often than stable did, give or take a

@@ -45,6 +45,16 @@ func Changed(from, to spillway.Release) []spillway.Service {
 	return changed
 }
 
+// Lead is the service whose strategy a rollout takes: of those that changed a public one before a private
+// one, then the one that asks for the most care. False: none changed.
+func Lead(from, to spillway.Release) (spillway.Service, bool) {
+	changed := Changed(from, to)
+	if len(changed) == 0 {
+		return spillway.Service{}, false
+	}
+	return leadOf(changed), true
+}
+
 func leadOf(changed []spillway.Service) spillway.Service {
 	care := map[spillway.Strategy]int{spillway.Canary: 0, spillway.BlueGreen: 1, spillway.Rolling: 2, spillway.Recreate: 3}
 	hidden := func(s spillway.Service) int {

@@ -83,6 +83,10 @@ func (t *turn) isDue(q *Queued) bool {
 
 // rest is the app between rollouts: start the next one, or say how the stable release is.
 func (t *turn) rest() {
+	if t.trippedLate() {
+		t.takeBack()
+		return
+	}
 	var next *Queued
 	for _, q := range t.waitingDeploys() {
 		if t.isDue(&q) && next == nil {
