@@ -17,6 +17,9 @@ func (t *turn) describeTracks() []spillway.TrackOverview {
 			if !known {
 				lane := t.st.Lanes[def.Name]
 				o = spillway.TrackOverview{Name: def.Name, Release: lane.Release, Good: lane.Good, URLs: def.URLs}
+				if r := t.st.Rollout; t.laneSwitched() && r.Track == def.Name {
+					o.Release = r.Release
+				}
 			}
 			for _, m := range def.Match {
 				o.Rules = append(o.Rules, fmt.Sprintf("%s %s=%s", m.Kind, m.Name, m.Value))
