@@ -86,6 +86,13 @@ func (a *authority) issue(t *testing.T, serial int64, names ...string) (certific
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
 }
 
+// clientConfig is what a client needs to believe the certificates of one name.
+func (a *authority) clientConfig(name string) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(a.certificate)
+	return &tls.Config{RootCAs: roots, ServerName: name}
+}
+
 // serverConfig is what a server needs to speak TLS.
 func (a *authority) serverConfig(t *testing.T, names ...string) *tls.Config {
 	t.Helper()

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -43,14 +42,12 @@ func secured(table spillway.Table, files spillway.TLS) spillway.Table {
 
 // tlsClient knows the test's authority and reaches the proxy under any name.
 func (r *running) tlsClient(http2 bool) *http.Client {
-	roots := x509.NewCertPool()
-	roots.AddCert(testAuthority.certificate)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!http2)
 	protocols.SetHTTP2(http2)
 	address := strings.TrimPrefix(r.tls, "https://")
 	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots}, Protocols: protocols, DisableCompression: true,
+		TLSClientConfig: testAuthority.clientConfig("shop.test"), Protocols: protocols, DisableCompression: true,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		},
@@ -61,9 +58,7 @@ func (r *running) tlsClient(http2 bool) *http.Client {
 
 // serial is the number of the certificate that the proxy shows for a host.
 func (r *running) serial(host string) (int64, error) {
-	roots := x509.NewCertPool()
-	roots.AddCert(testAuthority.certificate)
-	conn, err := tls.Dial("tcp", strings.TrimPrefix(r.tls, "https://"), &tls.Config{RootCAs: roots, ServerName: host})
+	conn, err := tls.Dial("tcp", strings.TrimPrefix(r.tls, "https://"), testAuthority.clientConfig(host))
 	if err != nil {
 		return 0, err
 	}

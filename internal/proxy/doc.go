@@ -16,6 +16,15 @@
 // that has not been counted before can reach an endpoint that left: nothing is between "picked" and
 // "counted".
 //
+// Arms come in the order tracks, stable, candidate, and the last has the lowest buckets. A rule of the
+// edge goes before the bucket. Where an arm has no endpoint, stable stands in; where the candidate may not
+// have a request (it tripped, or its budget could be overspent), stable has it. Of the answers, those of
+// the candidate and of the release that it is compared with are evidence, with the odds at which the two
+// were dealt. Servers by URL are arms like any other, but nothing stands in for them.
+//
+// The routing also has the certificates of hosts that are served over HTTPS, so one switch is one for
+// both listeners.
+//
 // # How it is replaced
 //
 // A new process asks the old one over the control socket for its listeners and its lock. From then on

@@ -235,8 +235,12 @@ func (x *exchange) rescue(e *edge) bool {
 }
 
 // wait holds the request until the routing changes or a replica may be tried again. It fails when the
-// hold is over or the client goes away.
+// hold is over or the client goes away. For servers by URL nothing is held: nobody here is starting them,
+// and they are not ours to be knocked at by everyone who waits.
 func (x *exchange) wait(e *edge, changed <-chan struct{}) error {
+	if i, _ := x.belongs(e); e.arms[i].external() {
+		return x.noReplica(e)
+	}
 	now := time.Now()
 	if x.until.IsZero() {
 		x.until = now.Add(holdTime)

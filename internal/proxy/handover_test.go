@@ -89,7 +89,9 @@ func newCrowd(t *testing.T, urls ...string) *crowd {
 	var clients sync.WaitGroup
 	for i := range 6 {
 		clients.Go(func() { // ends with ctx; stop waits
-			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%3 == 0}, Timeout: 30 * time.Second}
+			client := &http.Client{Transport: &http.Transport{
+				DisableKeepAlives: i%3 == 0, TLSClientConfig: testAuthority.clientConfig("shop.test"), ForceAttemptHTTP2: i < 3,
+			}, Timeout: 30 * time.Second}
 			defer client.CloseIdleConnections()
 			for n := 0; ctx.Err() == nil; n++ {
 				id := fmt.Sprintf("%d-%d", i, n)
@@ -175,8 +177,10 @@ func TestTakeover_ByAnotherProcessLosesNothing(t *testing.T) {
 	dir := tempDir(t)
 	address := unused(t)
 	r := start(t, dir, false)
-	r.push(withPrivate(alone(1, counting(t)), address))
-	crowd := newCrowd(t, r.url, "http://"+address)
+	files := pairIn(dir, "shop")
+	writePair(t, files, 1, "shop.test")
+	r.push(secured(withPrivate(alone(1, counting(t)), address), files))
+	crowd := newCrowd(t, r.url, r.tls, "http://"+address)
 	pid := os.Getpid()
 	for range 2 {
 		crowd.served(t, 50)

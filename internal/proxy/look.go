@@ -34,8 +34,10 @@ func (p *plane) look() {
 		if p.frozen || p.closing() || !p.lacks(a.table) {
 			continue
 		}
-		p.accept(p.bind(a.table))
-		p.watch.tell(a.ref)
+		if bound := p.bind(a.table); len(bound) > 0 {
+			p.accept(bound)
+			p.watch.tell(a.ref)
+		}
 	}
 	p.mu.Unlock()
 	for _, t := range tables {
