@@ -126,6 +126,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		cmd.Flags().StringVar(&c.env, "env", "", "the environment, like staging (default: production)")
 		root.AddCommand(cmd)
 	}
+	root.AddCommand(c.oopsCommand())
 	root.AddCommand(c.otherCommands()...)
 	root.AddCommand(c.roles()...)
 	return root

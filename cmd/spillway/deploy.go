@@ -202,7 +202,11 @@ func (c *cli) release(ctx context.Context, client *api.Client, src *source, o de
 	case result.Same:
 		return result, c.tellSame(result)
 	case !c.json:
-		c.say("%s of %s is built and stored after %s", release(result.Release), result.App, span(time.Since(began)))
+		made := "built and stored"
+		if src.from != "" {
+			made = "stored"
+		}
+		c.say("%s of %s is %s after %s", release(result.Release), result.App, made, span(time.Since(began)))
 	}
 	f := c.newFollower(client, result.App, result.Release, result.Intent, result.Event)
 	f.track = o.track

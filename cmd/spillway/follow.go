@@ -270,8 +270,8 @@ func rolloutBlock(o spillway.Overview, wanted int, since time.Duration) []string
 		}
 		return []string{fmt.Sprintf("%s of %s: %s · %s", release(wanted), o.App, o.Phase, span(since))}
 	}
-	lines := []string{fmt.Sprintf("%s of %s · %s · %s · step %d of %d · %s",
-		release(r.Release), o.App, o.Phase, r.Strategy, r.Step, r.Steps, span(since))}
+	lines := []string{fmt.Sprintf("%s%s of %s · %s · %s · step %d of %d · %s",
+		release(r.Release), trackWords(r.Track), o.App, o.Phase, r.Strategy, r.Step, r.Steps, span(since))}
 	width := 0
 	for _, s := range o.Services {
 		width = max(width, len(s.Name))
@@ -288,6 +288,11 @@ func rolloutBlock(o spillway.Overview, wanted int, since time.Duration) []string
 			fmt.Sprintf("  %s %s", bar(r.Served, 20), weight),
 			"  judge    "+verdict(r.Evidence),
 			"  budget   "+spent(r.Evidence, r.Budget))
+	}
+	var gates strings.Builder
+	writeGates(&gates, r.Gates, style{})
+	for line := range strings.Lines(gates.String()) {
+		lines = append(lines, "  "+strings.TrimSpace(line))
 	}
 	return append(lines, waitingLines(o)...)
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
+	_ "time/tzdata" // freeze windows name time zones, and a small machine may have no files of them
 
 	"github.com/spillway-dev/spillway/internal/local"
 )
@@ -27,7 +29,11 @@ func main() {
 		signal.Stop(signals)
 		cancel(interrupted{s})
 	}()
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
+	args := os.Args[1:]
+	if filepath.Base(os.Args[0]) == "oops" { // a second name of the program: see oops.go
+		args = append([]string{"oops"}, args...)
+	}
+	os.Exit(run(ctx, args, os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
 
 // interrupted is the cause of a context that a signal ended: see context.Cause.

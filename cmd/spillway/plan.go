@@ -80,11 +80,11 @@ func (c *cli) planOf(ctx context.Context, client *api.Client, src *source, o dep
 func writePlan(w io.Writer, p spillway.Plan) error {
 	var b strings.Builder
 	if len(p.Changes) == 0 {
-		fmt.Fprintf(&b, "%s: nothing to do, %s is what runs\n", p.App, release(p.From))
+		fmt.Fprintf(&b, "%s: nothing to do, %s is what runs%s\n", p.App, release(p.From), strings.Replace(trackWords(p.Track), "for", "on", 1))
 		_, err := io.WriteString(w, b.String())
 		return err
 	}
-	fmt.Fprintf(&b, "%s: %s", p.App, release(p.Release))
+	fmt.Fprintf(&b, "%s: %s%s", p.App, release(p.Release), trackWords(p.Track))
 	if p.From != 0 {
 		fmt.Fprintf(&b, " after %s", release(p.From))
 	} else {
@@ -104,6 +104,12 @@ func writePlan(w io.Writer, p spillway.Plan) error {
 	if len(p.Unchanged) > 0 {
 		fmt.Fprintf(&b, "  unchanged: %s\n", strings.Join(p.Unchanged, ", "))
 	}
+	if len(p.Tasks) > 0 {
+		b.WriteString("\nrelease commands, once, before a new replica starts\n")
+	}
+	for _, task := range p.Tasks {
+		b.WriteString("  " + clean(task) + "\n")
+	}
 	b.WriteString("\nsteps\n")
 	for i, s := range p.Steps {
 		fmt.Fprintf(&b, "  %d. %4s of the users%s%s\n", i+1, s.Weight, stay(s), after(": ", s.Text))
@@ -112,6 +118,12 @@ func writePlan(w io.Writer, p spillway.Plan) error {
 		b.WriteString("\nnothing serves while the old replicas are replaced by the new ones (strategy recreate)\n")
 	}
 	fmt.Fprintf(&b, "\nworst case: %s\n", p.Worst)
+	if text := takes(p); text != "" {
+		fmt.Fprintf(&b, "takes:      %s\n", text)
+	}
+	if p.Frozen != "" {
+		fmt.Fprintf(&b, "waits:      for the end of the freeze window %s; deploy --now begins at once\n", p.Frozen)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
 )
 
 func TestRendering(t *testing.T) {
@@ -37,7 +38,10 @@ func TestRendering(t *testing.T) {
 		"status-first": func(w io.Writer) error {
 			return writeStatus(w, spillway.Overview{App: "castle", Phase: spillway.Healthy}, nil, at, style{})
 		},
-		"plan-canary": func(w io.Writer) error { return writePlan(w, canaryPlan()) },
+		"status-tracks": func(w io.Writer) error { return writeStatus(w, tracked(), nil, at, style{}) },
+		"plan-track":    func(w io.Writer) error { return writePlan(w, trackPlan()) },
+		"who":           func(w io.Writer) error { return writeWho(w, someone(), at) },
+		"plan-canary":   func(w io.Writer) error { return writePlan(w, canaryPlan()) },
 		"plan-first": func(w io.Writer) error {
 			return writePlan(w, spillway.Plan{App: "castle", Release: 1, Changes: []spillway.Change{{Service: "www", What: "new", Restart: true}}, Strategy: spillway.Recreate, Steps: []spillway.PlanStep{{Weight: spillway.Whole}}, Worst: "nothing serves yet, so nothing can get worse", Gap: true})
 		},
@@ -45,7 +49,7 @@ func TestRendering(t *testing.T) {
 		"release":      func(w io.Writer) error { a, b := twoReleases(); return writeRelease(w, b, &a, at) },
 		"releases": func(w io.Writer) error {
 			a, b := twoReleases()
-			return releaseTable([]spillway.Release{b, a}, trying(7, 8, 0, 1), at).print(w)
+			return releaseTable([]spillway.Release{b, a}, states(trying(7, 8, 0, 1), nil), at).print(w)
 		},
 		"events": func(w io.Writer) error {
 			return eventTable([]spillway.Event{{At: at.Add(-time.Minute), Kind: spillway.EventAsked, Release: 8, By: "root", Text: "deploy release 8"}, {At: at, Kind: spillway.EventReplica, Service: "www", Text: "www.8-1 \x1b[31mcrashed"}}, at).print(w)
@@ -94,6 +98,43 @@ func canaryPlan() spillway.Plan {
 			{Weight: spillway.Whole, Text: "2 of 2 replicas of www"}},
 		Worst: "if release 8 fails every request, at most 20 requests fail",
 	}
+}
+
+// tracked is the castle, blue, with tracks, a dark colour, deploys that wait and a rollout on a track.
+func tracked() spillway.Overview {
+	o := trying(7, 8, spillway.Percent(10), 4)
+	o.Color = "blue"
+	o.Rollout.Track = "canary"
+	o.Rollout.Gates = []spillway.GateOverview{
+		{Text: "restarts <= 0", Verdict: spillway.Certified, Reason: "0 restarts"},
+		{Text: "query: up > 0", Verdict: spillway.NoData, Reason: "connection refused", DryRun: true},
+	}
+	o.Services[1].Groups[0].Traffic.Rate = 36.4
+	o.Tracks = []spillway.TrackOverview{
+		{Name: "canary", Release: 5, Share: spillway.Percent(10), Rules: []string{"cookie beta=1", "host canary.castle.localhost"}, Good: []int{4},
+			Traffic: spillway.Traffic{Requests: 200, Failures: 3, P50: 2500, P95: 40100, Rate: 4.04}},
+		{Name: "legacy", Share: spillway.Percent(20), URLs: []string{"http://10.0.0.1:8080"}, Problem: "http://10.0.0.1:8080: connection refused (12 of the last 12 tries)"},
+	}
+	o.Standby = &spillway.StandbyOverview{Release: 6, Left: spillway.Duration(58 * time.Minute), Ready: true, Color: "green", Hosts: []string{"off.castle.localhost"}}
+	o.Waits = []spillway.Wait{
+		{Release: 9, Reason: "its time", At: at.Add(3 * time.Hour), By: "root"},
+		{Release: 10, Track: "canary", Reason: "the end of the freeze window Sat 00:00 - Mon 08:00"},
+	}
+	return o
+}
+
+func trackPlan() spillway.Plan {
+	p := canaryPlan()
+	p.Track, p.From, p.Tasks = "canary", 5, []string{"www: bin/migrate"}
+	p.Takes, p.Rate, p.Frozen = spillway.Duration(12*time.Minute), 40.3, "Sat 00:00 - Mon 08:00, until Mon 2 Mar 08:00 UTC"
+	return p
+}
+
+func someone() api.Who {
+	return api.Who{App: "castle", Key: "4711", At: at, Bucket: 1448, Since: at.Add(-time.Hour), Edges: []api.WhoEdge{
+		{Service: "api", Hosts: []string{"api.castle.localhost"}, Track: "legacy"},
+		{Service: "www", Hosts: []string{"www.castle.localhost"}, Release: 8, Track: "canary", Otherwise: []string{"header X-Beta=1: release 9 (track beta)"}},
+	}}
 }
 
 func twoReleases() (older, newer spillway.Release) {

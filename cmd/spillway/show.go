@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +66,7 @@ func (c *cli) show(ctx context.Context, arg string) error {
 // writeRelease prints a release, and what it changed since the one before it.
 func writeRelease(w io.Writer, r spillway.Release, before *spillway.Release, now time.Time) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s of %s, made %s", release(r.Number), r.App, age(now, r.Created))
+	fmt.Fprintf(&b, "%s%s of %s, made %s", release(r.Number), trackWords(r.Track), r.App, age(now, r.Created))
 	if r.By != "" {
 		b.WriteString(" by " + r.By)
 	}
@@ -91,7 +92,16 @@ func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
 	fmt.Fprintf(b, "\n%s (%s, %s)\n", s.Name, count(s.Scale, "replica"), s.Strategy)
 	lines := [][2]string{
 		{"run", command(s.Run)}, {"host", strings.Join(s.Host, ", ")}, {"needs", strings.Join(s.Needs, ", ")},
-		{"health", s.Health.Path}, {"artefact", r.Artefacts[s.Name].Digest},
+		{"health", s.Health.Path}, {"release", command(s.Release)}, {"artefact", r.Artefacts[s.Name].Digest},
+	}
+	if s.TLS != nil {
+		lines = append(lines, [2]string{"tls", s.TLS.Cert})
+	}
+	if s.Standby != nil {
+		lines = append(lines, [2]string{"standby", s.Standby.Keep.String() + after(" at ", strings.Join(s.Standby.Host, ", "))})
+	}
+	for _, t := range s.Tracks {
+		lines = append(lines, [2]string{"track", trackText(t)})
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Env)) {
 		lines = append(lines, [2]string{"env", key + "=" + s.Env[key]})
@@ -101,6 +111,22 @@ func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
 			fmt.Fprintf(b, "  %-8s %s\n", l[0], clean(l[1]))
 		}
 	}
+}
+
+// trackText is a track as the app file has it: "canary 10%, cookie beta=1, host canary.example.com".
+func trackText(t spillway.Track) string {
+	share := t.Share.String()
+	if t.Auto {
+		share = "auto"
+	}
+	parts := []string{t.Name + " " + share}
+	for _, m := range t.Match {
+		parts = append(parts, fmt.Sprintf("%s %s=%s", m.Kind, m.Name, m.Value))
+	}
+	for _, host := range t.Host {
+		parts = append(parts, "host "+host)
+	}
+	return strings.Join(append(parts, t.URLs...), ", ")
 }
 
 func command(c spillway.Command) string {
@@ -159,6 +185,14 @@ func serviceChanges(a, b spillway.Service) []string {
 	}
 	if a.Limits != b.Limits {
 		list = append(list, "limits")
+	}
+	for _, setting := range []struct {
+		name string
+		a, b any
+	}{{"release command", a.Release, b.Release}, {"tls", a.TLS, b.TLS}, {"standby", a.Standby, b.Standby}, {"synthetic", a.Synthetic, b.Synthetic}, {"tracks", a.Tracks, b.Tracks}} {
+		if !reflect.DeepEqual(setting.a, setting.b) {
+			list = append(list, setting.name)
+		}
 	}
 	keys := maps.Clone(a.Env)
 	if keys == nil {

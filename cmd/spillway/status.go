@@ -97,7 +97,7 @@ func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time
 	var b strings.Builder
 	b.WriteString(s.bold(string(o.App)) + " · " + phase(o.Phase, s))
 	if n := serves(o); n != 0 {
-		b.WriteString(" · " + release(n) + " serves")
+		b.WriteString(" · " + release(n) + " serves" + colour(o.Color))
 	} else {
 		b.WriteString(" · nothing serves")
 	}
@@ -108,12 +108,13 @@ func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time
 	if r := o.Rollout; r != nil {
 		writeRollout(&b, r, now, s)
 	}
-	if o.Queue != 0 {
-		fmt.Fprintf(&b, "\nwaiting   %s, until the present rollout has ended\n", release(o.Queue))
-	}
-	if len(o.Services) > 0 {
-		b.WriteString("\n")
-		if err := servicesTable(o).print(&b); err != nil {
+	writeWaits(&b, o, now)
+	writeStandby(&b, o.App, o.Standby)
+	for _, t := range []*table{tracksTable(o), servicesTable(o)} {
+		if len(t.rows) > 1 {
+			b.WriteString("\n")
+		}
+		if err := t.print(&b); err != nil {
 			return err
 		}
 	}
@@ -124,7 +125,7 @@ func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time
 		b.WriteString("\nheld      automatic deploys stay away after the rollback; let them go on: spillway resume\n")
 	}
 	if l := o.Last; l != nil {
-		fmt.Fprintf(&b, "\nlast      %s %s %s", release(l.Release), outcomeWords(l.Outcome), age(now, l.At))
+		fmt.Fprintf(&b, "\nlast      %s%s %s %s", release(l.Release), trackWords(l.Track), outcomeWords(l.Outcome), age(now, l.At))
 		if l.Reason != "" {
 			b.WriteString(": " + clean(l.Reason))
 		}
@@ -142,7 +143,7 @@ func writeRollout(b *strings.Builder, r *spillway.RolloutOverview, now time.Time
 	if r.Step == r.Steps && r.Served == spillway.Whole && r.Stable != 0 {
 		verb += fmt.Sprintf(" (watched; %s is still warm)", release(r.Stable))
 	}
-	fmt.Fprintf(b, "\nrollout   %s by %s%s, step %d of %d, began %s\n", release(r.Release), r.Strategy, verb, r.Step, r.Steps, age(now, r.Began))
+	fmt.Fprintf(b, "\nrollout   %s%s by %s%s, step %d of %d, began %s\n", release(r.Release), trackWords(r.Track), r.Strategy, verb, r.Step, r.Steps, age(now, r.Began))
 	weight := r.Served.String() + " of the users"
 	if r.Asked != r.Served {
 		weight += ", on the way to " + r.Asked.String()
@@ -152,6 +153,7 @@ func writeRollout(b *strings.Builder, r *spillway.RolloutOverview, now time.Time
 		fmt.Fprintf(b, "          judge: %s\n", clean(verdict(r.Evidence)))
 		fmt.Fprintf(b, "          budget: %s\n", spent(r.Evidence, r.Budget))
 	}
+	writeGates(b, r.Gates, s)
 	if r.Reason != "" {
 		fmt.Fprintf(b, "          %s\n", s.yellow(clean(r.Reason)))
 	}
