@@ -202,6 +202,7 @@ func (t *turn) promoteTrack(in spillway.Intent) string {
 	case t.st.Stable:
 		return fmt.Sprintf("release %d is stable already", release)
 	default:
+		in.Release = release
 		t.queue(Queued{Release: release, Strategy: in.Strategy, Intent: in.Seq, Force: in.Force, By: in.By}, in)
 		return ""
 	}
