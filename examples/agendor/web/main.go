@@ -41,9 +41,6 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if os.Getenv("NEVER_START") == "1" {
-		log.Fatal("cannot reach the database, on purpose (NEVER_START=1)")
-	}
 	w := &web{client: http.Client{Timeout: 5 * time.Second}}
 	var err error
 	if s := os.Getenv("FAIL"); s != "" {
@@ -57,7 +54,7 @@ func main() {
 		}
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("/", w.home)
 	if err := serve(ctx, net.JoinHostPort(os.Getenv("HOST"), *port), mux); err != nil {
 		log.Fatal(err)
@@ -82,6 +79,15 @@ func serve(ctx context.Context, address string, handler http.Handler) error {
 	limit, cancel := context.WithTimeout(context.Background(), 8*time.Second)
 	defer cancel()
 	return server.Shutdown(limit)
+}
+
+// healthz answers the probe.
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	if os.Getenv("NEVER_READY") == "1" {
+		http.Error(w, "cannot reach the database, on purpose (NEVER_READY=1)", http.StatusServiceUnavailable)
+		return
+	}
+	io.WriteString(w, "ok\n")
 }
 
 func (b *web) home(w http.ResponseWriter, r *http.Request) {
