@@ -2,97 +2,12 @@ package sim
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spillway-dev/spillway"
 )
-
-// Action is one line of a scenario: a verb and its words, "deploy www errors=1 strategy=canary".
-type Action string
-
-// draw picks the next action of a seed. Users are rarer than rounds, faults rarer than users' patience.
-func draw(rng *rand.Rand, faults bool, releases int) Action {
-	pick := rng.IntN(1000)
-	release := 1 + rng.IntN(max(1, releases))
-	switch {
-	case pick < 420:
-		return Action("tick " + []string{"100ms", "1s", "1s", "3s", "10s", "30s"}[rng.IntN(6)])
-	case pick < 840 || !faults && pick < 920:
-		return "once"
-	case pick < 850:
-		return Action("traffic " + strconv.Itoa([]int{0, 1, 5, 20, 60}[rng.IntN(5)]))
-	case pick < 920:
-		return drawFault(rng)
-	case pick < 945:
-		return drawDeploy(rng)
-	case pick < 952:
-		return Action(fmt.Sprintf("deploy %d", release))
-	case pick < 958:
-		return Action(fmt.Sprintf("scale %s %d", drawService(rng), 1+rng.IntN(6)))
-	case pick < 961:
-		return Action("scale " + drawService(rng) + " auto")
-	case pick < 966:
-		return Action("restart " + drawService(rng))
-	case pick < 971:
-		return Action(fmt.Sprintf("rollback %d", release*rng.IntN(2)))
-	case pick < 977:
-		return "abort"
-	case pick < 985:
-		return "pause"
-	case pick < 992:
-		return "resume"
-	case pick < 997:
-		return "promote"
-	case pick < 999:
-		return "cancel"
-	}
-	return "destroy"
-}
-
-func drawService(rng *rand.Rand) string { return []string{"www", "backend"}[rng.IntN(2)] }
-
-func drawFault(rng *rand.Rand) Action {
-	return Action([]string{
-		"crash before-save", "crash after-save", "apply fails", "apply half", "apply twice",
-		"stale 1", "stale 3", "proxy down 3", "kill www", "kill backend", "clock +1h", "clock -1h", "load",
-	}[rng.IntN(13)])
-}
-
-func drawDeploy(rng *rand.Rand) Action {
-	words := []string{"deploy", []string{"www", "backend", "both", "none"}[rng.IntN(4)]}
-	words = append(words, "strategy="+string(spillway.Strategies[rng.IntN(4)]), "tier="+string(spillway.Strategies[rng.IntN(4)]))
-	words = append(words, "scale="+strconv.Itoa(1+rng.IntN(5)), "watch="+[]string{"0s", "20s", "2m"}[rng.IntN(3)])
-	switch rng.IntN(8) {
-	case 0:
-		words = append(words, "errors=1")
-	case 1:
-		words = append(words, "errors=0.3")
-	case 2:
-		words = append(words, "never")
-	case 3:
-		words = append(words, "crash")
-	case 4:
-		words = append(words, "fatal")
-	default:
-		words = append(words, "errors=0.01")
-	}
-	if rng.IntN(4) == 0 {
-		words = append(words, "start="+strconv.Itoa(1+rng.IntN(20)))
-	}
-	if rng.IntN(4) == 0 {
-		words = append(words, "pause")
-	}
-	if rng.IntN(3) == 0 {
-		words = append(words, "thin=promote")
-	}
-	if i := rng.IntN(9); i < 3 { // services come and go
-		words = append(words, []string{"front=web", "alone", "cache"}[i])
-	}
-	return Action(strings.Join(words, " "))
-}
 
 // do carries an action out.
 func (r *Run) do(a Action) error {
@@ -120,6 +35,23 @@ func (r *Run) do(a Action) error {
 		share, err := strconv.ParseFloat(arg, 64)
 		r.World.outage = share
 		return err
+	case "errors": // a release begins to fail so often: "errors 2 0.3"
+		n, err := strconv.Atoi(arg)
+		if err != nil || len(words) < 3 {
+			return fmt.Errorf("unknown action %s", a)
+		}
+		b := r.World.behave[n]
+		b.Errors, err = strconv.ParseFloat(words[2], 64)
+		r.World.behave[n] = b
+		return err
+	case "ruled":
+		share, err := strconv.ParseFloat(arg, 64)
+		r.World.ruled = share
+		return err
+	case "reading":
+		r.World.outside.says = strings.TrimSuffix(arg, "ok")
+	case "legacy":
+		r.World.outside.dead = arg == "down"
 	case "users":
 		n, err := strconv.Atoi(arg)
 		r.World.users = n
@@ -128,7 +60,7 @@ func (r *Run) do(a Action) error {
 		return r.World.fault(r.Store, verb, words[1:])
 	case "deploy":
 		if n, err := strconv.Atoi(arg); err == nil {
-			return r.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: n})
+			return r.again(n, words[2:])
 		}
 		return r.release(words[1:])
 	default:
@@ -137,18 +69,40 @@ func (r *Run) do(a Action) error {
 	return nil
 }
 
-// verb asks for one of the user's verbs.
+// again asks for a release that exists.
+func (r *Run) again(n int, words []string) error {
+	d := deploy{intent: spillway.Intent{Verb: spillway.VerbDeploy, Release: n}, now: r.World.Now}
+	for _, word := range words {
+		if err := d.set(word); err != nil {
+			return err
+		}
+	}
+	return r.ask(d.intent)
+}
+
+// verb asks for one of the user's verbs: "scale www 3", "rollback 2", "rollback canary", "promote canary".
 func (r *Run) verb(verb spillway.Verb, words []string) error {
 	in := spillway.Intent{Verb: verb, By: "ann"}
-	if verb == spillway.VerbRollback && len(words) > 0 {
-		in.Release, _ = strconv.Atoi(words[0])
+	if verb == spillway.VerbScale || verb == spillway.VerbRestart {
+		if len(words) > 0 {
+			in.Service = words[0]
+		}
+		if len(words) > 1 {
+			in.Auto = words[1] == "auto"
+			in.Replicas, _ = strconv.Atoi(words[1])
+		}
+		return r.ask(in)
 	}
-	if len(words) > 0 && (verb == spillway.VerbScale || verb == spillway.VerbRestart) {
-		in.Service = words[0]
-	}
-	if len(words) > 1 {
-		in.Auto = words[1] == "auto"
-		in.Replicas, _ = strconv.Atoi(words[1])
+	for _, word := range words {
+		n, err := strconv.Atoi(word)
+		switch {
+		case word == "force":
+			in.Force = true
+		case err == nil:
+			in.Release = n
+		default:
+			in.Track = word
+		}
 	}
 	return r.ask(in)
 }

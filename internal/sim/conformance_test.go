@@ -5,8 +5,9 @@ import (
 
 	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/sim"
+	"github.com/spillway-dev/spillway/internal/sim/storetest"
 )
 
 func TestStore_KeepsThePromisesOfAStore(t *testing.T) {
-	sim.TestStore(t, func(*testing.T) reconcile.Store { return sim.NewStore() })
+	storetest.Run(t, func(*testing.T) reconcile.Store { return sim.NewStore() })
 }

@@ -19,7 +19,20 @@ const (
 // checks remembers what is needed to judge a decision, and the first that was wrong.
 type checks struct {
 	broken error
-	last   spillway.Intent // the last deploy or rollback asked for
+	last   map[string]spillway.Intent // the last deploy asked for, by track
+	had    map[string]map[int]bool    // releases that each track has ever had
+	dark   dark
+}
+
+// dark is the standby that was promised last.
+type dark struct {
+	release int
+	since   time.Duration // real time
+	keep    time.Duration
+}
+
+func newChecks() checks {
+	return checks{last: map[string]spillway.Intent{}, had: map[string]map[int]bool{}}
 }
 
 func (c *checks) fail(format string, args ...any) {
@@ -30,46 +43,86 @@ func (c *checks) fail(format string, args ...any) {
 
 func (c *checks) asked(in spillway.Intent) {
 	if in.Verb == spillway.VerbDeploy {
-		c.last = in
+		c.last[in.Track] = in
 	}
+}
+
+// round is one decision with what it was made from.
+type round struct {
+	*checks
+	world *World
+	spec  rollout.Spec
+	was   rollout.Status
+	obs   rollout.Observation
+	d     rollout.Decision
+	is    rollout.Status // d.Status
 }
 
 // decision holds one decision against the invariants of the design.
-func (c *checks) decision(saved reconcile.Saved, obs rollout.Observation, d rollout.Decision) {
-	c.weights(d)
-	c.capacity(saved, obs, d)
-	c.target(saved, d)
-	c.promotes(saved, obs, d)
-	c.tiers(saved, d)
-	c.events(saved, d)
-	c.sizesSurvive(saved, d)
+func (c *checks) decision(w *World, saved reconcile.Saved, obs rollout.Observation, d rollout.Decision) {
+	r := round{c, w, saved.Spec, saved.Status, obs, d, d.Status}
+	for _, check := range []func(round){
+		round.weights, round.capacity, round.climbs, round.target, round.promotes, round.tiers, round.events, round.sizesSurvive,
+		round.judged, round.history, round.tracks, round.trackRuns, round.gates, round.standby, round.wayBack, round.colours,
+		round.waits, round.needs, round.toldRoutes,
+	} {
+		check(r)
+	}
 	if d.Status.Route.Generation < saved.Status.Route.Generation {
 		c.fail("the generation never falls: %d after %d", d.Status.Route.Generation, saved.Status.Route.Generation)
 	}
-	if r := d.Status.Rollout; r != nil && r.Stable != 0 && weightIn(d.Desired.Route, candidateOf(saved)) > 0 && (d.Desired.Route.Trial == nil || d.Desired.Route.Trial.ID != r.ID) {
-		c.fail("a candidate with traffic is judged: rollout %d", r.ID)
+}
+
+func (r round) release(n int) spillway.Release { return r.spec.Releases[n] }
+
+// want is how many replicas of a group are wanted now.
+func (r round) want(g spillway.Group) int { return wantIn(r.d.Desired.Groups, g) }
+
+func wantIn(wants []rollout.Want, g spillway.Group) int {
+	for _, w := range wants {
+		if w.Group == g {
+			return w.Replicas
+		}
 	}
-	if harmful(saved.Status, obs) && d.Status.Rollout == nil && d.Status.Stable != saved.Status.Stable && !d.Status.Destroy {
-		c.fail("a release that fails its gates is never promoted: %s", obs.Evidence.Reason)
+	return 0
+}
+
+// seen is what was observed of a group.
+func (r round) seen(g spillway.Group) rollout.Group {
+	i := slices.IndexFunc(r.obs.Groups, func(o rollout.Group) bool { return o.Group == g })
+	if i < 0 {
+		return rollout.Group{Group: g}
 	}
-	if harmful(saved.Status, obs) && weightIn(d.Desired.Route, candidateOf(saved)) > 0 {
-		c.fail("abort is first: the candidate is harmful and keeps weight")
+	return r.obs.Groups[i]
+}
+
+// size is how many replicas of a service are promised: what scale chose, within the bounds of the file.
+func (r round) size(s spillway.Service) int {
+	n, chosen := r.is.Sizes[s.Name]
+	switch {
+	case !chosen:
+		return s.Scale
+	case s.Max > 0:
+		return min(max(n, s.Scale), s.Max)
 	}
+	return n
 }
 
 // harmful reports whether the observation condemns the candidate of the running rollout.
-func harmful(st rollout.Status, obs rollout.Observation) bool {
-	return st.Rollout != nil && st.Rollout.Stable != 0 && obs.Evidence != nil && obs.Evidence.Trial == st.Rollout.ID &&
-		(obs.Evidence.Verdict == spillway.Harmful || obs.Evidence.Tripped)
+func (r round) harmful() bool {
+	o, e := r.was.Rollout, r.obs.Evidence
+	return o != nil && o.Stable != 0 && e != nil && e.Trial == o.ID && (e.Verdict == spillway.Harmful || e.Tripped)
 }
 
-// candidateOf is a public group that only the candidate has; the zero group when there is none.
-func candidateOf(saved reconcile.Saved) spillway.Group {
-	if saved.Status.Rollout == nil {
+// candidate is the public group that only the candidate of the running rollout has; the zero group when there
+// is none.
+func (r round) candidate() spillway.Group {
+	o := r.was.Rollout
+	if o == nil {
 		return spillway.Group{}
 	}
-	g := front(saved.Spec.Releases[saved.Status.Rollout.Release])
-	if g == front(saved.Spec.Releases[saved.Status.Stable]) {
+	g := front(r.release(o.Release))
+	if g == front(r.release(r.was.Stable)) || o.Track != "" && g == front(r.release(o.From)) {
 		return spillway.Group{}
 	}
 	return g
@@ -85,182 +138,218 @@ func front(r spillway.Release) spillway.Group {
 	return g
 }
 
-// weights: those of an edge sum to the whole, or the edge says why it is closed; users of a blue-green
-// rollout see one colour.
-func (c *checks) weights(d rollout.Decision) {
-	for _, e := range d.Desired.Route.Edges {
-		sum := spillway.Share(0)
+// given is the greatest weight that a group has for the users of a track; "" = those of stable.
+func given(route spillway.Route, g spillway.Group, track string) spillway.Share {
+	weight := spillway.Share(0)
+	for _, e := range route.Edges {
 		for _, b := range e.Backends {
-			sum += b.Weight
-			if r := d.Status.Rollout; r != nil && r.Strategy == spillway.BlueGreen && b.Weight != 0 && b.Weight != spillway.Whole {
-				c.fail("one live colour: %s has weight %s", b.Group, b.Weight)
+			switch {
+			case b.Group != g || len(b.URLs) > 0 || e.Only != "" && e.Only != track:
+			case e.From.Release == 0 && b.Track == track:
+				weight = max(weight, b.Weight)
+				if track != "" {
+					weight = max(weight, 1)
+				}
+			case e.From.Release != 0 && given(route, e.From, track) > 0:
+				weight = max(weight, b.Weight*given(route, e.From, track)/spillway.Whole)
 			}
 		}
+	}
+	return weight
+}
+
+// judged: a candidate with traffic is judged, and one that is condemned has none and is never promoted.
+func (r round) judged() {
+	o, g := r.is.Rollout, r.candidate()
+	if o != nil && o.Stable != 0 && r.was.Rollout != nil && g.Release != 0 && given(r.d.Desired.Route, g, r.was.Rollout.Track) > 0 && (r.d.Desired.Route.Trial == nil || r.d.Desired.Route.Trial.ID != o.ID) {
+		r.fail("a candidate with traffic is judged: rollout %d", o.ID)
+	}
+	if !r.harmful() {
+		return
+	}
+	for _, e := range r.d.Events {
+		if e.Kind == spillway.EventFinished && e.Rollout == r.was.Rollout.ID && e.Outcome == spillway.Succeeded {
+			r.fail("a release that fails its gates is never promoted: %s", r.obs.Evidence.Reason)
+		}
+	}
+	if g.Release != 0 && given(r.d.Desired.Route, g, r.was.Rollout.Track) > 0 {
+		r.fail("abort is first: the candidate is harmful and keeps weight")
+	}
+}
+
+// weights: those of an edge sum to the whole, or the edge says why it is closed; users of a blue-green
+// rollout see one colour.
+func (r round) weights() {
+	for _, e := range r.d.Desired.Route.Edges {
+		sum, colours := spillway.Share(0), 0
+		for _, b := range e.Backends {
+			sum += b.Weight
+			if b.Weight < 0 {
+				r.fail("no weight is below 0: %s has %s", b.Group, b.Weight)
+			}
+			if b.Track == "" && b.Weight > 0 {
+				colours++
+			}
+		}
+		if o := r.is.Rollout; o != nil && o.Track == "" && o.Strategy == spillway.BlueGreen && colours > 1 {
+			r.fail("one live colour: the edge to %s has %d", e.Service, colours)
+		}
 		if sum != spillway.Whole && (len(e.Backends) > 0 || e.Closed == "") {
-			c.fail("weights sum to 100: edge to %s has %s", e.Service, sum)
+			r.fail("weights sum to 100: edge to %s has %s", e.Service, sum)
 		}
 	}
 }
 
-// capacity: a group that a route gives weight w, in the route asked for or in the one still served, has at
-// least w of its service's size wanted, less what the file allows to be missing.
-func (c *checks) capacity(saved reconcile.Saved, obs rollout.Observation, d rollout.Decision) {
-	wants := map[spillway.Group]int{}
-	for _, w := range d.Desired.Groups {
-		wants[w.Group] = w.Replicas
-	}
-	for _, route := range []spillway.Route{d.Desired.Route, obs.Served} {
-		if d.Status.Destroy || route.Generation < saved.Status.Route.Generation {
+// capacity: a group that a route gives weight w of stable's users, in the route asked for or in the one still
+// served, has at least w of its service's size wanted, less what the file allows to be missing.
+func (r round) capacity() {
+	for _, route := range []spillway.Route{r.d.Desired.Route, r.obs.Served} {
+		if r.is.Destroy || route.Generation < r.was.Route.Generation {
 			continue // what was served before is older than what we know of
 		}
 		for _, e := range route.Edges {
 			for _, b := range e.Backends {
-				c.capacityOf(saved, obs, d, e, b, wants[b.Group])
+				if b.Track == "" && e.Only == "" {
+					r.capacityOf(e, b)
+				}
 			}
 		}
 	}
-	c.climbs(saved, obs, d)
 }
 
-func (c *checks) capacityOf(saved reconcile.Saved, obs rollout.Observation, d rollout.Decision, e spillway.Edge, b spillway.Backend, have int) {
-	if weightIn(d.Desired.Route, b.Group) == 0 || e.From.Release != 0 && weightIn(d.Desired.Route, e.From) == 0 {
+func (r round) capacityOf(e spillway.Edge, b spillway.Backend) {
+	asked := r.d.Desired.Route
+	if given(asked, b.Group, "") == 0 || e.From.Release != 0 && given(asked, e.From, "") == 0 {
 		return // nobody comes this way
 	}
-	s, ok := saved.Spec.Releases[b.Release].Config.Service(b.Group.Service)
+	s, ok := r.release(b.Release).Config.Service(b.Group.Service)
 	if !ok {
 		return
 	}
-	size := s.Scale
-	if n, ok := d.Status.Sizes[s.Name]; ok {
-		size = n
+	size := r.size(s)
+	if old, ok := r.release(r.is.Stable).Config.Service(s.Name); ok && r.is.Rollout != nil {
+		size = min(size, r.size(old))
 	}
-	if old, ok := saved.Spec.Releases[d.Status.Stable].Config.Service(s.Name); ok && d.Status.Rollout != nil {
-		if _, chosen := d.Status.Sizes[s.Name]; !chosen {
-			size = min(size, old.Scale)
-		}
-	}
-	if r := d.Status.Rollout; !stays(saved, d, e.From) || r != nil && (s.Strategy == spillway.Recreate || r.Strategy == spillway.Recreate) {
+	if o := r.is.Rollout; !r.stays(e.From) || !slices.Contains(r.numbers(), b.Release) || o != nil && (s.Strategy == spillway.Recreate || o.Strategy == spillway.Recreate) {
 		size = 1 // on its way out: what is there stays, and does not follow a new size
 	}
 	if e.From.Release != 0 {
-		b.Weight = b.Weight * weightIn(d.Desired.Route, e.From) / spillway.Whole
+		b.Weight = b.Weight * given(asked, e.From, "") / spillway.Whole
 	}
-	if promised := (b.Weight - 1).Of(size) - s.Unavailable.Of(size); b.Weight > 0 && have < max(1, promised) { // a bucket may be lost in rounding
-		c.fail("capacity is never less than promised: %s has weight %s of %d and %d wanted", b.Group, b.Weight, size, have)
+	if promised := (b.Weight - 1).Of(size) - s.Unavailable.Of(size); b.Weight > 0 && r.want(b.Group) < max(1, promised) { // a bucket may be lost in rounding
+		r.fail("capacity is never less than promised: %s has weight %s of %d and %d wanted", b.Group, b.Weight, size, r.want(b.Group))
 	}
 }
 
 // stays reports whether a caller belongs to a release that serves or is tried.
-func stays(saved reconcile.Saved, d rollout.Decision, from spillway.Group) bool {
-	if from.Release == 0 || saved.Spec.Releases[d.Status.Stable].Groups[from.Service] == from.Release {
+func (r round) stays(from spillway.Group) bool {
+	if from.Release == 0 || r.release(r.is.Stable).Groups[from.Service] == from.Release {
 		return true
 	}
-	r := d.Status.Rollout
-	return r != nil && d.Status.Phase != spillway.RollingBack && saved.Spec.Releases[r.Release].Groups[from.Service] == from.Release
+	o := r.is.Rollout
+	return o != nil && r.is.Phase != spillway.RollingBack && r.release(o.Release).Groups[from.Service] == from.Release
 }
 
 // climbs: the candidate's weight rises only over capacity that was seen to be ready.
-func (c *checks) climbs(saved reconcile.Saved, obs rollout.Observation, d rollout.Decision) {
-	before, r := saved.Status.Rollout, d.Status.Rollout
-	if r == nil || before == nil || before.Routed || !r.Routed || before.ID != r.ID {
+func (r round) climbs() {
+	before, o := r.was.Rollout, r.is.Rollout
+	if o == nil || before == nil || before.Routed || !o.Routed || before.ID != o.ID {
 		return
 	}
-	release := saved.Spec.Releases[r.Release]
-	for _, s := range rollout.Changed(saved.Spec.Releases[saved.Status.Stable], release) {
+	release, stable := r.release(o.Release), r.release(r.was.Stable)
+	for _, s := range rollout.Changed(stable, release) {
 		g, _ := release.Group(s.Name)
-		size := s.Scale
-		if n, ok := d.Status.Sizes[s.Name]; ok {
-			size = n
+		least := o.Steps[o.Step].Weight.Of(r.size(s))
+		if o.Track != "" {
+			least = 1
+			if old, ok := stable.Config.Service(s.Name); ok && old.Strategy == spillway.Recreate {
+				least = 0 // one for all tracks
+			}
 		}
-		i := slices.IndexFunc(obs.Groups, func(o rollout.Group) bool { return o.Group == g })
-		if i < 0 || obs.Groups[i].Ready < r.Steps[r.Step].Weight.Of(size) {
-			c.fail("weight rises only over ready capacity: %s at %s", g, r.Steps[r.Step].Weight)
+		if r.seen(g).Ready < least {
+			r.fail("weight rises only over ready capacity: %s at %s", g, o.Steps[o.Step].Weight)
 		}
 	}
 }
 
 // target: while a rollout runs, the release that it would return to runs too.
-func (c *checks) target(saved reconcile.Saved, d rollout.Decision) {
-	r := d.Status.Rollout
-	if r == nil || d.Status.Stable == 0 || d.Status.Destroy {
+func (r round) target() {
+	o := r.is.Rollout
+	if o == nil || r.is.Stable == 0 || r.is.Destroy {
 		return
 	}
-	for _, s := range saved.Spec.Releases[d.Status.Stable].Config.Services {
-		g, _ := saved.Spec.Releases[d.Status.Stable].Group(s.Name)
-		next, _ := saved.Spec.Releases[r.Release].Config.Service(s.Name)
-		if next.Strategy == spillway.Recreate || r.Strategy == spillway.Recreate {
+	for _, s := range r.release(r.is.Stable).Config.Services {
+		g, _ := r.release(r.is.Stable).Group(s.Name)
+		next, _ := r.release(o.Release).Config.Service(s.Name)
+		if o.Track == "" && (next.Strategy == spillway.Recreate || o.Strategy == spillway.Recreate) {
 			continue
 		}
-		if !slices.ContainsFunc(d.Desired.Groups, func(w rollout.Want) bool { return w.Group == g && w.Replicas > 0 }) {
-			c.fail("the roll-back target runs: %s has no replicas in %s", g, d.Status.Phase)
+		if r.want(g) == 0 {
+			r.fail("the roll-back target runs: %s has no replicas in %s", g, r.is.Phase)
 		}
 	}
 }
 
 // promotes: the old release goes only when the new one is seen to serve, and the judge could be heard.
-func (c *checks) promotes(saved reconcile.Saved, obs rollout.Observation, d rollout.Decision) {
-	old, ok := saved.Spec.Releases[saved.Status.Stable]
-	if !ok || d.Status.Stable == old.Number || d.Status.Destroy {
+func (r round) promotes() {
+	stable := r.release(r.was.Stable)
+	if stable.Number == 0 || r.is.Destroy {
 		return
 	}
-	release := saved.Spec.Releases[d.Status.Stable]
-	for _, s := range rollout.Changed(old, release) {
-		g, _ := release.Group(s.Name)
-		i := slices.IndexFunc(obs.Groups, func(o rollout.Group) bool { return o.Group == g })
+	var fresh []spillway.Group
+	if r.is.Stable != stable.Number {
+		release := r.release(r.is.Stable)
+		for _, s := range rollout.Changed(stable, release) {
+			g, _ := release.Group(s.Name)
+			fresh = append(fresh, g)
+		}
+	}
+	if o := r.was.Rollout; o != nil && o.Track != "" && r.is.Lanes[o.Track].Release != r.was.Lanes[o.Track].Release && r.is.Lanes[o.Track].Release == o.Release {
+		live, _ := stable.Config.Service(r.candidate().Service) // one for all tracks, if it is recreated
+		if g := r.candidate(); g.Release != 0 && live.Strategy != spillway.Recreate {
+			fresh = append(fresh, g)
+		}
+	}
+	for _, g := range fresh {
 		switch {
-		case obs.NoData:
-			c.fail("nothing is promoted while the judge cannot be heard: release %d", release.Number)
-		case i < 0 || obs.Groups[i].Ready == 0:
-			c.fail("nothing is promoted that does not serve: %s has no ready replica", g)
+		case r.obs.NoData:
+			r.fail("nothing is promoted while the judge cannot be heard: %s", g)
+		case r.seen(g).Ready == 0:
+			r.fail("nothing is promoted that does not serve: %s has no ready replica", g)
 		}
 	}
 }
 
-// tiers: a group that only one of two releases has reaches only that release's peers.
-func (c *checks) tiers(saved reconcile.Saved, d rollout.Decision) {
-	if d.Status.Rollout == nil {
-		return
-	}
-	stable, candidate := saved.Spec.Releases[d.Status.Stable], saved.Spec.Releases[d.Status.Rollout.Release]
-	for _, e := range d.Desired.Route.Edges {
-		for _, b := range e.Backends {
-			onlyNew := candidate.Groups[b.Group.Service] == b.Group.Release && stable.Groups[b.Group.Service] != b.Group.Release
-			onlyOld := stable.Groups[b.Group.Service] == b.Group.Release && candidate.Groups[b.Group.Service] != b.Group.Release
-			fromNew := candidate.Groups[e.From.Service] == e.From.Release && stable.Groups[e.From.Service] != e.From.Release
-			fromOld := stable.Groups[e.From.Service] == e.From.Release && candidate.Groups[e.From.Service] != e.From.Release
-			s, _ := candidate.Config.Service(b.Group.Service)
-			exclusive := s.Strategy == spillway.Recreate || d.Status.Rollout.Strategy == spillway.Recreate
-			if e.From.Release != 0 && !exclusive && b.Weight > 0 && (fromOld && onlyNew || fromNew && onlyOld) {
-				c.fail("the tiers move together: %s reaches %s", e.From, b.Group)
-			}
-		}
-	}
-}
-
-// events: a rollout that ends says how, and users that are taken off a candidate are told why.
-func (c *checks) events(saved reconcile.Saved, d rollout.Decision) {
+// events: a rollout that ends says how, so that there is one at a time, and users that are taken off a candidate
+// are told why.
+func (r round) events() {
 	has := func(kind spillway.EventKind, rollout int64) bool {
-		return slices.ContainsFunc(d.Events, func(e spillway.Event) bool { return e.Kind == kind && e.Rollout == rollout && e.Text != "" })
+		return slices.ContainsFunc(r.d.Events, func(e spillway.Event) bool { return e.Kind == kind && e.Rollout == rollout && e.Text != "" })
 	}
-	before, after := saved.Status.Rollout, d.Status.Rollout
+	before, after := r.was.Rollout, r.is.Rollout
 	if before != nil && (after == nil || after.ID != before.ID) && !has(spillway.EventFinished, before.ID) {
-		c.fail("every end emits an event: rollout %d", before.ID)
+		r.fail("every end emits an event: rollout %d", before.ID)
 	}
-	if before != nil && after != nil && saved.Status.Phase != spillway.RollingBack && d.Status.Phase == spillway.RollingBack && !has(spillway.EventAborting, before.ID) {
-		c.fail("every failure emits an event: rollout %d", before.ID)
+	if before != nil && after != nil && r.was.Phase != spillway.RollingBack && r.is.Phase == spillway.RollingBack && !has(spillway.EventAborting, before.ID) {
+		r.fail("every failure emits an event: rollout %d", before.ID)
 	}
 }
 
 // sizesSurvive: only scale changes a chosen size.
-func (c *checks) sizesSurvive(saved reconcile.Saved, d rollout.Decision) {
-	allowed := func(name string, n int) bool { // 0 = not chosen
-		return saved.Status.Sizes[name] == n || slices.ContainsFunc(saved.Spec.Intents, func(in spillway.Intent) bool {
-			return in.Verb == spillway.VerbScale && in.Service == name && (in.Auto && n == 0 || in.Replicas == n)
-		})
-	}
+func (r round) sizesSurvive() {
+	stable := r.release(r.was.Stable)
 	for _, name := range []string{"www", "web", "backend", "cache"} {
-		if !allowed(name, d.Status.Sizes[name]) {
-			c.fail("the chosen size survives: %s has %d, was %d", name, d.Status.Sizes[name], saved.Status.Sizes[name])
+		n, before := r.is.Sizes[name], r.was.Sizes[name] // 0 = not chosen
+		s, _ := stable.Config.Service(name)
+		allowed := n == before || slices.ContainsFunc(r.spec.Intents, func(in spillway.Intent) bool {
+			within := in.Replicas
+			if s.Max > 0 {
+				within = min(max(within, s.Scale), s.Max)
+			}
+			return in.Verb == spillway.VerbScale && in.Service == name && (in.Auto && n == 0 || within == n)
+		})
+		if !allowed {
+			r.fail("the chosen size survives: %s has %d, was %d", name, n, before)
 		}
 	}
 }

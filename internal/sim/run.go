@@ -7,8 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"reflect"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spillway-dev/spillway"
@@ -28,7 +26,7 @@ type Run struct {
 
 // NewRun makes an empty world. The rng decides what the world does by itself.
 func NewRun(rng *rand.Rand) *Run {
-	return &Run{World: newWorld(rng), Store: NewStore()}
+	return &Run{World: newWorld(rng), Store: NewStore(), checks: newChecks()}
 }
 
 // Failure is an invariant that broke, and how to see it again.
@@ -54,14 +52,17 @@ func (f *Failure) Error() string {
 
 // Seed runs a random life of the given number of actions, then lets it come to rest with the faults off.
 // It gives the number of rounds and a *Failure.
-func Seed(seed uint64, actions int) (int, error) {
-	rng := rand.New(rand.NewPCG(seed, 1))
+func Seed(seed uint64, actions int) (int, error) { return Show(seed, actions, nil) }
+
+// Show is Seed, with what each round changed written to trace.
+func Show(seed uint64, actions int, trace io.Writer) (int, error) {
+	l := newLife(seed, rand.New(rand.NewPCG(seed, 1)))
 	r := NewRun(rand.New(rand.NewPCG(seed, 2)))
-	faults := seed%4 != 0
-	todo := []Action{"traffic " + Action(strconv.Itoa(rng.IntN(3)*8)), drawDeploy(rng)}
+	r.Trace = trace
+	todo := l.first()
 	for i := 0; i < actions; i++ {
 		if len(todo) == 0 {
-			todo = append(todo, draw(rng, faults, len(r.World.releases)))
+			todo = append(todo, l.draw(len(r.World.releases)))
 		}
 		if err := r.Step(todo[0]); err != nil {
 			return r.Rounds, &Failure{seed, r.Actions, r.Store.Events(app), err}
@@ -77,15 +78,45 @@ func Seed(seed uint64, actions int) (int, error) {
 	return r.Rounds, nil
 }
 
-// last ends a life well: whatever happened, a good release that has traffic and no faults is promoted.
+// last ends a life well: whatever happened, a good release that has traffic and no faults is promoted, to a
+// track and from there to stable too, and a rollback brings back what was before.
 func (r *Run) last(strategy spillway.Strategy) error {
-	for _, a := range []Action{"traffic 20", "deploy both watch=20s errors=0 strategy=" + Action(strategy), "settle"} {
+	words := "watch=20s errors=0 strategy=" + string(strategy)
+	if err := r.steps("traffic 20", "outage 0", "deploy both "+Action(words)+" track=canary:20%", "settle"); err != nil {
+		return err
+	}
+	good := r.checks.last[""].Release
+	if st, _ := r.resting(); st.Stable != good || st.Phase != spillway.Healthy {
+		return fmt.Errorf("a good release is promoted: it is %s with release %d, not %d", st.Phase, st.Stable, good)
+	}
+	if err := r.steps("deploy both track=canary "+Action(words)+" track=canary:20%", "settle"); err != nil {
+		return err
+	}
+	tried := r.checks.last["canary"].Release
+	if st, _ := r.resting(); st.Lanes["canary"].Release != tried {
+		return fmt.Errorf("a good release is what its track has: it is %d, not %d", st.Lanes["canary"].Release, tried)
+	}
+	if err := r.steps("promote canary", "settle"); err != nil {
+		return err
+	}
+	if st, _ := r.resting(); st.Stable != tried {
+		return fmt.Errorf("the release of a track becomes stable: it is %d, not %d", st.Stable, tried)
+	}
+	if err := r.steps("rollback", "settle"); err != nil {
+		return err
+	}
+	if st, _ := r.resting(); st.Stable != good {
+		return fmt.Errorf("a rollback brings back what was before: it is %d, not %d", st.Stable, good)
+	}
+	return r.drifts()
+}
+
+// steps does actions one after the other.
+func (r *Run) steps(actions ...Action) error {
+	for _, a := range actions {
 		if err := r.Step(a); err != nil {
 			return err
 		}
-	}
-	if st, _ := r.resting(); st.Stable != r.checks.last.Release || st.Phase != spillway.Healthy {
-		return fmt.Errorf("a good release is promoted: it is %s with release %d, not %d", st.Phase, st.Stable, r.checks.last.Release)
 	}
 	return nil
 }
@@ -113,19 +144,16 @@ func (r *Run) ask(in spillway.Intent) error {
 // once is one round of the real loop, checked before and after.
 func (r *Run) once() error {
 	r.Rounds++
-	saved, err := r.Store.Load(context.Background(), app)
+	world := &watched{World: r.World, run: r}
+	result, err := reconcile.Once(context.Background(), loaded{r.Store, world}, world, app, r.World.Now)
 	if errors.Is(err, spillway.ErrNotFound) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	result, err := reconcile.Once(context.Background(), r.Store, watched{r.World, r, saved}, app, r.World.Now)
-	if result.Gone {
-		r.checks.last = spillway.Intent{}
-	}
 	if r.checks.broken != nil {
 		return r.checks.broken
+	}
+	if result.Gone {
+		r.checks = newChecks()
 	}
 	return err
 }
@@ -137,8 +165,21 @@ type watched struct {
 	saved reconcile.Saved
 }
 
+// loaded is the store as a round sees it: what it loads is what its decision is checked with.
+type loaded struct {
+	*Store
+	round *watched
+}
+
+// Load remembers what it gives.
+func (l loaded) Load(ctx context.Context, app spillway.Ref) (saved reconcile.Saved, err error) {
+	saved, err = l.Store.Load(ctx, app)
+	l.round.saved = saved
+	return saved, err
+}
+
 // Observe checks the decision that this observation leads to, before anything can fail.
-func (w watched) Observe(ctx context.Context, app spillway.Ref) (rollout.Observation, error) {
+func (w *watched) Observe(ctx context.Context, app spillway.Ref) (rollout.Observation, error) {
 	obs, err := w.World.Observe(ctx, app)
 	if err != nil {
 		return obs, err
@@ -152,102 +193,7 @@ func (w watched) Observe(ctx context.Context, app spillway.Ref) (rollout.Observa
 	if before != fmt.Sprintf("%#v", w.saved.Status.Route) {
 		w.run.checks.fail("Decide does not change its arguments")
 	}
-	w.run.checks.decision(w.saved, obs, d)
+	w.run.checks.decision(w.World, w.saved, obs, d)
 	w.run.tell(w.saved.Status, d)
 	return obs, nil
-}
-
-// release makes a new release that changes the services named, and asks for it.
-func (r *Run) release(words []string) error {
-	release := spillway.Release{App: app, Groups: map[string]int{}, Created: r.World.Now}
-	behaviour, in := Behaviour{Start: 1}, spillway.Intent{Verb: spillway.VerbDeploy, At: r.World.Now, By: "ann"}
-	config := spillway.App{Name: string(app), Budget: spillway.DefaultBudget, Deadline: spillway.Duration(deadline)}
-	www := spillway.Service{Name: "www", Host: []string{"shop.test"}, Needs: []string{"backend"}, Scale: 2, Surge: spillway.Count{Share: spillway.Percent(25)}}
-	for _, word := range words[1:] {
-		key, value, _ := strings.Cut(word, "=")
-		if err := set(key, value, &behaviour, &config, &www); err != nil {
-			return err
-		}
-	}
-	www.Stop.Drain = spillway.Duration(drainLimit)
-	tier := spillway.Strategy(config.Name)
-	config.Name = string(app)
-	if tier == spillway.Strategy(app) {
-		tier = spillway.Rolling
-	}
-	config.Services = []spillway.Service{www}
-	for _, name := range www.Needs {
-		s := www
-		s.Name, s.Host, s.Needs, s.Steps, s.Strategy = name, nil, nil, nil, tier
-		config.Services = append(config.Services, s)
-	}
-	slices.SortFunc(config.Services, func(a, b spillway.Service) int { return strings.Compare(a.Name, b.Name) })
-	release.Config = config
-	for _, s := range config.Services {
-		release.Groups[s.Name] = 0
-		if changed := words[0] == "both" || words[0] == s.Name || words[0] == "www" && s.Public(); !changed {
-			release.Groups[s.Name] = r.World.kept(s)
-		}
-	}
-	release, in, err := r.Store.AddRelease(context.Background(), release, in)
-	r.World.releases[release.Number] = release
-	r.World.behave[release.Number] = behaviour
-	r.checks.asked(in)
-	return err
-}
-
-// kept is the group that an unchanged service goes on with: that of the newest release in which it was as it
-// is now. 0 = there is none.
-func (w *World) kept(s spillway.Service) int {
-	for n := len(w.releases); n > 0; n-- {
-		if old, ok := w.releases[n].Config.Service(s.Name); ok {
-			if slices.Equal(old.Needs, s.Needs) {
-				return w.releases[n].Groups[s.Name]
-			}
-			return 0
-		}
-	}
-	return 0
-}
-
-// set reads one word of a deploy action.
-func set(key, value string, b *Behaviour, config *spillway.App, www *spillway.Service) (err error) {
-	switch key {
-	case "errors":
-		b.Errors, err = strconv.ParseFloat(value, 64)
-	case "start":
-		b.Start, err = strconv.Atoi(value)
-	case "never":
-		b.Never = true
-	case "crash":
-		b.Crash = true
-	case "fatal":
-		b.Fatal = true
-	case "scale":
-		www.Scale, err = strconv.Atoi(value)
-	case "unavailable":
-		www.Unavailable.N, err = strconv.Atoi(value)
-	case "strategy":
-		www.Strategy = spillway.Strategy(value)
-	case "front": // another name for the public service
-		www.Name = value
-	case "alone": // without a tier behind it
-		www.Needs = nil
-	case "cache": // with one more tier
-		www.Needs = []string{"backend", "cache"}
-	case "tier": // the strategy of the backend, kept in the name until the services are made
-		config.Name = value
-	case "watch":
-		err = config.Watch.UnmarshalText([]byte(value))
-	case "thin":
-		config.Thin = spillway.Thin(value)
-	case "pause":
-		www.Steps = []spillway.StepSpec{{Weight: spillway.Percent(10)}, {Pause: true}, {Weight: spillway.Percent(50), Hold: spillway.Duration(holdTime)}}
-	default:
-		err = fmt.Errorf("unknown word %s", key)
-	}
-	if www.Strategy == spillway.Canary && www.Steps == nil {
-		www.Steps = []spillway.StepSpec{{Weight: spillway.Percent(5)}, {Weight: spillway.Percent(25), Hold: spillway.Duration(holdTime)}, {Weight: spillway.Percent(50), Hold: spillway.Duration(holdTime)}}
-	}
-	return err
 }

@@ -63,6 +63,9 @@ func describeRoute(route spillway.Route) string {
 	text := ""
 	for _, e := range route.Edges {
 		text += " " + e.Service
+		if e.Only != "" {
+			text += "@" + e.Only
+		}
 		if e.From.Release != 0 {
 			text += " from " + e.From.String()
 		}
@@ -74,7 +77,18 @@ func describeRoute(route spillway.Route) string {
 			if i > 0 {
 				text += " "
 			}
-			text += fmt.Sprintf("%s:%s", b.Group, b.Weight)
+			switch {
+			case len(b.URLs) > 0:
+				text += b.Track + "=elsewhere"
+			case b.Track != "":
+				text += b.Track + "=" + b.Group.String()
+			default:
+				text += b.Group.String()
+			}
+			text += ":" + b.Weight.String()
+			if b.Color != "" {
+				text += " (" + b.Color + ")"
+			}
 		}
 		text += "]"
 	}

@@ -21,11 +21,15 @@ const app spillway.Ref = "shop"
 
 // Behaviour is how the replicas of a release act.
 type Behaviour struct {
-	Errors float64 // share of requests that fail
-	Start  int     // ticks until ready
-	Never  bool    // never becomes ready
-	Crash  bool    // ends before it is ready, again and again
-	Fatal  bool    // cannot start at all
+	Errors float64        // share of requests that fail
+	Slow   float64        // times as slow as others; 0 = as they are
+	Start  int            // ticks until ready
+	Never  bool           // never becomes ready
+	Crash  bool           // ends before it is ready, again and again
+	Fatal  bool           // cannot start at all
+	CPU    float64        // cores that a replica uses
+	Memory spillway.Bytes // that a replica uses
+	Task   string         // how its release commands go: "" = at once, "slow", "fails", "hangs"
 }
 
 // replica is one simulated copy.
@@ -44,6 +48,13 @@ type group struct {
 	crashes, restarts int
 	quietSince        time.Duration // real time since when it has had no weight in the served route
 	next              int
+	asked             []sample // requests of the last minute
+}
+
+// sample is the requests of one tick.
+type sample struct {
+	at time.Duration // real time
+	n  int
 }
 
 // request is one open request.
@@ -70,9 +81,11 @@ type World struct {
 	plane    plane
 	heard    spillway.Route        // what the data plane served when it last answered
 	past     []rollout.Observation // newest last; stale observations come from here
-	traffic  int                   // requests per tick
-	outage   float64               // share of requests that fail whatever release answers: the database is away
-	users    int                   // sticky users, of which every 50th is broken; 0 = every request is a new user
+	outside  outside
+	traffic  int     // requests per tick
+	ruled    float64 // share of requests that carry the header of the track canary
+	outage   float64 // share of requests that fail whatever release answers: the database is away
+	users    int     // sticky users, of which every 50th is broken; 0 = every request is a new user
 
 	failApply, halfApply, twice, stale, down int   // faults armed by actions
 	broken                                   error // the first invariant that broke inside the world
@@ -84,8 +97,10 @@ type plane struct {
 	pending []pendingRoute
 	state   judge.State
 	tripped bool
-	failed  map[int]int  // failed requests by release, before any is repeated
-	erred   map[int]bool // sticky users that had an error in this trial
+	failed  map[int]int     // failed requests by release, before any is repeated
+	erred   map[int]bool    // sticky users that had an error in this trial
+	slow    map[int]uint64  // terms that earlier answers to sticky users were slower than
+	took    []time.Duration // stable's answers in this trial, until there are enough to compare with
 }
 
 type pendingRoute struct {
@@ -96,7 +111,7 @@ type pendingRoute struct {
 func newWorld(rng *rand.Rand) *World {
 	return &World{
 		rng: rng, Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), releases: map[int]spillway.Release{}, behave: map[int]Behaviour{},
-		groups: map[spillway.Group]*group{}, wanted: map[spillway.Group]rollout.Want{}, plane: plane{failed: map[int]int{}},
+		groups: map[spillway.Group]*group{}, wanted: map[spillway.Group]rollout.Want{}, plane: plane{failed: map[int]int{}}, outside: newOutside(),
 	}
 }
 
@@ -119,7 +134,11 @@ func (w *World) observe() rollout.Observation {
 	var o rollout.Observation
 	for _, g := range w.sortedGroups() {
 		s := w.groups[g]
-		r := rollout.Group{Group: g, Running: len(s.replicas), Crashes: s.crashes, Restarts: s.restarts, Fatal: w.behave[g.Release].Fatal}
+		b := w.behave[g.Release]
+		r := rollout.Group{
+			Group: g, Running: len(s.replicas), Crashes: s.crashes, Restarts: s.restarts, Fatal: b.Fatal,
+			CPU: b.CPU, Memory: b.Memory, Traffic: spillway.Traffic{Rate: w.rate(s)},
+		}
 		for _, x := range s.replicas {
 			r.InFlight += x.inflight
 			if x.draining {
@@ -133,6 +152,7 @@ func (w *World) observe() rollout.Observation {
 		}
 		o.Groups = append(o.Groups, r)
 	}
+	w.outside.observe(&o)
 	if w.down > 0 { // nobody can say what it serves and judges now
 		o.Served, o.NoData = w.heard, true
 		return o
@@ -182,6 +202,7 @@ func (w *World) Apply(_ context.Context, _ spillway.Ref, _ map[int]spillway.Rele
 		w.wanted[want.Group] = want
 	}
 	w.stopUnwanted()
+	w.take(d)
 	if w.twice > 0 {
 		w.twice = 0
 		return errors.Join(w.push(d.Route), errFault)
@@ -196,7 +217,7 @@ func (w *World) Forget(context.Context, spillway.Ref) error {
 		return errFault
 	}
 	w.releases, w.behave, w.groups = map[int]spillway.Release{}, map[int]Behaviour{}, map[spillway.Group]*group{}
-	w.plane, w.heard, w.past = plane{failed: map[int]int{}}, spillway.Route{}, nil
+	w.plane, w.heard, w.past, w.outside = plane{failed: map[int]int{}}, spillway.Route{}, nil, newOutside()
 	return nil
 }
 
@@ -251,13 +272,18 @@ func (w *World) fail(format string, args ...any) {
 const drainLimit = 30 * time.Second
 
 // weightIn is the greatest weight that a route gives a group on an edge that can be used: a public one,
-// or one from a group that has weight itself.
+// or one from a group that has weight itself. A track can be reached by rule too, so its least weight is 1.
 func weightIn(route spillway.Route, g spillway.Group) spillway.Share {
 	weight := spillway.Share(0)
 	for _, e := range route.Edges {
-		i := slices.IndexFunc(e.Backends, func(b spillway.Backend) bool { return b.Group == g })
-		if i >= 0 && (e.From.Release == 0 || weightIn(route, e.From) > 0) {
-			weight = max(weight, e.Backends[i].Weight)
+		for _, b := range e.Backends {
+			if b.Group != g || len(b.URLs) > 0 || e.From.Release != 0 && weightIn(route, e.From) == 0 {
+				continue
+			}
+			weight = max(weight, b.Weight)
+			if b.Track != "" {
+				weight = max(weight, 1)
+			}
 		}
 	}
 	return weight

@@ -4,12 +4,12 @@ import (
 	"testing"
 
 	"github.com/spillway-dev/spillway/internal/reconcile"
-	"github.com/spillway-dev/spillway/internal/sim"
+	"github.com/spillway-dev/spillway/internal/sim/storetest"
 	"github.com/spillway-dev/spillway/internal/store"
 )
 
 func TestStore_KeepsThePromisesOfAStore(t *testing.T) {
-	sim.TestStore(t, func(t *testing.T) reconcile.Store {
+	storetest.Run(t, func(t *testing.T) reconcile.Store {
 		s, err := store.Open(t.Context(), t.TempDir())
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,6 @@
-package sim
+// Package storetest holds every implementation of reconcile.Store to the promises of that interface. It knows no
+// implementation.
+package storetest
 
 import (
 	"context"
@@ -12,8 +14,8 @@ import (
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
-// TestStore holds an implementation of reconcile.Store to its promises. open gives an empty store.
-func TestStore(t *testing.T, open func(*testing.T) reconcile.Store) {
+// Run holds an implementation of reconcile.Store to its promises. open gives an empty store.
+func Run(t *testing.T, open func(*testing.T) reconcile.Store) {
 	for name, promise := range map[string]func(*testing.T, reconcile.Store){
 		"an unknown app is ErrNotFound":                         storeUnknown,
 		"releases and intents are numbered from 1":              storeNumbers,
