@@ -144,12 +144,16 @@ func TestTask_IsKilledWithItsChildrenWhenItTakesTooLong(t *testing.T) {
 	b := newBench(t)
 	pids := filepath.Join(b.dir, "pids")
 	d := onlyJob()
-	d.Tasks[0].Limit = ms(300)
+	d.Tasks[0].Limit = ms(1500)
 	b.apply(release("setsid sleep 1000 & echo $! $$ >"+pids+"; echo working; wait"), d)
-	if failed := b.finished(d.Tasks[0]); failed != "was killed: it took longer than 300ms; last line: working" {
+	if failed := b.finished(d.Tasks[0]); failed != "was killed: it took longer than 1.5s; last line: working" {
 		t.Errorf("failed: %q", failed)
 	}
-	for _, pid := range lines(t, pids) {
+	started := lines(t, pids)
+	if len(started) != 2 {
+		t.Fatalf("started: %q", started)
+	}
+	for _, pid := range started {
 		n, _ := strconv.Atoi(pid)
 		b.eventuallyEnds(n)
 	}
