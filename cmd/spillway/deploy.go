@@ -345,11 +345,7 @@ func (c *cli) askAndFollow(ctx context.Context, client *api.Client, app spillway
 		return f.tellDetached()
 	}
 	end, err := f.follow(ctx)
-	var where []string
-	if info, infoErr := client.Info(ctx); infoErr == nil {
-		where = urls(info, before.Services)
-	}
-	return f.conclude(end, err, where)
+	return f.conclude(end, err, where(ctx, client, app, n, track))
 }
 
 // newestEvent gives the ID of the newest event of an app, 0 when it has none.

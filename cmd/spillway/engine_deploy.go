@@ -198,26 +198,13 @@ func (e *engine) Deploy(ctx context.Context, r api.DeployRequest, log func(strin
 		return api.DeployResult{}, err
 	}
 	info := e.Info(ctx)
-	result := api.DeployResult{App: release.App, Release: release.Number, Intent: intent.Seq, Event: before, Same: same, URLs: addresses(info, release.Config, r.Track)}
+	result := api.DeployResult{App: release.App, Release: release.Number, Intent: intent.Seq, Event: before, Same: same, URLs: urls(info, release.Config, r.Track)}
 	if same {
 		o, err := e.Overview(ctx, release.App)
 		result.Underway = err == nil && o.Rollout != nil && o.Rollout.Track == r.Track && o.Phase != spillway.Promoting
 		return result, err
 	}
 	return result, nil
-}
-
-// addresses are the URLs at which users reach a release: those of its track, where that has its own.
-func addresses(info api.Info, config spillway.App, track string) []string {
-	var services []spillway.ServiceOverview
-	for _, s := range config.Services {
-		hosts := s.Host
-		if t, ok := s.Track(track); ok && len(t.Host) > 0 {
-			hosts = t.Host
-		}
-		services = append(services, spillway.ServiceOverview{Name: s.Name, Hosts: hosts})
-	}
-	return urls(info, services)
 }
 
 // allowed checks what stands against a deploy whatever its artefacts are.

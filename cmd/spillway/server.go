@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,6 +22,7 @@ const haltWithin = 90 * time.Second
 type serverOptions struct {
 	dir    string // absolute
 	http   string
+	https  string // "" = none
 	listen string
 	self   string // our own program
 }
@@ -46,6 +48,9 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 			if o.dir, err = filepath.Abs(c.dir); err != nil {
 				return err
 			}
+			if err := checkAddresses(o.http, o.https, o.listen); err != nil {
+				return err
+			}
 			if o.self = c.self; o.self == "" {
 				if o.self, err = os.Executable(); err != nil {
 					return err
@@ -55,6 +60,7 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 		},
 	})
 	cmd.Flags().StringVar(&o.http, "http", ":8080", "`ADDR` at which users reach the apps")
+	cmd.Flags().StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:7300", "`ADDR` of the API")
 	return cmd
 }
@@ -115,6 +121,23 @@ func (in *installation) halt(err error) error {
 	return err
 }
 
+// checkAddresses finds addresses to listen on that are none; "" is fine.
+func checkAddresses(http, https, listen string) error {
+	for _, flag := range [][2]string{{"http", http}, {"https", https}, {"listen", listen}} {
+		if flag[1] == "" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(flag[1])
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			return usage("--%s %s is no address to listen on; write :8080 or 127.0.0.1:8080", flag[0], flag[1])
+		}
+	}
+	return nil
+}
+
 func (c *cli) proxyCommand() *cobra.Command {
 	var config proxy.Config
 	cmd := &cobra.Command{
@@ -134,6 +157,7 @@ func (c *cli) proxyCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&config.HTTP, "http", ":8080", "`ADDR` at which users reach the apps")
+	cmd.Flags().StringVar(&config.HTTPS, "https", "", "`ADDR` at which users reach the hosts that have a certificate")
 	cmd.Flags().BoolVar(&config.Takeover, "takeover", false, "take the listeners of the proxy that runs in the state directory")
 	return cmd
 }

@@ -91,6 +91,9 @@ func (c *cli) spawnServer(o upOptions) (*serverProcess, int64, error) {
 	if o.http != "" {
 		args = append(args, "--http", o.http)
 	}
+	if o.https != "" {
+		args = append(args, "--https", o.https)
+	}
 	if o.listen != "" {
 		args = append(args, "--listen", o.listen)
 	}

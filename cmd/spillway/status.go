@@ -48,22 +48,14 @@ func (c *cli) status(ctx context.Context, client *api.Client, app spillway.Ref) 
 	if c.json {
 		return c.printJSON(o)
 	}
-	info, err := client.Info(ctx)
-	if err != nil {
-		return err
-	}
-	return writeStatus(c.stdout, o, urls(info, o.Services), time.Now(), c.outStyle)
+	return writeStatus(c.stdout, o, where(ctx, client, app, serves(o), ""), time.Now(), c.outStyle)
 }
 
 // watchStatus shows the status again whenever it changes: in place on a terminal, else one after the other.
 func (c *cli) watchStatus(ctx context.Context, client *api.Client, app spillway.Ref) error {
-	info, err := client.Info(ctx)
-	if err != nil {
-		return err
-	}
 	screen := live{out: c.stdout, on: isTerminal(c.stdout) && !c.json}
-	last := ""
-	_, err = c.until(ctx, client, app, func(o spillway.Overview) bool {
+	last, place, serving := "", []string(nil), 0
+	_, err := c.until(ctx, client, app, func(o spillway.Overview) bool {
 		var text strings.Builder
 		if c.json {
 			json.NewEncoder(&text).Encode(o)
@@ -73,7 +65,11 @@ func (c *cli) watchStatus(ctx context.Context, client *api.Client, app spillway.
 			if !screen.on && o.Last != nil {
 				now = o.Last.At
 			}
-			writeStatus(&text, o, urls(info, o.Services), now, style{})
+			if serves(o) != serving {
+				serving = serves(o)
+				place = where(ctx, client, app, serving, "")
+			}
+			writeStatus(&text, o, place, now, style{})
 		}
 		if text.String() == last {
 			return false

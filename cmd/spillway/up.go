@@ -19,6 +19,7 @@ const comeBackWithin = 30 * time.Second
 type upOptions struct {
 	detach bool
 	http   string
+	https  string
 	listen string
 }
 
@@ -40,11 +41,15 @@ When a server ran already, Ctrl-C only stops watching.`,
 	flags := cmd.Flags()
 	flags.BoolVarP(&o.detach, "detach", "d", false, "leave it running in the background")
 	flags.StringVar(&o.http, "http", "", "`ADDR` at which users reach the app (default :8080)")
+	flags.StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	flags.StringVar(&o.listen, "listen", "", "`ADDR` of the API (default 127.0.0.1:7300)")
 	return cmd
 }
 
 func (c *cli) up(ctx context.Context, o upOptions, dir string) error {
+	if err := checkAddresses(o.http, o.https, o.listen); err != nil {
+		return err
+	}
 	src, err := c.openSource(dir)
 	if err != nil {
 		return err
@@ -123,8 +128,8 @@ func complete(o spillway.Overview) bool {
 func (c *cli) ensureServer(ctx context.Context, client *api.Client, o upOptions) (*serverProcess, error) {
 	_, err := client.Info(ctx)
 	if err == nil {
-		if o.http != "" || o.listen != "" {
-			c.say("a server runs already; --http and --listen are for starting one, and are not used")
+		if o.http != "" || o.https != "" || o.listen != "" {
+			c.say("a server runs already; --http, --https and --listen are for starting one, and are not used")
 		}
 		return nil, nil
 	}

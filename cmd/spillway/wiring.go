@@ -15,6 +15,7 @@ import (
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
 	"github.com/spillway-dev/spillway/internal/local"
+	"github.com/spillway-dev/spillway/internal/metrics"
 	"github.com/spillway-dev/spillway/internal/pipeline"
 	"github.com/spillway-dev/spillway/internal/proxy"
 	"github.com/spillway-dev/spillway/internal/reconcile"
@@ -35,6 +36,7 @@ type installation struct {
 	proxy    *proxy.Client
 	daemon   *local.Daemon
 	platform *local.Platform
+	asker    *metrics.Asker
 	loop     *reconcile.Loop
 	engine   *engine
 	api      *api.Server
@@ -69,10 +71,14 @@ func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *instal
 		return nil, err
 	}
 	argv := []string{o.self, "proxy", "--dir", o.dir, "--http", o.http, "--takeover"}
+	if o.https != "" {
+		argv = append(argv, "--https", o.https)
+	}
 	if in.daemon, err = in.platform.Daemon("proxy", argv, nil); err != nil {
 		return nil, err
 	}
-	in.loop = reconcile.NewLoop(in.store, in.platform, log)
+	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
+	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log)
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
 	return in, nil
@@ -114,7 +120,7 @@ func (in *installation) run(ctx context.Context, o serverOptions, ready func()) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts sync.WaitGroup
-	failed := make(chan error, 6)
+	failed := make(chan error, 8)
 	part := func(name string, run func(context.Context) error) {
 		// Owned by run, which waits below; ends with ctx or with its own failure, which ends all.
 		parts.Go(func() {
@@ -131,8 +137,10 @@ func (in *installation) run(ctx context.Context, o serverOptions, ready func()) 
 	if err == nil {
 		part("replicas", in.platform.Run)
 		part("loop", in.loop.Run)
+		part("gates", in.asker.Run)
 		part("history", in.keepFacts)
 		part("builds", in.keepSmall)
+		part("requests of our own", in.visits(o.dir).run)
 		part("api", in.api.Run)
 		ready()
 		<-ctx.Done()
@@ -151,8 +159,10 @@ func (in *installation) run(ctx context.Context, o serverOptions, ready func()) 
 func (in *installation) startProxy(ctx context.Context, o serverOptions, part func(string, func(context.Context) error)) error {
 	running := in.daemon.PID() != 0
 	if !running {
-		if err := addressFree(o.http); err != nil {
-			return err
+		for _, address := range []string{o.http, o.https} {
+			if err := addressFree(address); err != nil {
+				return err
+			}
 		}
 	}
 	part("proxy", in.daemon.Run)
@@ -160,8 +170,8 @@ func (in *installation) startProxy(ctx context.Context, o serverOptions, part fu
 	if err != nil {
 		return err
 	}
-	if running && info.Version != fingerprint(in.self) {
-		in.log.Info("the proxy is of another version and is replaced", "pid", info.PID)
+	if running && (info.Version != fingerprint(in.self) || (info.HTTPS == "") != (o.https == "")) {
+		in.log.Info("the proxy is of another version, or serves elsewhere, and is replaced", "pid", info.PID)
 		return in.replaceProxy(ctx)
 	}
 	return nil
@@ -195,12 +205,15 @@ func (in *installation) replaceProxy(ctx context.Context) error {
 	})
 }
 
-// addressFree reports in words when somebody listens on the address already.
+// addressFree reports in words when somebody listens on the address already; "" is free.
 func addressFree(address string) error {
+	if address == "" {
+		return nil
+	}
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		_, port, _ := net.SplitHostPort(address)
-		return fmt.Errorf("users cannot be served on %s: another program listens there; see which: ss -ltnp 'sport = :%s'; or choose another: --http :8081: %w", address, port, spillway.ErrConflict)
+		return fmt.Errorf("users cannot be served on %s: another program listens there; see which: ss -ltnp 'sport = :%s'; or choose another: --http :8081, --https :8444: %w", address, port, spillway.ErrConflict)
 	}
 	if err != nil {
 		return fmt.Errorf("users cannot be served on %s: %w", address, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -139,17 +140,26 @@ func commit(s spillway.Source) string {
 	return text
 }
 
-// urls gives the addresses at which the public services of an app answer.
-func urls(info api.Info, services []spillway.ServiceOverview) []string {
-	_, port, err := net.SplitHostPort(info.HTTP)
-	if err != nil {
-		return nil
-	}
+// urls gives the addresses at which the public services of an app answer, over HTTPS where they have a
+// certificate and the proxy an address for it. Users of a track have its own hosts, where it has some.
+func urls(info api.Info, config spillway.App, track string) []string {
 	var list []string
-	for _, s := range services {
-		for _, host := range s.Hosts {
-			u := url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: "/"}
-			if port == "80" {
+	for _, s := range config.Services {
+		hosts := s.Host
+		if t, ok := s.Track(track); ok && len(t.Host) > 0 {
+			hosts = t.Host
+		}
+		scheme, listen, usual := "http", info.HTTP, "80"
+		if s.TLS != nil && info.HTTPS != "" {
+			scheme, listen, usual = "https", info.HTTPS, "443"
+		}
+		_, port, err := net.SplitHostPort(listen)
+		if err != nil {
+			continue
+		}
+		for _, host := range hosts {
+			u := url.URL{Scheme: scheme, Host: net.JoinHostPort(host, port), Path: "/"}
+			if port == usual {
 				u.Host = host
 			}
 			list = append(list, u.String())
@@ -157,6 +167,19 @@ func urls(info api.Info, services []spillway.ServiceOverview) []string {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// where asks for the addresses at which a release answers; none when that cannot be found out.
+func where(ctx context.Context, client *api.Client, app spillway.Ref, n int, track string) []string {
+	info, err := client.Info(ctx)
+	if err != nil || n == 0 {
+		return nil
+	}
+	r, err := client.Release(ctx, app, n)
+	if err != nil {
+		return nil
+	}
+	return urls(info, r.Config, track)
 }
 
 // steering matches the sequences with which programs colour their output and worse.

@@ -84,18 +84,31 @@ func TestCut(t *testing.T) {
 }
 
 func TestURLs_HaveThePortOfTheProxy(t *testing.T) {
-	services := castleAt(7, 1).Services
+	config := spillway.App{Services: []spillway.Service{{Name: "www", Host: []string{"www.castle.localhost"}, Tracks: []spillway.Track{{Name: "canary", Host: []string{"canary.test"}}}}, {Name: "backend"}}}
 	for http, want := range map[string]string{
 		"[::]:8080":  "http://www.castle.localhost:8080/",
 		"0.0.0.0:80": "http://www.castle.localhost/",
 	} {
-		got := urls(api.Info{HTTP: http}, services)
+		got := urls(api.Info{HTTP: http, HTTPS: ":8443"}, config, "")
 		if len(got) != 1 || got[0] != want {
 			t.Errorf("urls on %s = %q, want %q", http, got, want)
 		}
 	}
-	if got := urls(api.Info{}, services); got != nil {
+	if got := urls(api.Info{}, config, ""); got != nil {
 		t.Errorf("urls without a proxy = %q, want none", got)
+	}
+	if got := urls(api.Info{HTTP: ":8080"}, config, "canary"); len(got) != 1 || got[0] != "http://canary.test:8080/" {
+		t.Errorf("urls of the track = %q", got)
+	}
+	config.Services[0].TLS = &spillway.TLS{}
+	for info, want := range map[api.Info]string{
+		{HTTP: ":8080", HTTPS: ":8443"}: "https://www.castle.localhost:8443/",
+		{HTTP: ":80", HTTPS: ":443"}:    "https://www.castle.localhost/",
+		{HTTP: ":8080"}:                 "http://www.castle.localhost:8080/",
+	} {
+		if got := urls(info, config, ""); len(got) != 1 || got[0] != want {
+			t.Errorf("urls on %+v = %q, want %s", info, got, want)
+		}
 	}
 }
 

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+func TestToursOf_AreThoseOfARunningTrialOnly(t *testing.T) {
+	st := rollout.Status{
+		Phase: spillway.Progressing, Rollout: &rollout.Rollout{Acked: true},
+		Route: spillway.Route{
+			Trial: &spillway.Trial{ID: 3, Synthetic: map[string]spillway.Synthetic{"www": {Path: []string{"/", "/a?b=c"}, Rate: 500}}},
+			Edges: []spillway.Edge{
+				{Service: "api", Hosts: []string{"api.test"}},
+				{Service: "www", Hosts: []string{"www.test", "two.test"}},
+				{Service: "www", Hosts: []string{"canary.test"}, Only: "canary"},
+				{Service: "www", From: spillway.Group{Service: "api", Release: 1}},
+			},
+		},
+	}
+	want := []tour{{app: "castle", trial: 3, host: "www.test", paths: "/\n/a?b=c", rate: 100}}
+	if got := toursOf("castle", st); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for name, change := range map[string]func(*rollout.Status){
+		"the watch":           func(st *rollout.Status) { st.Phase = spillway.Promoting },
+		"on the way back":     func(st *rollout.Status) { st.Phase = spillway.RollingBack },
+		"before it has users": func(st *rollout.Status) { st.Rollout = &rollout.Rollout{} },
+		"without a trial":     func(st *rollout.Status) { st.Route.Trial = nil },
+	} {
+		other := st
+		change(&other)
+		if got := toursOf("castle", other); got != nil {
+			t.Errorf("%s: %+v, want nothing", name, got)
+		}
+	}
+}
+
+func TestVisitor_MakesRequestsWhileTheyAreWanted(t *testing.T) {
+	seen := make(chan *http.Request, 1000)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case seen <- r.Clone(context.WithoutCancel(r.Context())):
+		default:
+		}
+	}))
+	t.Cleanup(server.Close)
+	trip := tour{app: "castle", trial: 3, host: "www.test", paths: "/one\n/two", rate: 100}
+	var over atomic.Bool
+	v := &visitor{
+		every: time.Millisecond, warn: func(text string, err error) { t.Errorf("%s: %v", text, err) },
+		way: func(context.Context) (string, string, error) {
+			return strings.TrimPrefix(server.URL, "http://"), "secret", nil
+		},
+		tours: func(context.Context) (map[tour]bool, error) {
+			if over.Load() {
+				return nil, nil
+			}
+			return map[tour]bool{trip: true}, nil
+		},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- v.run(ctx) }() // ended by cancel, waited for below
+	paths := map[string]int{}
+	for range 6 {
+		r := <-seen
+		if r.Host != "www.test" || r.Header.Get("X-Spillway-Synthetic") != "secret" || r.Method != http.MethodGet {
+			t.Errorf("%s of %s with %v", r.Method, r.Host, r.Header)
+		}
+		paths[r.URL.Path]++
+	}
+	if paths["/one"] == 0 || paths["/two"] == 0 {
+		t.Errorf("asked for %v, want both paths in turn", paths)
+	}
+	over.Store(true)
+	for quiet := 0; quiet < 1; { // until none came for a while
+		select {
+		case <-seen:
+		case <-time.After(100 * time.Millisecond):
+			quiet++
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReachable(t *testing.T) {
+	for listen, want := range map[string]string{"[::]:8080": "127.0.0.1:8080", "0.0.0.0:80": "127.0.0.1:80", ":81": "127.0.0.1:81", "192.0.2.1:82": "192.0.2.1:82", "": ""} {
+		if got := reachable(listen); got != want {
+			t.Errorf("%q is reached at %q, want %q", listen, got, want)
+		}
+	}
+}
