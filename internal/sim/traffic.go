@@ -108,7 +108,7 @@ func (w *World) answer(route spillway.Route, edge spillway.Edge, b spillway.Back
 		if failed && !judged {
 			continue
 		}
-		bad := w.rng.Float64() < w.behave[peer.Group.Release].Errors
+		bad := !w.onlyFront && w.rng.Float64() < w.behave[peer.Group.Release].Errors
 		failed = failed || bad
 		if judged {
 			w.judge(route, peer, peerOdds, bad, w.slowness(peer.Group), user)

@@ -82,10 +82,13 @@ type World struct {
 	heard    spillway.Route        // what the data plane served when it last answered
 	past     []rollout.Observation // newest last; stale observations come from here
 	outside  outside
-	traffic  int     // requests per tick
-	ruled    float64 // share of requests that carry the header of the track canary
-	outage   float64 // share of requests that fail whatever release answers: the database is away
-	users    int     // sticky users, of which every 50th is broken; 0 = every request is a new user
+	traffic  int // requests per tick
+	// onlyFront: what is behind the public service answers well and in time, so that the figures of a release
+	// are those that its users see.
+	onlyFront bool
+	ruled     float64 // share of requests that carry the header of the track canary
+	outage    float64 // share of requests that fail whatever release answers: the database is away
+	users     int     // sticky users, of which every 50th is broken; 0 = every request is a new user
 
 	failApply, halfApply, twice, stale, down int   // faults armed by actions
 	broken                                   error // the first invariant that broke inside the world
