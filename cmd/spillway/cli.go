@@ -135,7 +135,7 @@ func (c *cli) rootCommand() *cobra.Command {
 // appCommands lists the verbs that are about one app, in the order of the help text.
 func (c *cli) appCommands() []*cobra.Command {
 	return []*cobra.Command{
-		c.upCommand(), c.planCommand(), c.deployCommand(), c.statusCommand(), c.rollbackCommand(),
+		c.upCommand(), c.planCommand(), c.simulateCommand(), c.deployCommand(), c.statusCommand(), c.rollbackCommand(),
 		c.psCommand(), c.logsCommand(), c.eventsCommand(), c.releasesCommand(), c.showCommand(), c.whoCommand(),
 		c.promoteCommand(), c.pauseCommand(), c.resumeCommand(), c.abortCommand(), c.cancelCommand(),
 		c.scaleCommand(), c.restartCommand(), c.destroyCommand(),
