@@ -169,9 +169,11 @@ func (f *follower) settled(o spillway.Overview) *ending {
 	if f.wait == nil || f.leaving != 0 {
 		return nil
 	}
-	// Only the clock keeps it when no rollout runs, seen twice: the first time it may just be about to begin.
-	late := f.wait.At.After(time.Now().Add(soon))
-	if late || o.Rollout == nil && before != nil && f.wait.At.IsZero() && before.Reason == f.wait.Reason {
+	now := time.Now()
+	// When no rollout runs, and its own time has come, it is a freeze window that keeps it. Seen twice, because
+	// the first time it may just be about to begin.
+	frozen := o.Rollout == nil && !f.wait.At.After(now) && f.wait.Reason != "its turn" && before != nil && before.Reason == f.wait.Reason
+	if frozen || f.wait.At.After(now.Add(soon)) {
 		return &ending{waits: f.wait}
 	}
 	return nil

@@ -105,7 +105,7 @@ func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time
 		writeRollout(&b, r, now, s)
 	}
 	writeWaits(&b, o, now)
-	writeStandby(&b, o.App, o.Standby)
+	writeStandby(&b, o)
 	for _, t := range []*table{tracksTable(o), servicesTable(o)} {
 		if len(t.rows) > 1 {
 			b.WriteString("\n")

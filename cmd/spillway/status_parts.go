@@ -50,7 +50,7 @@ func rate(t spillway.Traffic) string {
 		return ""
 	}
 	decimals := 0
-	if t.Rate < 10 {
+	if t.Rate >= 0.05 && t.Rate < 10 {
 		decimals = 1
 	}
 	return strconv.FormatFloat(t.Rate, 'f', decimals, 64) + "/s"
@@ -65,8 +65,9 @@ func failing(t spillway.Traffic) string {
 }
 
 // writeStandby says what is warm in the dark, for how long, and how to use it.
-func writeStandby(b *strings.Builder, app spillway.Ref, s *spillway.StandbyOverview) {
-	if s == nil {
+func writeStandby(b *strings.Builder, o spillway.Overview) {
+	s := o.Standby
+	if s == nil || o.Rollout != nil && o.Rollout.Release == s.Release { // it comes out of the dark just now
 		return
 	}
 	fmt.Fprintf(b, "\nstandby   %s%s is warm for %s more", release(s.Release), colour(s.Color), span(time.Duration(s.Left)))
@@ -76,7 +77,7 @@ func writeStandby(b *strings.Builder, app spillway.Ref, s *spillway.StandbyOverv
 	if len(s.Hosts) > 0 {
 		b.WriteString("; it answers at " + strings.Join(s.Hosts, ", "))
 	}
-	fmt.Fprintf(b, "; everybody back to it: %s\n", hint("rollback", app, ""))
+	fmt.Fprintf(b, "; everybody back to it: %s\n", hint("rollback", o.App, ""))
 }
 
 // colour is " (blue)", or "" for what has none.

@@ -266,3 +266,23 @@ func TestWho_SaysHowFarTheHistoryReaches(t *testing.T) {
 		t.Errorf("without a key: exit code %d, want 2", got.code)
 	}
 }
+
+func TestPromote_EndsTheWatchOfTheTrackFirst(t *testing.T) {
+	t.Chdir(t.TempDir())
+	e := tracking(8)
+	watched := withTrack(7, 8, 0)
+	watched.Phase = spillway.Promoting
+	watched.Rollout = &spillway.RolloutOverview{ID: 3, Release: 8, Stable: 7, Track: "canary"}
+	still := watched
+	still.Intent = 1
+	e.rounds = []round{{overview: watched}}
+	served := fact(spillway.EventServing, 8, "release 8 has all traffic")
+	e.scripts = map[spillway.Verb][]round{spillway.VerbPromote: {
+		{overview: still}, {overview: still}, {overview: withTrack(7, 8, 1)}, {overview: withTrack(7, 8, 1)},
+		{overview: withTrack(8, 8, 2), events: []spillway.Event{served}},
+	}}
+	got := invoke(t.Context(), serve(t, e), "promote", "--track", "canary")
+	if got.code != exitDone || !strings.Contains(got.stdout, "release 8 of castle serves everybody") || len(e.intents) != 2 {
+		t.Errorf("exit code %d, asked %d times, %q\n%s", got.code, len(e.intents), got.stdout, got.stderr)
+	}
+}

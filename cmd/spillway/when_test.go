@@ -63,6 +63,7 @@ func TestDeploy_DoesNotWatchWhatTheClockKeeps(t *testing.T) {
 	for says, w := range map[string]spillway.Wait{
 		"release 8 of castle waits until ":                                       {Release: 8, Reason: "its time", At: time.Now().Add(time.Hour)},
 		"release 8 of castle waits for the end of the freeze window Sat - Mon\n": {Release: 8, Reason: "the end of the freeze window Sat - Mon"},
+		"release 8 of castle waits for the end of the freeze window Fri - Tue\n": {Release: 8, Reason: "the end of the freeze window Fri - Tue", At: time.Now().Add(-time.Second)}, // after the app's delay
 	} {
 		appDir(t, castleFile)
 		e := deploying(waiting(w)...)

@@ -43,7 +43,10 @@ func (s *Store) Events(ctx context.Context, app spillway.Ref, q EventQuery) ([]s
 		events, err = documents[spillway.Event](tx.QueryContext(ctx, query, app, q.Since, limit))
 		return err
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, spillway.ErrNotFound): // which says it all
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("read the events of %s: %w", app, err)
 	}
 	return events, nil
