@@ -36,7 +36,7 @@ type Edge struct {
 	Closed   string    `json:"closed,omitempty"` // why there is no backend: "recreate: www is being replaced"
 }
 
-// Rule sends the requests that fit to a track.
+// Rule sends the requests that fit to a track; "" is stable, and its candidate.
 type Rule struct {
 	Match
 	Track string `json:"track"`
@@ -50,7 +50,10 @@ type Backend struct {
 	Release int    `json:"release"`
 	Weight  Share  `json:"weight"`
 	Track   string `json:"track,omitempty"` // "" = stable, or the candidate for stable
-	Color   string `json:"color,omitempty"` // "blue" or "green" of a blue-green service. The route is the only record of it
+	// Within is the part of the requests that a rule sends to the backends of its track, where there are
+	// several: stable and its candidate divide what stable gets. They sum to Whole; 0 = it is the only one.
+	Within Share  `json:"within,omitempty"`
+	Color  string `json:"color,omitempty"` // "blue" or "green" of a blue-green service. The route is the only record of it
 	// URLs are the servers of a track that has no release; Group and Release are then zero, and the track
 	// is named in the X-Spillway-Release header instead.
 	URLs []string `json:"urls,omitempty"`

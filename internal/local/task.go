@@ -18,10 +18,9 @@ import (
 // "release". It runs once. Its record is on disk before it begins, its result before anybody is told; only
 // one that certainly never began is begun again. What it leaves running is ended with it.
 //
-// At the time of a release command no changed service of its release runs. What did not change runs, and
-// the command reaches it at the address that replicas of its release will be given. What did change is
-// reached in the stable release, at the address that a caller there was given. A need that neither release
-// runs yet, as on the first deploy of all, refuses the connection or answers 503.
+// At the time of a release command what its service needs runs, and the command reaches it at the address that
+// replicas of its release will be given. A need that does not answer there (it has a release command of its own that
+// has yet to run) is reached in the stable release, at the address that a caller there was given.
 type task struct {
 	task   rollout.Task
 	rec    record

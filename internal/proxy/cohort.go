@@ -96,7 +96,7 @@ func (e *edge) identify(r *http.Request, k keys) unit {
 			return unit{bucket: bucketOf(h), key: h}
 		}
 	}
-	if !e.sticky || e.chosen(r) >= 0 {
+	if i, weight := e.chosen(r, 0); !e.sticky || i >= 0 && weight == 0 { // the rule says it each time
 		return unit{bucket: randomBucket()}
 	}
 	id, value := k.cookie.issue(app)

@@ -191,9 +191,9 @@ func (x *exchange) deal(e *edge) int {
 // belongs gives the arm that the request should go to: a rule's, or that of its bucket. weight is that of
 // its answer as evidence, 0 when it was not dealt at random.
 func (x *exchange) belongs(e *edge) (i int, weight spillway.Share) {
-	switch i := e.chosen(x.r); {
+	switch i, weight := e.chosen(x.r, x.who.bucket); {
 	case i >= 0:
-		return i, 0
+		return i, weight
 	case x.who.tossed == e:
 		return e.arm(x.who.bucket), spillway.Percent(50)
 	case x.who.tossed != nil || x.who.uneven: // the route changed, or it was dealt further ahead

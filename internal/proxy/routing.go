@@ -119,7 +119,7 @@ func (a *app) outrun(t spillway.Table) bool {
 			return false
 		}
 		return slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool {
-			ruled := slices.ContainsFunc(e.Rules, func(r spillway.Rule) bool { return r.Track == b.Track })
+			ruled := slices.ContainsFunc(e.Rules, func(r spillway.Rule) bool { return r.Track == b.Track && (b.Track != "" || b.Within > 0) })
 			return slices.Contains(trial.Candidate, b.Group) && (b.Weight > 0 || ruled)
 		})
 	})
@@ -194,29 +194,46 @@ func (e *edge) arm(bucket spillway.Share) int {
 	return 0
 }
 
-// track gives the arm of a track, -1 when it has none here. A tripped candidate's place is taken by home.
-func (e *edge) track(name string) int {
-	i := slices.IndexFunc(e.arms, func(a arm) bool { return a.Track == name && a.Weight > 0 })
-	if i < 0 {
-		i = slices.IndexFunc(e.arms, func(a arm) bool { return a.Track == name })
+// track gives the arm of a track ("" = stable and its candidate) to which a rule sends a user of the bucket, and
+// with which weight the answer is judged: 0 unless the track has the candidate and the baseline, which then
+// divide its users at random. -1 when the track has no arm here. A tripped candidate's place is taken by home.
+func (e *edge) track(name string, bucket spillway.Share) (i int, weight spillway.Share) {
+	i = -1
+	upTo, candidate, baseline := spillway.Share(0), spillway.Share(0), false
+	for j := len(e.arms) - 1; j >= 0; j-- { // as in arm: the last has the lowest buckets
+		a := &e.arms[j]
+		if a.Track != name || a.external() && name == "" {
+			continue
+		}
+		if a.candidate {
+			candidate += a.Within
+		}
+		baseline = baseline || a.baseline
+		before := upTo
+		if upTo += a.Within; i < 0 || before <= bucket && a.Within > 0 {
+			i = j
+		}
 	}
 	if i >= 0 && e.arms[i].candidate && e.tripped() {
-		return e.home
+		i = e.home
 	}
-	return i
+	if !baseline || e.tripped() {
+		candidate = 0
+	}
+	return i, candidate
 }
 
-// chosen gives the arm that a rule of the edge sends the request to, whatever its bucket; -1 when none
-// does. The first rule that fits counts, among those whose track has an arm here.
-func (e *edge) chosen(r *http.Request) int {
+// chosen gives the arm that a rule of the edge sends the request to, and the weight of its answer as evidence: see
+// track. The first rule that fits counts, among those whose track has an arm here; -1 when none does.
+func (e *edge) chosen(r *http.Request, bucket spillway.Share) (i int, weight spillway.Share) {
 	for _, rule := range e.spec.Rules {
 		if fits(rule.Match, r) {
-			if i := e.track(rule.Track); i >= 0 {
-				return i
+			if i, weight := e.track(rule.Track, bucket); i >= 0 {
+				return i, weight
 			}
 		}
 	}
-	return -1
+	return -1, 0
 }
 
 // fits reports whether a request carries the header or cookie with the value of the match.

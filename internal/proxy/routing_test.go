@@ -200,3 +200,38 @@ func FuzzNormalHost(f *testing.F) {
 		}
 	})
 }
+
+func TestRules_LeadToStableAndItsCandidate(t *testing.T) {
+	beta := spillway.Match{KeySource: spillway.KeySource{Kind: "cookie", Name: "beta"}, Value: "1"}
+	spec := spillway.Edge{
+		Service: "www", Hosts: []string{"shop.test"}, Rules: []spillway.Rule{{Match: beta}},
+		Backends: []spillway.Backend{
+			{Track: "legacy", URLs: []string{"http://127.0.0.1:9"}, Weight: spillway.Whole},
+			{Group: spillway.Group{Service: "www", Release: 1}, Release: 1, Within: spillway.Percent(75)},
+			{Group: spillway.Group{Service: "www", Release: 2}, Release: 2, Within: spillway.Percent(25)},
+		},
+	}
+	p := &plane{endpoints: map[endpointKey]*endpoint{}}
+	a := &app{plane: p, ref: "shop", tallies: map[string]*tally{}, table: spillway.Table{Route: spillway.Route{
+		Edges: []spillway.Edge{spec}, Trial: &spillway.Trial{ID: 1, Release: 2, Stable: 1, Candidate: []spillway.Group{{Service: "www", Release: 2}}},
+	}}}
+	a.trial, _ = newTrial(*a.table.Route.Trial)
+	e := newEdge(a, spec, nil)
+	r, err := http.NewRequest(http.MethodGet, "http://shop.test/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i, _ := e.chosen(r, 0); i != -1 || e.arm(0) != 0 {
+		t.Errorf("without the cookie: arm %d, by bucket %d; want none, and the servers outside", i, e.arm(0))
+	}
+	r.AddCookie(&http.Cookie{Name: "beta", Value: "1"})
+	for bucket, want := range map[spillway.Share]int{0: 2, 2499: 2, 2500: 1, 9999: 1} {
+		if i, weight := e.chosen(r, bucket); i != want || weight != spillway.Percent(25) {
+			t.Errorf("bucket %d: arm %d with weight %s, want %d with 25%%", bucket, i, weight, want)
+		}
+	}
+	a.trial.harmful.Store(true)
+	if i, weight := e.chosen(r, 0); i != 1 || weight != 0 {
+		t.Errorf("after the trip: arm %d with weight %s, want stable's", i, weight)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -255,5 +256,30 @@ func TestEdge_ACandidateBelowMovesNobodyOfATrack(t *testing.T) {
 				t.Fatalf("bucket %d is of arm %d with the candidate at %s", bucket, got, w)
 			}
 		}
+	}
+}
+
+// edgesOf are the edges of a table as a proxy has them whose replicas answer without sockets.
+func edgesOf(t *testing.T, table spillway.Table) []*edge {
+	t.Helper()
+	p := handler(t)
+	p.serveTable(t, table)
+	routes := p.routing.Load()
+	var edges []*edge
+	for _, e := range table.Route.Edges {
+		edges = append(edges, routes.hosts[e.Hosts[0]])
+	}
+	return edges
+}
+
+func TestEdge_SendsNobodyToATrippedCandidate(t *testing.T) {
+	e := edgesOf(t, tried(canary(1, spillway.Percent(10), "127.0.0.1:1", "127.0.0.1:5")))[0]
+	r := &http.Request{Header: http.Header{"X-Canary": {"yes"}}}
+	if i, _ := e.chosen(r, 0); i != 0 || e.arm(9999) != 0 || e.home != 1 {
+		t.Fatalf("before: by rule %d, by bucket %d", i, e.arm(9999))
+	}
+	e.trial.harmful.Store(true)
+	if i, _ := e.chosen(r, 0); i != 1 || e.arm(9999) != 1 || e.odds() != 0 {
+		t.Errorf("tripped: by rule %d, by bucket %d, odds %s", i, e.arm(9999), e.odds())
 	}
 }

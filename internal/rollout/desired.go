@@ -84,10 +84,10 @@ func (t *turn) candidateSize(s spillway.Service) int {
 	switch {
 	case inOld && old == new:
 		return sizeOf(s, t.st.Sizes)
-	case !t.prepared():
+	case !t.mayStart(s):
 		return 0
-	case !t.needsReady(s):
-		return min(n, t.group(new).Running-t.group(new).Draining)
+	case !t.needsReady(s): // what its users need does not wait
+		return min(n, max(t.group(new).Running-t.group(new).Draining, t.weight().Of(sizeOf(s, t.st.Sizes))))
 	case !inOld:
 		return sizeOf(s, t.st.Sizes)
 	case t.recreates(s.Name):

@@ -87,7 +87,7 @@ func (t *turn) readGate(g spillway.Gate, before GateState) GateState {
 		state.Verdict = spillway.Harmful
 		if state.Broken < g.For {
 			state.Verdict = spillway.Undecided
-			state.Reason = fmt.Sprintf("%s, for %s of %s", text, state.Broken, g.For)
+			state.Reason = fmt.Sprintf("%s, and it may be so for %s", text, g.For)
 			t.after(g.For - state.Broken)
 		}
 		return state

@@ -135,9 +135,9 @@ func (t *turn) laneWants(wants map[spillway.Group]Want) {
 // laneStart is how many of n replicas of a candidate for a track may run now: see prepared and needsReady.
 func (t *turn) laneStart(s spillway.Service, g spillway.Group, n int) int {
 	switch {
-	case !t.prepared():
+	case !t.mayStart(s):
 		return 0
-	case !t.needsReady(s):
+	case !t.needsReady(s) && !t.laneSwitched():
 		o := t.group(g)
 		return min(n, o.Running-o.Draining)
 	}
@@ -151,6 +151,13 @@ func (t *turn) addTracks(edge *spillway.Edge, s spillway.Service) {
 	taken, outside := spillway.Share(0), -1
 	for _, def := range s.Tracks {
 		b, ok := t.trackBackend(s, def)
+		to := def.Name
+		if !ok {
+			to = "" // its users are stable's, whatever share other tracks have
+		}
+		for _, m := range def.Match {
+			rules = append(rules, spillway.Rule{Match: m, Track: to})
+		}
 		if !ok {
 			continue
 		}
@@ -160,9 +167,6 @@ func (t *turn) addTracks(edge *spillway.Edge, s spillway.Service) {
 		b.Weight = min(b.Weight, spillway.Whole-taken) // by size, tracks may ask for more than there is
 		taken += b.Weight
 		tracks = append(tracks, b)
-		for _, m := range def.Match {
-			rules = append(rules, spillway.Rule{Match: m, Track: def.Name})
-		}
 	}
 	switch {
 	case len(tracks) == 0:
@@ -191,11 +195,14 @@ func (t *turn) trackBackend(s spillway.Service, def spillway.Track) (spillway.Ba
 	return b, ok && !t.shared(s.Name, g)
 }
 
-// scaled makes the weights of backends, which sum to the whole, sum to left. What is lost in rounding is the
-// first one's, which is stable.
+// scaled makes the weights of backends, which sum to the whole, sum to left, and keeps them as the parts
+// within. What is lost in rounding is the first one's, which is stable.
 func scaled(backends []spillway.Backend, left spillway.Share) []spillway.Backend {
 	list := slices.Clone(backends)
 	rest := left
+	for i := range list {
+		list[i].Within = list[i].Weight
+	}
 	for i := len(list) - 1; i > 0; i-- {
 		list[i].Weight = list[i].Weight * left / spillway.Whole
 		rest -= list[i].Weight

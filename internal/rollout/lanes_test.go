@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing"
@@ -66,7 +67,7 @@ func (w *world) public() string {
 			parts = append(parts, "closed: "+e.Closed)
 		}
 		for _, r := range e.Rules {
-			parts = append(parts, fmt.Sprintf("%s %s=%s to %s", r.Kind, r.Name, r.Value, r.Track))
+			parts = append(parts, fmt.Sprintf("%s %s=%s to %s", r.Kind, r.Name, r.Value, cmp.Or(r.Track, "stable")))
 		}
 		lines = append(lines, strings.Join(e.Hosts, " ")+": "+strings.Join(parts, ", "))
 	}
@@ -96,16 +97,16 @@ func TestDecide_DividesUsersBetweenTracksAndStable(t *testing.T) {
 	legacy := spillway.Track{Name: "legacy", URLs: []string{"http://10.0.0.1", "http://10.0.0.2"}, Share: spillway.Percent(30)}
 	w := newWorld(t, laned(1, 1, canary, legacy), laned(2, 2, canary, legacy), laned(3, 3, canary, legacy))
 	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 1)
-	w.want("servers outside serve while the first release starts", w.public(), "canary.test: closed: www is new and has no traffic yet\nshop.test: www@legacy 100%")
+	w.want("servers outside serve while the first release starts", w.public(), "canary.test: closed: www is new and has no traffic yet\nshop.test: www@legacy 100%, cookie beta=1 to stable")
 	w.run(4)
-	w.want("a track without a release is stable's", w.public(), "canary.test: www.1 100%\nshop.test: www@legacy 30%, www.1 70%")
+	w.want("a track without a release is stable's", w.public(), "canary.test: www.1 100%\nshop.test: www@legacy 30%, www.1 70%, cookie beta=1 to stable")
 	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2, Track: "canary"}, 4)
 	w.want("the track has its users", w.public(), "canary.test: www.2 100%\nshop.test: www.2 10%, www@legacy 30%, www.1 60%, cookie beta=1 to canary")
 	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 3}, 3)
 	w.want("a candidate of a third has its part of what tracks leave", lastLine(w.public()), "shop.test: www.2 10%, www@legacy 30%, www.1 40.01%, www.3 19.99%, cookie beta=1 to canary")
 	w.run(12)
 	w.ask(spillway.Intent{Verb: spillway.VerbRollback, Track: "canary"}, 2)
-	w.want("a track that goes back to nothing is stable's", lastLine(w.public()), "shop.test: www@legacy 30%, www.3 70%")
+	w.want("a track that goes back to nothing is stable's", lastLine(w.public()), "shop.test: www@legacy 30%, www.3 70%, cookie beta=1 to stable")
 }
 
 func lastLine(text string) string { return text[strings.LastIndex(text, "\n")+1:] }

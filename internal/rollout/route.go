@@ -106,7 +106,8 @@ func (t *turn) replacing() bool { return t.st.Rollout.Step == 0 && !t.st.Rollout
 func (t *turn) edge(service string, fromStable, fromCandidate bool) spillway.Edge {
 	old, inOld := t.stable().Group(service)
 	new, inNew := t.incoming().Group(service)
-	if !t.recreates(service) { // of a recreated service there is only one at a time, for all callers
+	later := t.st.Rollout != nil && t.st.Rollout.Track == "" && !t.prepared() && t.recreatesLater(service)
+	if !t.recreates(service) && !later { // of a recreated service there is only one at a time, for all callers
 		inOld, inNew = inOld && fromStable, inNew && fromCandidate
 	}
 	edge, weight := spillway.Edge{Service: service}, t.weight()
@@ -164,12 +165,15 @@ func (t *turn) recreates(service string) bool {
 	if r == nil {
 		return false
 	}
+	return r.Track == "" && t.prepared() && t.recreatesLater(service)
+}
+
+// recreatesLater is recreates also before the release commands have succeeded.
+func (t *turn) recreatesLater(service string) bool {
+	r := t.st.Rollout
 	s, ok := t.candidate().Config.Service(service)
 	old, inOld := t.stable().Group(service)
 	new, _ := t.candidate().Group(service)
-	if r.Track != "" || !t.prepared() {
-		return false
-	}
 	return ok && inOld && old != new && (s.Strategy == spillway.Recreate || r.Strategy == spillway.Recreate)
 }
 
@@ -305,7 +309,7 @@ func sameRoute(a, b spillway.Route) bool {
 
 func sameEdge(x, y spillway.Edge) bool {
 	sameBackend := func(a, b spillway.Backend) bool {
-		return a.Group == b.Group && a.Release == b.Release && a.Weight == b.Weight && a.Track == b.Track && a.Color == b.Color && slices.Equal(a.URLs, b.URLs)
+		return a.Group == b.Group && a.Release == b.Release && a.Weight == b.Weight && a.Within == b.Within && a.Track == b.Track && a.Color == b.Color && slices.Equal(a.URLs, b.URLs)
 	}
 	sameTLS := x.TLS == y.TLS || x.TLS != nil && y.TLS != nil && *x.TLS == *y.TLS
 	return x.Service == y.Service && x.From == y.From && x.Closed == y.Closed && x.Only == y.Only && sameTLS &&

@@ -8,65 +8,72 @@ import (
 )
 
 // tasks are the release commands of the rollout, in the order in which they run: those of services that
-// others need first. There are none for a release whose commands have succeeded, or that has served, before: not on
-// the way back either.
+// others need first. A command that has succeeded once is not run again for the same group, and there is none for
+// a release that has been stable before: not on the way back either.
 func (t *turn) tasks() []Task {
 	r := t.st.Rollout
-	if t.hadUsers(r.Release) || slices.Contains(t.st.Prepared, r.Release) {
+	if r.Release == t.st.Stable || slices.Contains(t.st.Good, r.Release) {
 		return nil
 	}
 	var tasks []Task
 	for _, s := range byNeeds(t.candidate()) {
 		g, _ := t.candidate().Group(s.Name)
-		if !s.Release.Zero() && slices.Contains(t.candidateGroups(), g) {
+		if !s.Release.Zero() && slices.Contains(t.candidateGroups(), g) && !slices.Contains(t.st.Prepared, g) {
 			tasks = append(tasks, Task{Rollout: r.ID, Service: s.Name, Release: r.Release, Limit: t.deadline()})
 		}
 	}
 	return tasks
 }
 
-// hadUsers reports whether a release has had users of some track, as far as is remembered.
-func (t *turn) hadUsers(release int) bool {
-	if release == t.st.Stable || slices.Contains(t.st.Good, release) {
-		return true
-	}
-	for _, lane := range t.st.Lanes {
-		if lane.Release == release || slices.Contains(lane.Good, release) {
-			return true
-		}
-	}
-	return false
-}
+// keepPrepared is how many groups are remembered to have run their release commands.
+const keepPrepared = 200
 
-// keepPrepared is how many releases are remembered to have run their release commands.
-const keepPrepared = 100
-
-// prepared reports whether replicas of the candidate may start: every release command has succeeded.
+// prepared reports whether every release command has succeeded.
 func (t *turn) prepared() bool {
 	r := t.st.Rollout
 	return r == nil || r.Prepared || r.Exposed
 }
 
-// prepare runs the release commands one after the other. It reports whether all have succeeded.
-func (t *turn) prepare() bool {
-	r := t.st.Rollout
+// mayStart reports whether replicas of a service of the candidate may start: all release commands have
+// succeeded, or one of those that have not needs the service, which has none itself.
+func (t *turn) mayStart(s spillway.Service) bool {
 	if t.prepared() {
 		return true
 	}
+	if _, old := t.stable().Group(s.Name); old && (s.Strategy == spillway.Recreate || t.st.Rollout.Strategy == spillway.Recreate) {
+		return false // the one that serves goes on until then
+	}
 	tasks := t.tasks()
-	for r.Task < len(tasks) {
-		state := t.task(tasks[r.Task])
+	if slices.ContainsFunc(tasks, func(task Task) bool { return task.Service == s.Name }) {
+		return false
+	}
+	return slices.ContainsFunc(tasks, func(task Task) bool { return t.needs(task.Service, s.Name) })
+}
+
+// needs reports whether a service of the candidate needs another one, itself or through others.
+func (t *turn) needs(service, other string) bool {
+	s, _ := t.candidate().Config.Service(service)
+	return slices.ContainsFunc(s.Needs, func(need string) bool { return need == other || t.needs(need, other) })
+}
+
+// prepare runs the release commands one after the other. It reports whether all have succeeded.
+func (t *turn) prepare() bool {
+	r := t.st.Rollout
+	for !t.prepared() {
+		tasks := t.tasks()
+		if len(tasks) == 0 {
+			r.Prepared = true
+			break
+		}
+		state := t.task(tasks[0])
 		if state == nil || !state.Done || state.Failed != "" {
 			return false
 		}
-		t.event(spillway.EventTask, r.Release, "the release command of %s has succeeded", tasks[r.Task].Service).Service = tasks[r.Task].Service
-		r.Task++
-		r.Elapsed = 0
-	}
-	r.Prepared = true
-	if len(tasks) > 0 {
-		done := append([]int{r.Release}, t.st.Prepared...)
+		t.event(spillway.EventTask, r.Release, "the release command of %s has succeeded", tasks[0].Service).Service = tasks[0].Service
+		g, _ := t.candidate().Group(tasks[0].Service)
+		done := append([]spillway.Group{g}, t.st.Prepared...)
 		t.st.Prepared = done[:min(len(done), keepPrepared)]
+		r.Elapsed = 0
 	}
 	return true
 }
@@ -80,15 +87,24 @@ func (t *turn) task(want Task) *TaskState {
 	return &t.obs.Tasks[i]
 }
 
-// wantedTasks is the release command that should run now.
+// wantedTasks is the release command that should run now. It waits for what its service needs.
 func (t *turn) wantedTasks() []Task {
 	if t.st.Rollout == nil || t.st.Destroy || t.prepared() || t.st.Phase == spillway.RollingBack {
 		return nil
 	}
-	if tasks := t.tasks(); t.st.Rollout.Task < len(tasks) {
-		return tasks[t.st.Rollout.Task : t.st.Rollout.Task+1]
+	tasks := t.tasks()
+	if len(tasks) == 0 {
+		return nil
 	}
-	return nil
+	s, _ := t.candidate().Config.Service(tasks[0].Service)
+	for _, need := range s.Needs {
+		n, _ := t.candidate().Config.Service(need)
+		g, _ := t.candidate().Group(need)
+		if slices.Contains(t.candidateGroups(), g) && t.mayStart(n) && t.group(g).Ready < t.candidateCapacity(n) {
+			return nil
+		}
+	}
+	return tasks[:1]
 }
 
 // taskFailed: a release command did not succeed. Nothing has been started, so nothing has to be undone.

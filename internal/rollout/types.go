@@ -34,9 +34,9 @@ type Status struct {
 	Lanes   map[string]Lane  `json:"lanes,omitempty"`   // tracks beside stable that hold or held a release, by name
 	Standby *Standby         `json:"standby,omitempty"` // the colour that went dark last, while it is kept warm
 	Told    Told             `json:"told,omitzero"`     // what the last EventRoute said
-	// Prepared are the releases whose release commands have succeeded, newest first, at most 100.
-	Prepared []int `json:"prepared,omitempty"`
-	Destroy  bool  `json:"destroy,omitempty"` // everything goes
+	// Prepared are the groups whose release commands have succeeded, newest first, at most 200.
+	Prepared []spillway.Group `json:"prepared,omitempty"`
+	Destroy  bool             `json:"destroy,omitempty"` // everything goes
 
 	// Route is the last route asked for. Route.Generation never falls.
 	Route spillway.Route `json:"route"`
@@ -97,9 +97,8 @@ type Rollout struct {
 	Before map[string]int `json:"before,omitempty"`
 	Track  string         `json:"track,omitempty"` // "" = stable
 	From   int            `json:"from,omitempty"`  // lane: the release that it held; 0 = none
-	// Prepared: the release commands have been run, or there are none. Task counts those that have.
+	// Prepared: the release commands have been run, or there are none.
 	Prepared bool `json:"prepared,omitempty"`
-	Task     int  `json:"task,omitempty"`
 	// Gates is what was last known of the gates that are not the judge's, by Gate.Text.
 	Gates map[string]GateState `json:"gates,omitempty"`
 	Force bool                 `json:"force,omitempty"` // it was asked for with force
