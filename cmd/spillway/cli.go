@@ -38,6 +38,7 @@ type cli struct {
 	self     string        // our own program, to start a server with; "" = os.Executable
 	every    time.Duration // between two looks at the server while following
 	hush     time.Duration // off a terminal: silence after which a follower says what it waits for
+	brief    time.Duration // how long a completion may take
 	patience time.Duration // with a server that takes intents and does not act, or that is away while following
 }
 
@@ -50,6 +51,7 @@ func newCLI(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) strin
 		helpFor:  "spillway help",
 		every:    200 * time.Millisecond,
 		hush:     5 * time.Second,
+		brief:    500 * time.Millisecond,
 		patience: 30 * time.Second,
 	}
 }

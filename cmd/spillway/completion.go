@@ -4,7 +4,6 @@ import (
 	"context"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spillway-dev/spillway"
@@ -46,7 +45,7 @@ func (c *cli) complete(cmd *cobra.Command, flag string, f completion) {
 
 // propose asks the server for words, briefly: a completion must not hang.
 func (c *cli) propose(words func(context.Context, *api.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond) // cobra gives none here
+	ctx, cancel := context.WithTimeout(context.Background(), c.brief) // cobra gives none here
 	defer cancel()
 	client, err := c.client()
 	if err != nil {

@@ -75,7 +75,7 @@ func invoke(ctx context.Context, stateDir string, args ...string) invocation {
 	c := newCLI(strings.NewReader(""), &stdout, &stderr, func(name string) string {
 		return map[string]string{"SPILLWAY_DIR": stateDir, "HOME": stateDir}[name]
 	})
-	c.every, c.hush = time.Millisecond, time.Hour
+	c.every, c.hush, c.brief = time.Millisecond, time.Hour, time.Minute
 	code := c.run(ctx, args)
 	return invocation{code, stdout.String(), stderr.String()}
 }
