@@ -177,8 +177,11 @@ func checkGates(r *report, root *node) {
 			sorts[sort] = i
 		}
 		if gate.Metric == "latency" || strings.HasPrefix(gate.Metric, "p") {
-			if latency++; latency > maxLatencyGates {
-				r.add(item, path, fmt.Sprintf("there are more than %d gates on latency", maxLatencyGates), "every answer is held against each of them: keep those that matter")
+			if latency++; gate.Metric == "latency" && gate.Factor > 0 {
+				latency += 4
+			}
+			if latency > maxLatency {
+				r.add(item, path, fmt.Sprintf("the gates on latency are more than %d, where one relative to stable counts as five", maxLatency), "every answer is held against each of them: keep those that matter")
 			}
 		}
 		if gate.Metric == "query" && !has(root, "prometheus") {

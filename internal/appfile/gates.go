@@ -12,8 +12,9 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// maxLatencyGates bounds the work that the proxy does for each answer.
-const maxLatencyGates = 8
+// maxLatency bounds the work that the proxy does for each answer: a gate on one quantile counts once, one on
+// latency relative to stable for each of its five.
+const maxLatency = 16
 
 // metrics are what a gate can be about, in the order of the documentation.
 var metrics = [...]string{"errors", "latency", "p50", "p75", "p90", "p95", "p99", "rps", "restarts", "cpu", "memory", "query", "http", "run"}

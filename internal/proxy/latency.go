@@ -40,11 +40,14 @@ func (t *trial) timing(o outcome, now time.Time) (took time.Duration, repeat uin
 		return 0, 0
 	}
 	slow := t.state.Slow(o.Candidate, o.Took, t.terms)
-	if slow == 0 || o.Key == 0 {
+	if o.Key == 0 {
 		return o.Took, 0
 	}
 	key := uint32(o.Key)
 	repeat, known := t.pace.slow[key]
+	if slow == 0 { // of someone who had a slow one before it is no evidence either
+		return o.Took, repeat
+	}
 	if !known && len(t.pace.slow) >= maxSlow {
 		t.pace.full = true
 		return 0, 0
