@@ -150,13 +150,29 @@ func TestHTTPS_ReadsCertificatesAgain(t *testing.T) {
 	if n, err := r.serial("shop.test"); n != 2 || err != nil {
 		t.Errorf("renewed: %d %v", n, err)
 	}
+	if err := os.Rename(files.Key, files.Key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	table.Revision = 3
+	r.push(table)
+	if why := r.report().Dead[files.Key]; !strings.HasPrefix(why, "no such file") {
+		t.Errorf("dead: %v", r.report().Dead)
+	}
+	if err := os.Rename(files.Key+".away", files.Key); err != nil {
+		t.Fatal(err)
+	}
+	table.Revision = 4
+	r.push(table) // the same file as before
+	if dead := r.report().Dead; len(dead) != 0 {
+		t.Errorf("dead: %v", dead)
+	}
 	if err := os.Remove(files.Cert); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(files.Cert, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	table.Revision = 3
+	table.Revision = 5
 	r.push(table)
 	if why := r.report().Dead[files.Cert]; !strings.Contains(why, "is no file") {
 		t.Errorf("dead: %q", why)

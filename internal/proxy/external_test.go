@@ -105,6 +105,9 @@ func TestServers_AreNeverStoodInFor(t *testing.T) {
 		}
 	})
 	both.Wait()
+	if c := r.report().Counts["www@legacy"]; c.Requests != 1 {
+		t.Errorf("one request came to %d tries of a server that is not ours", c.Requests)
+	}
 }
 
 func TestServers_AreCalledDeadUntilTheyAnswer(t *testing.T) {

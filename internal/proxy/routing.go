@@ -86,15 +86,18 @@ func newEdge(a *app, spec spillway.Edge, ready map[string][]*endpoint) *edge {
 	return e
 }
 
-// divides reports whether the users of an edge go to several backends.
+// divides reports whether the users of an edge, or those whom a rule sends to one track, go to several backends.
 func divides(e spillway.Edge) bool {
-	n := 0
+	all, within := 0, 0
 	for _, b := range e.Backends {
 		if b.Weight > 0 {
-			n++
+			all++
+		}
+		if b.Within > 0 {
+			within++
 		}
 	}
-	return n > 1
+	return all > 1 || (within > 1 && len(e.Rules) > 0)
 }
 
 // tripped reports whether the candidate of this edge has been taken out of the route.

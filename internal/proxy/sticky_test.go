@@ -58,7 +58,9 @@ func TestSticky_KeepsTenThousandUsersOnTheirSide(t *testing.T) {
 	kinds := map[string]func(i int) (name, value string){
 		"header": func(i int) (string, string) { return "X-User", fmt.Sprint("account-", i) },
 		"cookie": func(i int) (string, string) { return "Cookie", fmt.Sprint("theme=dark; _ACCOUNT=", i) },
-		"own":    func(i int) (string, string) { return "Cookie", cookieName + "=" + secret.sign(shop, fmt.Sprintf("%016d", i)) },
+		"own": func(i int) (string, string) {
+			return "Cookie", cookieName + "=" + secret.sign(shop, fmt.Sprintf("%016d", i))
+		},
 	}
 	for kind, user := range kinds {
 		t.Run(kind, func(t *testing.T) {
