@@ -78,9 +78,6 @@ func (e *engine) takeOver(ctx context.Context, r api.DeployRequest) (spillway.Re
 	case !ok:
 		return old, fmt.Errorf("%s has no release %d; there are: %s: %w", from, n, numbers(saved.Spec.Releases), spillway.ErrNotFound)
 	}
-	if err := e.whole(old); err != nil {
-		return old, fmt.Errorf("release %d of %s cannot run: %w", n, from, err)
-	}
 	release := spillway.Release{App: to, Config: old.Config, File: old.File, Source: old.Source, Artefacts: map[string]spillway.Artefact{}}
 	if to != from {
 		if old.File == "" {
@@ -95,6 +92,9 @@ func (e *engine) takeOver(ctx context.Context, r api.DeployRequest) (spillway.Re
 		was, has := old.Config.Service(s.Name)
 		if !has || !reflect.DeepEqual(was.Build, s.Build) {
 			return old, fmt.Errorf("service %s was not built for %s as %s needs it; deploy the source there: spillway deploy%s: %w", s.Name, from, to, envFlag(to), spillway.ErrConflict)
+		}
+		if err := e.builder.Hold(old.Artefacts[s.Name]); err != nil {
+			return old, fmt.Errorf("release %d of %s cannot run: service %s: %w", n, from, s.Name, err)
 		}
 		release.Artefacts[s.Name] = old.Artefacts[s.Name]
 	}

@@ -371,22 +371,29 @@ func age(t *testing.T, dir string) {
 
 func TestPrune_KeepsWhatIsWantedAndWhatIsFresh(t *testing.T) {
 	b, dir := newBuilder(t)
-	tree := unpacked(t, b, write(t, map[string]string{"a/x": "x", "b/x": "x", "c/x": "x"}))
+	tree := unpacked(t, b, write(t, map[string]string{"a/x": "x", "b/x": "x", "c/x": "x", "d/x": "x"}))
+	held := build(t, b, tree, service("d", ""))
 	wanted, found, stale := service("a", ""), service("b", ""), service("c", "mkdir locked; touch locked/x; chmod 500 locked")
 	kept, again, gone := build(t, b, tree, wanted), build(t, b, tree, found), build(t, b, tree, stale)
 	age(t, dir)
 	build(t, b, tree, found) // a deploy that has not stored its release yet
+	if err := b.Hold(held); err != nil {
+		t.Fatal(err)
+	}
 	fresh := build(t, b, tree, service("c", "echo fresh"))
 	if err := b.Prune(func(a spillway.Artefact) bool { return a == kept }); err != nil {
 		t.Fatal(err)
 	}
-	for _, a := range []spillway.Artefact{kept, again, fresh} {
+	for _, a := range []spillway.Artefact{kept, again, held, fresh} {
 		if err := b.Exists(a); err != nil {
 			t.Error(err)
 		}
 	}
 	if err := b.Exists(gone); !errors.Is(err, spillway.ErrNotFound) {
 		t.Errorf("the stale one: got %v, want ErrNotFound", err)
+	}
+	if err := b.Hold(gone); !errors.Is(err, spillway.ErrNotFound) {
+		t.Errorf("hold the stale one: got %v, want ErrNotFound", err)
 	}
 	if _, err := os.Stat(tree.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the old source: got %v", err)

@@ -262,6 +262,18 @@ func (b *Builder) Exists(a spillway.Artefact) error {
 	return nil
 }
 
+// Hold makes an artefact fresh for Prune, as if it had just been found again: for a deploy that takes it over
+// from a release that may be forgotten meanwhile. Its errors are those of Exists.
+func (b *Builder) Hold(a spillway.Artefact) error {
+	b.storing.Lock()
+	defer b.storing.Unlock()
+	if err := b.Exists(a); err != nil {
+		return err
+	}
+	now := time.Now()
+	return os.Chtimes(filepath.Join(b.artefacts, hexOf(a.Source), markerFile), now, now)
+}
+
 // Prune removes the artefacts that keep does not want and all sources, except those that were made or
 // found again in the last six hours: a deploy that is under way may need them.
 func (b *Builder) Prune(keep func(spillway.Artefact) bool) error {
