@@ -141,10 +141,22 @@ func (t *turn) describeGroups(service string) []spillway.GroupOverview {
 		}
 		list = append(list, spillway.GroupOverview{
 			Group: g, Role: t.role(g), Want: wants[g], Running: o.Running, Ready: o.Ready, InFlight: o.InFlight,
-			Weight: t.weightOf(t.obs.Served, g, nil), Problem: o.Problem,
+			Weight: t.weightOf(divided(t.obs.Served), g, nil), Problem: o.Problem,
 		})
 	}
 	return list
+}
+
+// divided is a route without the ways that lead to one track or to the dark colour only, with weights as they are.
+func divided(route spillway.Route) spillway.Route {
+	route = cloneRoute(route)
+	route.Edges = slices.DeleteFunc(route.Edges, func(e spillway.Edge) bool { return e.Only != "" })
+	for _, e := range route.Edges {
+		for i := range e.Backends {
+			e.Backends[i].Track = "" // see weightOf
+		}
+	}
+	return route
 }
 
 func (t *turn) role(g spillway.Group) string {
