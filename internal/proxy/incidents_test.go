@@ -42,3 +42,27 @@ func TestPush_KeepsUpgradedConnectionsOfTheOldRelease(t *testing.T) {
 	io.ReadAll(reader)
 	eventually(t, "nothing in flight", func() bool { return r.report().InFlight["www.1-1"] == 0 })
 }
+
+// A proxy that was started again knows who belongs to a track, by rule, by host and by bucket, before anybody
+// speaks to it: after a restart no user of a track meets stable. (docs/incidents.md)
+func TestRun_KeepsRulesAcrossARestart(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	r := start(t, dir, false)
+	r.push(canary(1, spillway.Percent(10), replica(t, text("old")), replica(t, text("canary"))))
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, dir, false)
+	low, high := usersAt(0, 9000, 1)[0], usersAt(9000, spillway.Whole, 1)[0]
+	for want, asks := range map[string][][]string{
+		"canary": {{"X-User", low, "X-Canary", "yes"}, {"X-User", low, "Cookie", "canary=1"}, {"X-User", low, "Host", "canary.test"}, {"X-User", high}},
+		"old":    {{"X-User", low}},
+	} {
+		for _, header := range asks {
+			if a := r.get("/", header...); a.body != want {
+				t.Errorf("%q: %+v, want %s", header, a, want)
+			}
+		}
+	}
+}
