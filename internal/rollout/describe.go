@@ -81,6 +81,8 @@ func (t *turn) waiting() string {
 		return fmt.Sprintf("release %d to be put back", r.Stable)
 	case t.st.Phase == spillway.Promoting && t.silent() != "":
 		return "the candidate to serve: " + t.silent()
+	case t.st.Phase == spillway.Promoting && waits != "" && r.Elapsed+t.dt >= t.candidate().Config.Watch:
+		return waits + "; promote ends the watch"
 	case t.st.Phase == spillway.Promoting:
 		return fmt.Sprintf("the end of the watch, with release %d warm", r.Stable)
 	case r.Paused:

@@ -65,6 +65,9 @@ func (t *turn) prepare() bool {
 			r.Prepared = true
 			break
 		}
+		if r.Begun = r.Begun || t.needsOfTask(tasks[0]); !r.Begun {
+			return false
+		}
 		state := t.task(tasks[0])
 		if state == nil || !state.Done || state.Failed != "" {
 			return false
@@ -73,7 +76,7 @@ func (t *turn) prepare() bool {
 		g, _ := t.candidate().Group(tasks[0].Service)
 		done := append([]spillway.Group{g}, t.st.Prepared...)
 		t.st.Prepared = done[:min(len(done), keepPrepared)]
-		r.Elapsed = 0
+		r.Begun, r.Elapsed = false, 0
 	}
 	return true
 }
@@ -87,24 +90,27 @@ func (t *turn) task(want Task) *TaskState {
 	return &t.obs.Tasks[i]
 }
 
-// wantedTasks is the release command that should run now. It waits for what its service needs.
-func (t *turn) wantedTasks() []Task {
-	if t.st.Rollout == nil || t.st.Destroy || t.prepared() || t.st.Phase == spillway.RollingBack {
-		return nil
-	}
-	tasks := t.tasks()
-	if len(tasks) == 0 {
-		return nil
-	}
-	s, _ := t.candidate().Config.Service(tasks[0].Service)
-	for _, need := range s.Needs {
+// needsOfTask reports whether what a release command needs, as far as it may start before it, is ready.
+func (t *turn) needsOfTask(task Task) bool {
+	s, _ := t.candidate().Config.Service(task.Service)
+	return !slices.ContainsFunc(s.Needs, func(need string) bool {
 		n, _ := t.candidate().Config.Service(need)
 		g, _ := t.candidate().Group(need)
-		if slices.Contains(t.candidateGroups(), g) && t.mayStart(n) && t.group(g).Ready < t.candidateCapacity(n) {
-			return nil
-		}
+		return slices.Contains(t.candidateGroups(), g) && t.mayStart(n) && t.group(g).Ready < t.candidateCapacity(n)
+	})
+}
+
+// wantedTasks is the release command that should run now. Once begun it is wanted until it ends, whatever happens
+// to what it needs: nothing may run it twice.
+func (t *turn) wantedTasks() []Task {
+	r := t.st.Rollout
+	if r == nil || t.st.Destroy || !r.Begun || t.prepared() || t.st.Phase == spillway.RollingBack {
+		return nil
 	}
-	return tasks[:1]
+	if tasks := t.tasks(); len(tasks) > 0 {
+		return tasks[:1]
+	}
+	return nil
 }
 
 // taskFailed: a release command did not succeed. Nothing has been started, so nothing has to be undone.

@@ -99,6 +99,7 @@ type Rollout struct {
 	From   int            `json:"from,omitempty"`  // lane: the release that it held; 0 = none
 	// Prepared: the release commands have been run, or there are none.
 	Prepared bool `json:"prepared,omitempty"`
+	Begun    bool `json:"begun,omitempty"` // the next release command has been asked for
 	// Gates is what was last known of the gates that are not the judge's, by Gate.Text.
 	Gates map[string]GateState `json:"gates,omitempty"`
 	Force bool                 `json:"force,omitempty"` // it was asked for with force
