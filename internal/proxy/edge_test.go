@@ -67,3 +67,34 @@ func TestRules_KeepUsersOnTheirSideOfStable(t *testing.T) {
 		t.Errorf("evidence %+v", s)
 	}
 }
+
+func TestEdge_TellsWhatATripLeaves(t *testing.T) {
+	table := divided(1, 1000, "127.0.0.1:1", "127.0.0.1:2")
+	table.Route.Edges[0].Backends[0].Within, table.Route.Edges[0].Backends[1].Within = 9000, 1000
+	e := edgesOf(t, table)[0]
+	e.trial.harmful.Store(true)
+	for i, b := range e.served().Backends {
+		want := []spillway.Share{spillway.Whole, 0}[i]
+		if b.Weight != want || b.Within != want {
+			t.Errorf("%s: weight %s, within %s, want %s", b.Group, b.Weight, b.Within, want)
+		}
+	}
+	if b := e.spec.Backends[1]; b.Weight != 1000 || b.Within != 1000 {
+		t.Errorf("the table was changed: %+v", b)
+	}
+}
+
+// TestExchange_WaitsWhereItIs: the user's bucket has come to servers by URL while the request was held.
+func TestExchange_WaitsWhereItIs(t *testing.T) {
+	e := edgesOf(t, legacy(1, spillway.Percent(50), "127.0.0.1:1", "http://127.0.0.1:9"))[0]
+	changed := make(chan struct{})
+	close(changed)
+	x := &exchange{plane: e.app.plane, r: &http.Request{}, who: unit{bucket: 9000}}
+	if err := x.wait(e, changed); err == nil || !strings.Contains(err.Error(), "www@legacy") {
+		t.Errorf("not dealt yet: %v, want a refusal at once", err)
+	}
+	x.dealt, x.arm = true, "www.1"
+	if err := x.wait(e, changed); err != nil {
+		t.Errorf("dealt to stable: %v, want a wait", err)
+	}
+}

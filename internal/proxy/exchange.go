@@ -191,15 +191,30 @@ func (x *exchange) deal(e *edge) int {
 // belongs gives the arm that the request should go to: a rule's, or that of its bucket. weight is that of
 // its answer as evidence, 0 when it was not dealt at random.
 func (x *exchange) belongs(e *edge) (i int, weight spillway.Share) {
-	switch i, weight := e.chosen(x.r, x.who.bucket); {
+	i, weight = e.chosen(x.r, x.who.bucket)
+	switch uneven := x.who.tossed != nil || x.who.uneven; {
+	case i >= 0 && uneven:
+		return i, 0
 	case i >= 0:
 		return i, weight
 	case x.who.tossed == e:
 		return e.arm(x.who.bucket), spillway.Percent(50)
-	case x.who.tossed != nil || x.who.uneven: // the route changed, or it was dealt further ahead
+	case uneven: // the route changed since it was tossed, or it was dealt further ahead
 		return e.arm(x.who.bucket), 0
 	}
 	return e.arm(x.who.bucket), e.odds()
+}
+
+// place gives the arm at which the request is, or else should be.
+func (x *exchange) place(e *edge) *arm {
+	i := -1
+	if x.dealt {
+		i = slices.IndexFunc(e.arms, func(a arm) bool { return a.name == x.arm })
+	}
+	if i < 0 {
+		i, _ = x.belongs(e)
+	}
+	return &e.arms[i]
 }
 
 // admit takes the lease of a request that was dealt to arm i, and gives the arm that it really gets:
@@ -238,7 +253,7 @@ func (x *exchange) rescue(e *edge) bool {
 // hold is over or the client goes away. For servers by URL nothing is held: nobody here is starting them,
 // and they are not ours to be knocked at by everyone who waits.
 func (x *exchange) wait(e *edge, changed <-chan struct{}) error {
-	if i, _ := x.belongs(e); e.arms[i].external() {
+	if x.place(e).external() {
 		return x.noReplica(e)
 	}
 	now := time.Now()
@@ -272,8 +287,7 @@ func (x *exchange) noReplica(e *edge) *refusal {
 	if x.last != nil {
 		return &refusal{http.StatusBadGateway, x.last.Error()}
 	}
-	i, _ := x.belongs(e)
-	return &refusal{http.StatusServiceUnavailable, laneOf(e.spec) + "no ready replica of " + e.arms[i].name}
+	return &refusal{http.StatusServiceUnavailable, laneOf(e.spec) + "no ready replica of " + x.place(e).name}
 }
 
 func closedReason(e spillway.Edge) string {

@@ -154,6 +154,10 @@ func (e *edge) served() spillway.Edge {
 	s.Hosts, s.Backends = slices.Clone(s.Hosts), slices.Clone(s.Backends)
 	for i := range s.Backends {
 		s.Backends[i].Weight = e.weight(i)
+		if within := s.Backends[i].Within; e.arms[i].candidate && e.tripped() {
+			s.Backends[i].Within = 0
+			s.Backends[e.home].Within += within
+		}
 	}
 	return s
 }
