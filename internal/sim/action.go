@@ -156,9 +156,8 @@ func (w *World) kill(name string) {
 			if g.Service != name && g.String() != name || !x.ready || x.draining {
 				continue
 			}
-			x.ready, x.due = false, w.tickNo+1
+			x.ready, x.fell, x.due = false, true, w.tickNo+1
 			s.restarts++
-			w.killed = w.real
 			return
 		}
 	}

@@ -19,6 +19,7 @@ type deploy struct {
 	config    spillway.App
 	www       spillway.Service
 	tier      spillway.Strategy // of the services behind www
+	own       bool              // only www has a release command
 	intent    spillway.Intent
 	now       time.Time
 }
@@ -70,6 +71,9 @@ func (d *deploy) file() spillway.App {
 	for _, name := range www.Needs {
 		s := www
 		s.Name, s.Strategy = name, d.tier
+		if d.own {
+			s.Release = spillway.Command{}
+		}
 		s.Host, s.Needs, s.Steps, s.Standby, s.Tracks, s.Synthetic = nil, nil, nil, nil, nil, nil
 		d.config.Services = append(d.config.Services, s)
 	}
@@ -107,8 +111,9 @@ func (d *deploy) setBehaviour(key, value string) (known bool, err error) {
 		b.CPU, err = strconv.ParseFloat(value, 64)
 	case "memory":
 		b.Memory, err = spillway.ParseBytes(value)
-	case "task": // a release command: of www, and of what is behind it
-		b.Task, d.www.Release = value, spillway.Command{Shell: "migrate"}
+	case "task": // a release command of www, and of what is behind it: "", "slow", "slow:www" of www alone
+		b.Task, d.own = strings.CutSuffix(value, ":www")
+		d.www.Release = spillway.Command{Shell: "migrate"}
 	default:
 		return false, nil
 	}

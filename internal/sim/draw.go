@@ -25,8 +25,8 @@ func newLife(seed uint64, rng *rand.Rand) *life {
 	if seed%2 == 1 {
 		l.tracks = [][]string{
 			{"track=canary:10%"}, {"track=canary:auto"}, {"track=canary:0%:rule"}, {"track=canary:10%:rule:host:x2"},
-			{"track=canary:20%:host", "track=legacy:30%:url"}, {"track=canary:5%:x2", "track=beta:10%:rule"},
-		}[rng.IntN(6)]
+			{"track=canary:20%:host:rule", "track=legacy:30%:url"}, {"track=canary:0%:rule", "track=legacy:100%:url"}, {"track=canary:5%:x2", "track=beta:10%:rule"},
+		}[rng.IntN(7)]
 	}
 	return l
 }
@@ -133,7 +133,7 @@ func (l *life) deploy(track string) Action {
 	maybe(4, "pause")
 	maybe(3, "thin=promote")
 	maybe(4, "standby=20s", "standby=2m", "standby=0s")
-	maybe(5, "task", "task", "task=slow", "task=fails", "task=hangs")
+	maybe(5, "task", "task=:www", "task=slow", "task=slow:www", "task=fails", "task=hangs")
 	maybe(5, "gate=query", "gate=query:for=20s", "gate=http:from=25%", "gate=run:dry", "gate=rps:for=1m", "gate=cpu", "gate=memory:for=10s:dry")
 	maybe(8, "gate=latency", "gate=latency:from=25%")
 	maybe(8, "cpu=0.9", "memory=500Mi", "slow=3")

@@ -61,9 +61,12 @@ type round struct {
 // decision holds one decision against the invariants of the design.
 func (c *checks) decision(w *World, saved reconcile.Saved, obs rollout.Observation, d rollout.Decision) {
 	r := round{c, w, saved.Spec, saved.Status, obs, d, d.Status}
+	if o := r.is.Rollout; o != nil && (o.Strategy == spillway.Recreate || slices.ContainsFunc(r.release(o.Release).Config.Services, recreated)) {
+		w.gap = w.real
+	}
 	for _, check := range []func(round){
 		round.weights, round.capacity, round.climbs, round.target, round.promotes, round.tiers, round.events, round.sizesSurvive,
-		round.judged, round.history, round.tracks, round.trackRuns, round.gates, round.standby, round.wayBack, round.colours,
+		round.judged, round.history, round.tracks, round.trackRuns, round.trackReady, round.gates, round.standby, round.wayBack, round.colours,
 		round.waits, round.needs, round.toldRoutes,
 	} {
 		check(r)
@@ -128,6 +131,8 @@ func (r round) candidate() spillway.Group {
 	return g
 }
 
+func recreated(s spillway.Service) bool { return s.Strategy == spillway.Recreate }
+
 // front is the group of the public service of a release.
 func front(r spillway.Release) spillway.Group {
 	i := slices.IndexFunc(r.Config.Services, spillway.Service.Public)
@@ -146,7 +151,7 @@ func given(route spillway.Route, g spillway.Group, track string) spillway.Share 
 			switch {
 			case b.Group != g || len(b.URLs) > 0 || e.Only != "" && e.Only != track:
 			case e.From.Release == 0 && b.Track == track:
-				weight = max(weight, b.Weight)
+				weight = max(weight, b.Weight, b.Within)
 				if track != "" {
 					weight = max(weight, 1)
 				}
@@ -181,9 +186,10 @@ func (r round) judged() {
 // rollout see one colour.
 func (r round) weights() {
 	for _, e := range r.d.Desired.Route.Edges {
-		sum, colours := spillway.Share(0), 0
+		sum, within, colours := spillway.Share(0), spillway.Share(0), 0
 		for _, b := range e.Backends {
 			sum += b.Weight
+			within += b.Within
 			if b.Weight < 0 {
 				r.fail("no weight is below 0: %s has %s", b.Group, b.Weight)
 			}
@@ -193,6 +199,9 @@ func (r round) weights() {
 		}
 		if o := r.is.Rollout; o != nil && o.Track == "" && o.Strategy == spillway.BlueGreen && colours > 1 {
 			r.fail("one live colour: the edge to %s has %d", e.Service, colours)
+		}
+		if within != 0 && within != spillway.Whole {
+			r.fail("weights sum to 100: the parts of stable's edge to %s to %s", e.Service, within)
 		}
 		if sum != spillway.Whole && (len(e.Backends) > 0 || e.Closed == "") {
 			r.fail("weights sum to 100: edge to %s has %s", e.Service, sum)

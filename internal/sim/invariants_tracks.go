@@ -111,6 +111,17 @@ func (r round) trackRuns() {
 	}
 }
 
+// trackReady: a track's release gets users when it has been seen ready, not before.
+func (r round) trackReady() {
+	for _, e := range r.d.Desired.Route.Edges {
+		for _, b := range e.Backends {
+			if b.Track != "" && len(b.URLs) == 0 && given(r.was.Route, b.Group, b.Track) == 0 && given(r.was.Route, b.Group, "") == 0 && r.seen(b.Group).Ready == 0 {
+				r.fail("weight rises only over ready capacity: %s of track %s", b.Group, b.Track)
+			}
+		}
+	}
+}
+
 // colours: the colour of a group stays while it is in the route, and the dark one is not the live one.
 func (r round) colours() {
 	colours := map[spillway.Group]string{}

@@ -75,7 +75,7 @@ func (p *plane) outrun(route spillway.Route) bool {
 	}
 	return slices.ContainsFunc(route.Edges, func(e spillway.Edge) bool {
 		return e.Only == "" && !slices.Contains(t.Candidate, e.From) && slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool {
-			ruled := slices.ContainsFunc(e.Rules, func(r spillway.Rule) bool { return r.Track == b.Track })
+			ruled := slices.ContainsFunc(e.Rules, func(r spillway.Rule) bool { return r.Track == b.Track && (b.Track != "" || b.Within > 0) })
 			return slices.Contains(t.Candidate, b.Group) && (b.Weight > 0 || ruled)
 		})
 	})
@@ -97,7 +97,8 @@ func (p *plane) effective() spillway.Route {
 		for k, b := range backends {
 			if slices.Contains(route.Trial.Candidate, b.Group) {
 				backends[at].Weight += b.Weight
-				backends[k].Weight = 0
+				backends[at].Within += b.Within
+				backends[k].Weight, backends[k].Within = 0, 0
 			}
 		}
 		route.Edges[i].Backends = backends
@@ -128,7 +129,7 @@ func (w *World) run(g spillway.Group) {
 				s.crashes++
 				r.due = w.tickNo + 1 + s.crashes
 			case !b.Never:
-				r.ready, s.crashes = true, 0
+				r.ready, r.fell, s.crashes = true, false, 0
 			}
 		}
 	}

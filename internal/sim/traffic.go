@@ -90,6 +90,7 @@ func (w *World) answer(route spillway.Route, edge spillway.Edge, b spillway.Back
 	if !w.claim(b.Group) {
 		at := home(edge, route.Trial)
 		if at < 0 || edge.Only != "" || edge.Backends[at].Group == b.Group || !w.claim(edge.Backends[at].Group) {
+			w.nobody(edge, b.Group)
 			return
 		}
 		b, odds = edge.Backends[at], 0
@@ -117,6 +118,19 @@ func (w *World) answer(route spillway.Route, edge spillway.Edge, b spillway.Back
 	w.judge(route, b, odds, failed, slow, user)
 }
 
+// nobody is called for a request that no replica could take. That happens when replicas died, and while what is
+// recreated is away.
+func (w *World) nobody(e spillway.Edge, g spillway.Group) {
+	for _, b := range e.Backends {
+		if s := w.groups[b.Group]; s != nil && slices.ContainsFunc(s.replicas, func(r *replica) bool { return r.fell }) {
+			return
+		}
+	}
+	if e.Only == "" && w.real-w.gap > 2*time.Minute {
+		w.fail("nobody comes for nothing: no replica of %s is ready, nor one that stands in", g)
+	}
+}
+
 // slowness is how many times slower than others the replicas of a group answer.
 func (w *World) slowness(g spillway.Group) float64 { return max(1, w.behave[g.Release].Slow) }
 
@@ -142,8 +156,11 @@ func candidateArm(e spillway.Edge, t *spillway.Trial) int {
 func (w *World) choose(e spillway.Edge, bucket spillway.Share, ruled bool, trial *spillway.Trial) (spillway.Backend, spillway.Share) {
 	if ruled {
 		for _, rule := range e.Rules {
-			if i := slices.IndexFunc(e.Backends, func(b spillway.Backend) bool { return b.Track == rule.Track }); i >= 0 {
-				return w.admit(e, e.Backends[i], 0, trial)
+			if rule.Value != "canary" {
+				continue
+			}
+			if b, odds, ok := inTrack(e, rule.Track, bucket, trial); ok {
+				return w.admit(e, b, odds, trial)
 			}
 		}
 	}
@@ -158,6 +175,32 @@ func (w *World) choose(e spillway.Edge, bucket spillway.Share, ruled bool, trial
 		}
 	}
 	return w.admit(e, chosen, odds(e, trial), trial)
+}
+
+// inTrack gives the backend of a request that a rule sends to a track: where there are several, they divide the
+// buckets by Within. The odds are those of stable's candidate.
+func inTrack(e spillway.Edge, track string, bucket spillway.Share, trial *spillway.Trial) (chosen spillway.Backend, odds spillway.Share, ok bool) {
+	upTo, baseline := spillway.Share(0), false
+	for i := len(e.Backends) - 1; i >= 0; i-- {
+		b := e.Backends[i]
+		if b.Track != track || track == "" && len(b.URLs) > 0 {
+			continue
+		}
+		if trial != nil {
+			baseline = baseline || isBaseline(b, trial)
+			if slices.Contains(trial.Candidate, b.Group) {
+				odds += b.Within
+			}
+		}
+		before := upTo
+		if upTo += b.Within; !ok || before <= bucket && b.Within > 0 {
+			chosen, ok = b, true
+		}
+	}
+	if !baseline {
+		odds = 0
+	}
+	return chosen, odds, ok
 }
 
 // admit sends a request for the candidate elsewhere when that is tripped or has too many unanswered ones.

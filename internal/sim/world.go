@@ -37,6 +37,7 @@ type replica struct {
 	index    int
 	ready    bool
 	draining bool
+	fell     bool          // it was killed, and has not been ready since
 	since    time.Duration // draining: since when
 	due      int           // tick at which it becomes ready, or crashes
 	inflight int
@@ -71,7 +72,7 @@ type World struct {
 	Now      time.Time     // the wall clock, which can be stepped
 	real     time.Duration // time that really passed
 	jumped   time.Duration // real time of the last clock step
-	killed   time.Duration // real time of the last killed replica
+	gap      time.Duration // real time of the last rollout that stopped something first
 	tickNo   int
 	releases map[int]spillway.Release
 	behave   map[int]Behaviour
@@ -115,6 +116,7 @@ func newWorld(rng *rand.Rand) *World {
 	return &World{
 		rng: rng, Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), releases: map[int]spillway.Release{}, behave: map[int]Behaviour{},
 		groups: map[spillway.Group]*group{}, wanted: map[spillway.Group]rollout.Want{}, plane: plane{failed: map[int]int{}}, outside: newOutside(),
+		gap: -time.Hour,
 	}
 }
 
@@ -275,7 +277,8 @@ func (w *World) fail(format string, args ...any) {
 const drainLimit = 30 * time.Second
 
 // weightIn is the greatest weight that a route gives a group on an edge that can be used: a public one,
-// or one from a group that has weight itself. A track can be reached by rule too, so its least weight is 1.
+// or one from a group that has weight itself. Rules count: a track can be
+// reached by one, so its least weight is 1.
 func weightIn(route spillway.Route, g spillway.Group) spillway.Share {
 	weight := spillway.Share(0)
 	for _, e := range route.Edges {
@@ -283,7 +286,7 @@ func weightIn(route spillway.Route, g spillway.Group) spillway.Share {
 			if b.Group != g || len(b.URLs) > 0 || e.From.Release != 0 && weightIn(route, e.From) == 0 {
 				continue
 			}
-			weight = max(weight, b.Weight)
+			weight = max(weight, b.Weight, b.Within)
 			if b.Track != "" {
 				weight = max(weight, 1)
 			}
