@@ -63,6 +63,7 @@ type unit struct {
 	key    uint64 // 0 = nobody in particular: every request is a unit of its own
 	cookie string // value of the cookie to set on the answer; "" = none
 	tossed *edge  // the bucket was drawn half and half for the two sides of this edge; nil = it is even
+	within bool   // tossed among those whom a rule leads to stable and its candidate
 	uneven bool   // not all buckets were equally likely, so that what is dealt by it is no evidence
 }
 

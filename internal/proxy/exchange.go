@@ -197,6 +197,9 @@ func (x *exchange) belongs(e *edge) (i int, weight spillway.Share) {
 		return i, 0
 	case i >= 0:
 		return i, weight
+	case x.who.tossed == e && x.who.within:
+		i, _ = e.track("", x.who.bucket)
+		return i, spillway.Percent(50)
 	case x.who.tossed == e:
 		return e.arm(x.who.bucket), spillway.Percent(50)
 	case uneven: // the route changed since it was tossed, or it was dealt further ahead

@@ -64,13 +64,27 @@ func (k syntheticKey) made(r *http.Request) bool {
 
 // toss is the unit of a synthetic request: nobody, with a bucket of the candidate or of the baseline, at
 // even odds. The bucket and not the arm is drawn, so that tiers further behind deal it to the same side.
-// Where only one of the two has users it is a bucket like any other: an arm of weight 0 gets no request.
+// Where all users are of other tracks, it is a bucket among those whom a rule leads to the two. Where only
+// one of them has users it is a bucket like any other: an arm without users gets no request.
 func (e *edge) toss() unit {
+	if bucket, ok := e.even(e.weight); ok {
+		return unit{bucket: bucket, tossed: e}
+	}
+	within := func(i int) spillway.Share { return e.arms[i].Within }
+	if bucket, ok := e.even(within); ok && !e.tripped() {
+		return unit{bucket: bucket, tossed: e, within: true}
+	}
+	return unit{bucket: randomBucket()}
+}
+
+// even draws a bucket of the candidate or of the baseline at even odds, where the arms have the weights
+// given; false when only one of them has buckets.
+func (e *edge) even(weight func(arm int) spillway.Share) (spillway.Share, bool) {
 	var sides [2][][2]spillway.Share // ranges of buckets: of the baseline, of the candidate
 	upTo := spillway.Share(0)
 	for i := len(e.arms) - 1; i >= 0; i-- {
 		from := upTo
-		upTo += e.weight(i)
+		upTo += weight(i)
 		switch a := e.arms[i]; {
 		case upTo == from:
 		case a.candidate:
@@ -80,9 +94,9 @@ func (e *edge) toss() unit {
 		}
 	}
 	if len(sides[0]) == 0 || len(sides[1]) == 0 {
-		return unit{bucket: randomBucket()}
+		return 0, false
 	}
-	return unit{bucket: draw(sides[mathrand.IntN(2)]), tossed: e}
+	return draw(sides[mathrand.IntN(2)]), true
 }
 
 // draw gives one of the buckets in the ranges.

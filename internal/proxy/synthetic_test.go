@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/spillway-dev/spillway"
@@ -95,6 +96,31 @@ func TestToss_StaysOnItsTwoSides(t *testing.T) {
 	}
 	if seen[0] != 0 || seen[1] < 800 || seen[1] > 1200 || seen[2] < 2*seen[3]-200 || seen[3] == 0 {
 		t.Errorf("dealt %v", seen)
+	}
+}
+
+// TestSynthetic_ReachesWhatOnlyARuleLeadsTo: all users are of servers outside.
+func TestSynthetic_ReachesWhatOnlyARuleLeadsTo(t *testing.T) {
+	table := divided(1, 0, "127.0.0.1:1", "127.0.0.1:2")
+	edge := &table.Route.Edges[0]
+	edge.Backends[0].Weight, edge.Backends[0].Within, edge.Backends[1].Within = 0, 9900, 100
+	edge.Backends = slices.Insert(edge.Backends, 0, spillway.Backend{Track: "legacy", URLs: []string{"http://127.0.0.1:9"}, Weight: spillway.Whole})
+	e := edgesOf(t, table)[0]
+	seen := map[int]int{}
+	for range 400 {
+		x := &exchange{plane: e.app.plane, r: &http.Request{}, who: e.toss()}
+		i, weight := x.belongs(e)
+		if weight != spillway.Percent(50) {
+			t.Fatalf("%+v: arm %d with the weight %s", x.who, i, weight)
+		}
+		seen[i]++
+	}
+	if seen[0] != 0 || seen[1] < 120 || seen[2] < 120 {
+		t.Errorf("dealt %v", seen)
+	}
+	e.trial.harmful.Store(true)
+	if u := e.toss(); u.tossed != nil {
+		t.Errorf("after the trip: %+v", u)
 	}
 }
 
