@@ -152,6 +152,26 @@ func TestWorstCase(t *testing.T) {
 	}
 }
 
+// A budget may be a share of the users instead: here of a percent of those who come, and of three at least.
+func TestWorstCase_ShareOfTheUsers(t *testing.T) {
+	in := install(t)
+	a := newApp(t, "few")
+	a.Strategy, a.Watch = "blue-green", "1m"
+	a.Top = []string{"budget: 1% of users"}
+	in.deploy(a).want(t, 0)
+	a.Env["FAIL"] = "POST"
+	in.spillway("plan", a.write()).want(t, 10).tells(t, "1% of the users")
+	users := in.send(a.Host(), load.Plan{Method: http.MethodPost, Workers: 16, Rate: 300})
+	users.answered(100)
+	in.deploy(a)
+	o := in.healthy(a.Name, 1, 30*time.Second)
+	s := users.end()
+	if most := max(3, s.Requests/100); s.Failures < 1 || s.Failures > most {
+		t.Errorf("%d of %d users saw a failure, want 1 to %d", s.Failures, s.Requests, most)
+	}
+	t.Logf("%d of %d users saw a failure: %s", s.Failures, s.Requests, o.Last.Reason)
+}
+
 // A user who is given the candidate web is answered by the candidate peer, each time.
 func TestTiersMoveTogether(t *testing.T) {
 	in := install(t)

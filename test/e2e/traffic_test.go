@@ -47,6 +47,13 @@ func newConnections(method string, rate float64) load.Plan {
 	return p
 }
 
+// loadWith are users with open connections who send these header fields.
+func loadWith(header http.Header, rate float64) load.Plan {
+	p := keepAlive("GET", rate)
+	p.Header = header
+	return p
+}
+
 // send starts load on a host until end, or the end of the test.
 func (in *installation) send(host string, plans ...load.Plan) *traffic {
 	in.t.Helper()
