@@ -56,8 +56,13 @@ func trust(dir string) error {
 	return os.Setenv("SSL_CERT_FILE", path)
 }
 
-// issue makes a certificate for names and addresses.
+// issue makes a certificate for names and addresses that is good for an hour.
 func (a *authority) issue(t *testing.T, serial int64, names ...string) (certificate, key []byte) {
+	t.Helper()
+	return a.issueUntil(t, time.Now().Add(time.Hour), serial, names...)
+}
+
+func (a *authority) issueUntil(t *testing.T, until time.Time, serial int64, names ...string) (certificate, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -65,7 +70,7 @@ func (a *authority) issue(t *testing.T, serial int64, names ...string) (certific
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: names[0]},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, name := range names {

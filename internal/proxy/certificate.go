@@ -78,11 +78,13 @@ func stampOf(path string) (stamp, error) {
 	return stamp{info.ModTime(), info.Size()}, nil
 }
 
-// problem is the file that cannot be read, and why; "" when there is no problem.
-func (c *certificate) problem() (file, why string) {
+// problem is the file that is no good, and why; "" when there is no problem.
+func (c *certificate) problem(now time.Time) (file, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case c.why == "" && now.After(c.served.Load().Leaf.NotAfter):
+		return c.files.Cert, "expired at " + c.served.Load().Leaf.NotAfter.UTC().Format(time.RFC3339)
 	case c.why == "":
 		return "", ""
 	case c.served.Load() == nil:
@@ -132,8 +134,8 @@ func (p *plane) readCertificates(t spillway.Table) (news bool) {
 			continue
 		}
 		news = true
-		if file, why := c.problem(); why != "" {
-			p.log.Error("certificate cannot be read", "app", t.App, "file", file, "reason", why)
+		if file, why := c.problem(time.Now()); why != "" {
+			p.log.Error("certificate is no good", "app", t.App, "file", file, "reason", why)
 		} else {
 			p.log.Info("certificate", "app", t.App, "file", c.files.Cert, "until", c.served.Load().Leaf.NotAfter)
 		}
@@ -153,7 +155,7 @@ func (p *plane) tlsConfig() *tls.Config {
 			if pair := c.served.Load(); pair != nil {
 				return pair, nil
 			}
-			file, why := c.problem()
+			file, why := c.problem(time.Now())
 			return nil, fmt.Errorf("no certificate for the host %s: %s: %s", hello.ServerName, file, why)
 		},
 	}

@@ -19,10 +19,15 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// writePair puts a certificate for names into the files, key first.
+// writePair puts a certificate for names into the files.
 func writePair(t *testing.T, files spillway.TLS, serial int64, names ...string) {
 	t.Helper()
 	certificate, key := testAuthority.issue(t, serial, names...)
+	write(t, files, certificate, key)
+}
+
+func write(t *testing.T, files spillway.TLS, certificate, key []byte) {
+	t.Helper()
 	for path, text := range map[string][]byte{files.Key: key, files.Cert: certificate} {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
@@ -176,6 +181,22 @@ func TestHTTPS_ReadsCertificatesAgain(t *testing.T) {
 	r.push(table)
 	if why := r.report().Dead[files.Cert]; !strings.Contains(why, "is no file") {
 		t.Errorf("dead: %q", why)
+	}
+}
+
+func TestHTTPS_TellsOfAnExpiredCertificate(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	r := start(t, dir, false)
+	files := pairIn(dir, "shop")
+	certificate, key := testAuthority.issueUntil(t, time.Now().Add(-time.Minute), 1, "shop.test")
+	write(t, files, certificate, key)
+	r.push(secured(alone(1, replica(t, text("shop"))), files))
+	if why := r.report().Dead[files.Cert]; !strings.HasPrefix(why, "expired at 2") {
+		t.Errorf("dead: %v", r.report().Dead)
+	}
+	if _, err := r.serial("shop.test"); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("the client sees %v", err)
 	}
 }
 

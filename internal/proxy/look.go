@@ -94,7 +94,7 @@ func (p *plane) dead(a *app) map[string]string {
 		if e.TLS == nil {
 			continue
 		}
-		if file, why := p.certificates.of(*e.TLS).problem(); why != "" {
+		if file, why := p.certificates.of(*e.TLS).problem(time.Now()); why != "" {
 			dead[file] = why
 		}
 	}
