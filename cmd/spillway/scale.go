@@ -50,6 +50,20 @@ func parseScale(args []string) ([]spillway.Intent, error) {
 	return intents, nil
 }
 
+// tellBounds says why a service has another size than was asked for: its file bounds it.
+func (c *cli) tellBounds(in spillway.Intent, a answer) {
+	for _, s := range a.overview.Services {
+		if s.Name != in.Service || in.Auto || s.Size == in.Replicas {
+			continue
+		}
+		for _, e := range a.events {
+			if e.Kind == spillway.EventScaled {
+				c.say("%s", clean(e.Text))
+			}
+		}
+	}
+}
+
 func (c *cli) scale(ctx context.Context, args []string) error {
 	intents, err := parseScale(args)
 	if err != nil {
@@ -66,6 +80,7 @@ func (c *cli) scale(ctx context.Context, args []string) error {
 			return err
 		}
 		o = a.overview
+		c.tellBounds(in, a)
 	}
 	if c.json {
 		return c.printJSON(o)

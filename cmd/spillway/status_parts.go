@@ -61,7 +61,11 @@ func failing(t spillway.Traffic) string {
 	if t.Requests == 0 {
 		return ""
 	}
-	return strconv.FormatFloat(100*float64(t.Failures)/float64(t.Requests), 'g', 2, 64) + "%"
+	percent := 100 * float64(t.Failures) / float64(t.Requests)
+	if percent >= 10 {
+		return strconv.FormatFloat(percent, 'f', 0, 64) + "%"
+	}
+	return strconv.FormatFloat(percent, 'g', 2, 64) + "%"
 }
 
 // writeStandby says what is warm in the dark, for how long, and how to use it.

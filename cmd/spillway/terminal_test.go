@@ -96,6 +96,9 @@ func TestDeploy_AsksBeforeItRemovesAService(t *testing.T) {
 		{typed: "", what: "gone", code: exitReplaced},
 		{typed: "", what: "gone", args: []string{"-y"}, code: exitDone, sent: true},
 		{typed: "", what: "source", code: exitDone, sent: true},
+		{typed: "n", what: "host", code: exitReplaced},
+		{typed: "n", what: "track canary", code: exitReplaced},
+		{typed: "y", what: "tls", code: exitDone, sent: true},
 	} {
 		appDir(t, castleFile)
 		e := deploying(climbing(serving())...)

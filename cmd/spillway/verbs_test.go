@@ -300,3 +300,12 @@ func TestJSON_AFailureIsAnObjectToo(t *testing.T) {
 		t.Errorf("stdout %q (%v), exit code %d", got.stdout, err, got.code)
 	}
 }
+
+func TestScale_SaysWhyTheSizeIsAnother(t *testing.T) {
+	t.Chdir(t.TempDir())
+	e := quiet(castleAt(7, 1), spillway.VerbScale, fact(spillway.EventScaled, 7, "www has 2 replicas: 5 were asked for, and its file says 1 to 2"))
+	got := invoke(t.Context(), serve(t, e), "scale", "www=5")
+	if got.code != exitDone || !strings.Contains(got.stderr, "its file says 1 to 2") {
+		t.Errorf("exit code %d, %q %q", got.code, got.stdout, got.stderr)
+	}
+}

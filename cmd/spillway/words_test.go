@@ -126,3 +126,18 @@ func TestVerdict(t *testing.T) {
 		}
 	}
 }
+
+func TestFailing(t *testing.T) {
+	for want, traffic := range map[string]spillway.Traffic{
+		"":       {},
+		"0%":     {Requests: 10},
+		"0.056%": {Requests: 1800, Failures: 1},
+		"1.5%":   {Requests: 200, Failures: 3},
+		"25%":    {Requests: 4, Failures: 1},
+		"100%":   {Requests: 7, Failures: 7},
+	} {
+		if got := failing(traffic); got != want {
+			t.Errorf("%+v fails %q, want %q", traffic, got, want)
+		}
+	}
+}
