@@ -82,15 +82,16 @@ func stampOf(path string) (stamp, error) {
 func (c *certificate) problem(now time.Time) (file, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	pair := c.served.Load()
 	switch {
-	case c.why == "" && now.After(c.served.Load().Leaf.NotAfter):
-		return c.files.Cert, "expired at " + c.served.Load().Leaf.NotAfter.UTC().Format(time.RFC3339)
-	case c.why == "":
-		return "", ""
-	case c.served.Load() == nil:
+	case c.why != "" && pair == nil:
 		return c.file, c.why + "; its hosts have no HTTPS"
+	case c.why != "":
+		return c.file, c.why + "; the certificate from before is served"
+	case pair != nil && now.After(pair.Leaf.NotAfter):
+		return c.files.Cert, "expired at " + pair.Leaf.NotAfter.UTC().Format(time.RFC3339)
 	}
-	return c.file, c.why + "; the certificate from before is served"
+	return "", ""
 }
 
 // news reports whether something is to be told since the last call.
