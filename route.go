@@ -13,6 +13,9 @@ type Route struct {
 	Generation int64  `json:"generation"`
 	Edges      []Edge `json:"edges"` // sorted by Service, then From
 	Trial      *Trial `json:"trial,omitempty"`
+	// Over is the newest trial whose candidate the engine knows to have been tripped: whom this route gives
+	// users was decided with that known. The data plane refuses a route that would undo a trip of a later trial.
+	Over int64 `json:"over,omitempty"`
 }
 
 // Edge is one way into a service: from the public (From is zero) by host name, or from one group of

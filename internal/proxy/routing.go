@@ -114,7 +114,7 @@ func (a *app) tripped() bool {
 // or to the standby only, do not matter: a way back may leave them. plane.mu is held.
 func (a *app) outrun(t spillway.Table) bool {
 	trial := a.table.Route.Trial
-	if trial == nil || (t.Route.Trial != nil && t.Route.Trial.ID == trial.ID) || !a.tripped() {
+	if trial == nil || t.Route.Over >= trial.ID || (t.Route.Trial != nil && t.Route.Trial.ID == trial.ID) || !a.tripped() {
 		return false
 	}
 	return slices.ContainsFunc(t.Route.Edges, func(e spillway.Edge) bool {

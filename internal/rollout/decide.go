@@ -108,6 +108,7 @@ func (t *turn) tellRoute() {
 	told := Told{Generation: t.obs.Served.Generation}
 	if e := t.obs.Evidence; e != nil && e.Tripped {
 		told.Trial = e.Trial
+		t.st.Tripped = max(t.st.Tripped, e.Trial)
 	}
 	newer := told.Generation > t.st.Told.Generation || told.Generation == t.st.Told.Generation && told.Trial > t.st.Told.Trial
 	if t.obs.NoData || told.Generation == 0 || !newer {

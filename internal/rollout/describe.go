@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -194,8 +195,12 @@ func (t *turn) problems() []string {
 			problems = append(problems, fmt.Sprintf("%s: %s; look at: spillway logs --service %s", o.Group, o.Problem, o.Group.Service))
 		}
 	}
-	for _, url := range slices.Sorted(maps.Keys(t.obs.Dead)) {
-		problems = append(problems, fmt.Sprintf("%s is a black hole: %s; requests for it fail until it answers or the file names another", url, t.obs.Dead[url]))
+	for _, what := range slices.Sorted(maps.Keys(t.obs.Dead)) {
+		if why := t.obs.Dead[what]; strings.Contains(what, "://") {
+			problems = append(problems, fmt.Sprintf("%s is a black hole: %s; requests for it fail until it answers or the file names another", what, why))
+		} else { // a certificate, or an address of a private edge
+			problems = append(problems, fmt.Sprintf("%s: %s", what, why))
+		}
 	}
 	for _, s := range t.stable().Config.Services {
 		if n, ok := t.st.Sizes[s.Name]; ok && s.Max > 0 && n >= s.Max {

@@ -17,7 +17,7 @@ func (t *turn) route() spillway.Route {
 	route.Edges = append(route.Edges, t.besideEdges(route.Edges)...)
 	route.Edges = append(route.Edges, t.leavingEdges(route.Edges)...)
 	slices.SortFunc(route.Edges, compareEdges)
-	route.Trial = t.trial()
+	route.Trial, route.Over = t.trial(), t.st.Tripped
 	return route
 }
 
@@ -296,7 +296,7 @@ func compareGroups(a, b spillway.Group) int {
 
 // sameRoute compares what routes ask for; generation and the judge's memory are not part of it.
 func sameRoute(a, b spillway.Route) bool {
-	if !slices.EqualFunc(a.Edges, b.Edges, sameEdge) || (a.Trial == nil) != (b.Trial == nil) {
+	if a.Over != b.Over || !slices.EqualFunc(a.Edges, b.Edges, sameEdge) || (a.Trial == nil) != (b.Trial == nil) {
 		return false
 	}
 	if a.Trial == nil {

@@ -34,6 +34,7 @@ type Status struct {
 	Lanes   map[string]Lane  `json:"lanes,omitempty"`   // tracks beside stable that hold or held a release, by name
 	Standby *Standby         `json:"standby,omitempty"` // the colour that went dark last, while it is kept warm
 	Told    Told             `json:"told,omitzero"`     // what the last EventRoute said
+	Tripped int64            `json:"tripped,omitempty"` // the newest trial that is known to have been tripped
 	// Prepared are the groups whose release commands have succeeded, newest first, at most 200.
 	Prepared []spillway.Group `json:"prepared,omitempty"`
 	Destroy  bool             `json:"destroy,omitempty"` // everything goes

@@ -70,7 +70,7 @@ func (w *World) land() {
 // decided, and leave it users: it is refused, and the trip is observed.
 func (p *plane) outrun(route spillway.Route) bool {
 	t := p.served.Trial
-	if t == nil || !p.tripped || route.Trial != nil && route.Trial.ID == t.ID {
+	if t == nil || !p.tripped || route.Over >= t.ID || route.Trial != nil && route.Trial.ID == t.ID {
 		return false
 	}
 	return slices.ContainsFunc(route.Edges, func(e spillway.Edge) bool {
