@@ -15,7 +15,7 @@ import (
 func (c *cli) planCommand() *cobra.Command {
 	o := deployOptions{dryRun: true}
 	cmd := c.verb(groupStart, &cobra.Command{
-		Use:   "plan [DIR | RELEASE] [flags]",
+		Use:   "plan [DIR] [flags]",
 		Short: "What deploy would do, and the worst that could happen",
 		Long: `Plan prints what would change, the steps, and how many requests could fail at most. It builds and
 changes nothing. Exit codes: 0 nothing to do, 10 there are changes.`,

@@ -286,3 +286,20 @@ func TestPromote_EndsTheWatchOfTheTrackFirst(t *testing.T) {
 		t.Errorf("exit code %d, asked %d times, %q\n%s", got.code, len(e.intents), got.stdout, got.stderr)
 	}
 }
+
+func TestDeploy_ToATrackBeginsAgainBehindOneToStable(t *testing.T) {
+	appDir(t, castleFile)
+	e := tracking(0)
+	queued := withTrack(7, 0, 1)
+	queued.Rollout = &spillway.RolloutOverview{ID: 4, Release: 9, Stable: 7}
+	queued.Waits = []spillway.Wait{{Release: 8, Track: "canary", Reason: "the rollout of release 9 to end"}}
+	e.deploys = []round{
+		{overview: queued, events: onTrack(fact(spillway.EventAsked, 8, "deploy release 8 to track canary"), ended(8, spillway.Superseded, "release 9 goes to stable first"))},
+		{overview: queued}, {overview: queued},
+		{overview: withTrack(9, 8, 1), events: onTrack(fact(spillway.EventServing, 8, "release 8 has the traffic of track canary"))},
+	}
+	got := invoke(t.Context(), serve(t, e), "deploy", "--track", "canary")
+	if got.code != exitDone || !strings.Contains(got.stdout, "release 8 of castle serves track canary") {
+		t.Errorf("exit code %d, %q\n%s", got.code, got.stdout, got.stderr)
+	}
+}
