@@ -45,7 +45,7 @@ func (c *cli) endWatch(ctx context.Context, client *api.Client, app spillway.Ref
 		_, err = c.until(limited, client, app, over)
 	}
 	if err != nil {
-		return fmt.Errorf("the watch of track %s does not end: %w; see: %s", intent.Track, err, hint("status", app, ""))
+		return fmt.Errorf("the watch of track %s does not end: %w; see: %s", intent.Track, err, c.hint("status", app, ""))
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (f *follower) conclude(end ending, err error, where []string) error {
 		text := fmt.Sprintf("%s of %s %s after %s  %s", f.cli.outStyle.green(release(f.release)), f.app, audience(f.track), after, strings.Join(where, "  "))
 		f.cli.print("%s", strings.TrimRight(text, " "))
 		if f.stable != 0 {
-			f.cli.print("undo: %s", hint("rollback", f.app, f.track))
+			f.cli.print("undo: %s", f.cli.hint("rollback", f.app, f.track))
 		}
 	}
 	return nil
@@ -78,7 +78,7 @@ func (f *follower) concludeWaiting(w spillway.Wait) error {
 		return f.cli.printJSON(deployLine{End: &deployEnd{App: f.app, Release: f.release, Track: f.track, Reason: "waits: " + w.Reason, Waits: &w, Seconds: time.Since(f.began).Seconds()}})
 	}
 	f.cli.print("%s of %s waits %s", release(f.release), f.app, waitWords(w, time.Now()))
-	f.cli.print("it then begins by itself; drop it: %s", hint("cancel", f.app, f.track))
+	f.cli.print("it then begins by itself; drop it: %s", f.cli.hint("cancel", f.app, f.track))
 	return nil
 }
 
@@ -143,9 +143,9 @@ func (f *follower) concludeBad(end ending, took time.Duration) error {
 		f.writeLastLines(&b)
 		fmt.Fprintf(&b, "\n  next:  %s --release %d    all that it wrote"+
 			"\n         %-30s what happened, in order"+
-			"\n         %-30s when it is mended", hint("logs", f.app, ""), f.release, hint("events", f.app, ""), hint("deploy", f.app, f.track))
+			"\n         %-30s when it is mended", f.cli.hint("logs", f.app, ""), f.release, f.cli.hint("events", f.app, ""), f.cli.hint("deploy", f.app, f.track))
 	} else {
-		fmt.Fprintf(&b, "\n  next:  %s", hint("status", f.app, ""))
+		fmt.Fprintf(&b, "\n  next:  %s", f.cli.hint("status", f.app, ""))
 	}
 	return exitError{code, errors.New(b.String())}
 }
@@ -169,6 +169,6 @@ func (f *follower) tellDetached() error {
 	if f.cli.json {
 		return f.cli.printJSON(deployLine{End: &deployEnd{App: f.app, Release: f.release, Reason: "not watched", Seconds: time.Since(f.began).Seconds()}})
 	}
-	f.cli.say("%s is still being deployed; watch it: %s --watch; stop it: %s", release(f.release), hint("status", f.app, ""), hint("abort", f.app, ""))
+	f.cli.say("%s is still being deployed; watch it: %s --watch; stop it: %s", release(f.release), f.cli.hint("status", f.app, ""), f.cli.hint("abort", f.app, ""))
 	return nil
 }

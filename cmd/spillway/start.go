@@ -44,7 +44,7 @@ func (c *cli) startServer(ctx context.Context, client *api.Client, o upOptions) 
 	for {
 		info, err := client.Info(ctx)
 		if err == nil && info.PID == p.pid() {
-			c.say("server: pid %d, API %s, HTTP %s", info.PID, info.Listen, info.HTTP)
+			c.say("server: pid %d, API %s, HTTP %s%s", info.PID, info.Listen, info.HTTP, after(", HTTPS ", info.HTTPS))
 			return p, nil
 		}
 		select {

@@ -53,6 +53,15 @@ func hint(verb string, app spillway.Ref, track string) string {
 	return text
 }
 
+// hint is the same, with -a when that was needed to name the app: the command must not meet another one.
+func (c *cli) hint(verb string, app spillway.Ref, track string) string {
+	if c.app == "" {
+		return hint(verb, app, track)
+	}
+	name, env, _ := strings.Cut(string(app), "@")
+	return hint(verb+" -a "+name, refOf("", env), track)
+}
+
 // audience says whose traffic a release has: "serves everybody" or "serves track canary".
 func audience(track string) string {
 	if track == "" {

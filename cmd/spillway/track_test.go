@@ -303,3 +303,14 @@ func TestDeploy_ToATrackBeginsAgainBehindOneToStable(t *testing.T) {
 		t.Errorf("exit code %d, %q\n%s", got.code, got.stdout, got.stderr)
 	}
 }
+
+func TestHint_NamesWhatHadToBeNamed(t *testing.T) {
+	for want, c := range map[string]*cli{"spillway rollback --env staging --track canary": {}, "spillway rollback -a shop --env staging --track canary": {app: "shop"}} {
+		if got := c.hint("rollback", "shop@staging", "canary"); got != want {
+			t.Errorf("the hint is %q, want %q", got, want)
+		}
+	}
+	if got := (&cli{app: "shop"}).hint("rollback", "shop", ""); got != "spillway rollback -a shop" {
+		t.Errorf("the hint is %q", got)
+	}
+}
