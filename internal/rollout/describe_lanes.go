@@ -81,8 +81,13 @@ func (t *turn) laneProblem(track string) string {
 	return ""
 }
 
+// describeStandby is the dark colour: what was kept, or during the watch what users had until the switch.
 func (t *turn) describeStandby() *spillway.StandbyOverview {
-	dark := t.st.Standby
+	dark, r := t.st.Standby, t.st.Rollout
+	if keep := t.keepOf(t.stable(), t.candidate()); t.weight() == spillway.Whole && keep > 0 && r.Stable != 0 {
+		left := max(0, t.candidate().Config.Watch-r.Elapsed)
+		dark = &Standby{Release: r.Stable, Left: left + keep}
+	}
 	if dark == nil {
 		return nil
 	}

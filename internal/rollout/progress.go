@@ -281,11 +281,11 @@ func (t *turn) capacity(s spillway.Service, share spillway.Share) int {
 	return share.Of(sizeOf(s, t.st.Sizes))
 }
 
-// patience is how long a step may take until its capacity is there: the deadline, and where replicas make room
-// for each other the time that the old ones may drain.
+// patience is how long a step may take until its capacity is there: the deadline, and where old replicas have to
+// make room first (recreate, and the steps of rolling after the first) the time that they may drain.
 func (t *turn) patience() spillway.Duration {
 	most := spillway.Duration(0)
-	if r := t.st.Rollout; r.Track == "" && (r.Strategy == spillway.Rolling || t.recreatesAny()) {
+	if r := t.st.Rollout; r.Track == "" && (r.Strategy == spillway.Rolling && r.Step > 0 || t.recreatesAny()) {
 		for _, g := range t.candidateGroups() {
 			if old, ok := t.stable().Group(g.Service); ok {
 				most = max(most, t.drainLimit(old))

@@ -77,15 +77,20 @@ func (t *turn) colorIn(route spillway.Route, g spillway.Group) string {
 // keepStandby begins the time in which the release that went dark stays warm.
 func (t *turn) keepStandby(old, new spillway.Release) {
 	t.st.Standby = nil
+	if keep := t.keepOf(old, new); keep > 0 && old.Number != 0 {
+		t.st.Standby = &Standby{Release: old.Number, Left: keep}
+	}
+}
+
+// keepOf is how long the file of the new release keeps the old one warm after the watch.
+func (t *turn) keepOf(old, new spillway.Release) spillway.Duration {
 	keep := spillway.Duration(0)
 	for _, s := range Changed(old, new) {
 		if s.Strategy == spillway.BlueGreen && s.Standby != nil {
 			keep = max(keep, s.Standby.Keep)
 		}
 	}
-	if keep > 0 && old.Number != 0 {
-		t.st.Standby = &Standby{Release: old.Number, Left: keep}
-	}
+	return keep
 }
 
 // ageStandby counts the time of the dark colour down, and lets it go when that is over.
