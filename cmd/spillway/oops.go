@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spillway-dev/spillway"
-	"github.com/spillway-dev/spillway/internal/api"
 )
 
 // side is one of the two colours: what has the users, or what is in the dark.
@@ -23,6 +22,9 @@ type side struct {
 type sides struct {
 	Active side `json:"active"`
 	Off    side `json:"off"`
+
+	app     spillway.Ref
+	preview []string // hosts that always reach the colour that is off
 }
 
 // oopsCommand is what the program is when it is called oops: a handful of words for people who have just let
@@ -68,7 +70,7 @@ func (c *cli) oopsCommand() *cobra.Command {
 		{
 			Use: "status", Short: "One line of JSON: the active colour and the one that is off",
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				now, _, err := c.sides(cmd.Context())
+				now, err := c.sides(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -122,7 +124,7 @@ func (c *cli) oopsDeploy(ctx context.Context, what string) error {
 }
 
 func (c *cli) oopsCurrent(ctx context.Context) error {
-	now, _, err := c.sides(ctx)
+	now, err := c.sides(ctx)
 	if err != nil {
 		return err
 	}
@@ -147,7 +149,7 @@ func (s side) String() string {
 }
 
 func (c *cli) oopsOff(ctx context.Context) error {
-	now, o, err := c.sides(ctx)
+	now, err := c.sides(ctx)
 	if err != nil {
 		return err
 	}
@@ -155,38 +157,56 @@ func (c *cli) oopsOff(ctx context.Context) error {
 		return c.printJSON(now.Off)
 	}
 	if now.Off.Release == 0 {
-		return fmt.Errorf("nothing of %s is off: no release is warm in the dark, so a rollback starts one first", o.App)
+		return fmt.Errorf("nothing of %s is off: no release is warm in the dark, so a rollback starts one first", now.app)
 	}
 	where := "it has no host of its own; give it one in the app file: standby: {host: …}"
-	if o.Standby != nil && len(o.Standby.Hosts) > 0 {
-		where = "look at it at " + strings.Join(o.Standby.Hosts, ", ")
+	if len(now.preview) > 0 {
+		where = "look at it at " + strings.Join(now.preview, ", ")
 	}
 	c.print("Off color: %s; %s", now.Off, where)
 	return nil
 }
 
 // sides says who has the users and who is in the dark, as the route that is served says it.
-func (c *cli) sides(ctx context.Context) (sides, spillway.Overview, error) {
+func (c *cli) sides(ctx context.Context) (sides, error) {
 	client, app, err := c.target(ctx)
 	if err != nil {
-		return sides{}, spillway.Overview{}, err
+		return sides{}, err
 	}
 	o, err := client.Overview(ctx, app)
 	if err != nil {
-		return sides{}, o, err
+		return sides{}, err
 	}
 	active, off := bothReleases(o)
-	now := sides{Active: side{Color: o.Color, Release: active}, Off: side{Color: otherColour(o.Color), Release: off}}
+	now := sides{app: app, Active: side{Color: o.Color, Release: active}, Off: side{Color: otherColour(o.Color), Release: off}}
 	replicas, err := client.Replicas(ctx, app)
 	if err != nil {
-		return now, o, err
+		return now, err
 	}
 	for _, s := range []*side{&now.Active, &now.Off} {
-		if s.Replicas, err = addressesOf(ctx, client, app, s.Release, replicas); err != nil {
-			return now, o, err
+		var r spillway.Release
+		if s.Release != 0 {
+			if r, err = client.Release(ctx, app, s.Release); err != nil {
+				return now, err
+			}
+		}
+		s.Replicas = addressesOf(r, replicas)
+		if s == &now.Active {
+			now.preview = previewsOf(r)
 		}
 	}
-	return now, o, nil
+	return now, nil
+}
+
+// previewsOf are the hosts that a release gives to the colour that is off.
+func previewsOf(r spillway.Release) []string {
+	var hosts []string
+	for _, s := range r.Config.Services {
+		if s.Standby != nil {
+			hosts = append(hosts, s.Standby.Host...)
+		}
+	}
+	return hosts
 }
 
 // bothReleases are the release that has most of the users, and the other one that is there.
@@ -215,15 +235,8 @@ func otherColour(name string) string {
 }
 
 // addressesOf are the addresses of the ready replicas of a release's public services.
-func addressesOf(ctx context.Context, client *api.Client, app spillway.Ref, n int, replicas []spillway.Replica) ([]string, error) {
+func addressesOf(r spillway.Release, replicas []spillway.Replica) []string {
 	list := []string{}
-	if n == 0 {
-		return list, nil
-	}
-	r, err := client.Release(ctx, app, n)
-	if err != nil {
-		return nil, err
-	}
 	for _, s := range r.Config.Services {
 		g, _ := r.Group(s.Name)
 		for _, replica := range replicas {
@@ -232,5 +245,5 @@ func addressesOf(ctx context.Context, client *api.Client, app spillway.Ref, n in
 			}
 		}
 	}
-	return list, nil
+	return list
 }

@@ -204,6 +204,7 @@ func TestOops(t *testing.T) {
 		e.rounds = []round{{overview: o}}
 		seven, six := e.releases[len(e.releases)-1], e.releases[len(e.releases)-1]
 		seven.Number, seven.Groups = 7, map[string]int{"www": 7}
+		seven.Config.Services[0].Standby = &spillway.Standby{Host: []string{"off.castle.localhost"}}
 		six.Number, six.Groups = 6, map[string]int{"www": 6}
 		six.Source = spillway.Source{Commit: "6666666aaaa"}
 		e.releases = []spillway.Release{seven, six}
