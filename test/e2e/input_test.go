@@ -87,8 +87,8 @@ func TestBadInput_Commands(t *testing.T) {
 		tells []string
 	}{
 		{[]string{"deploy", "/nowhere"}, 2, []string{"/nowhere"}},
-		{[]string{"deploy", "99", "--app", "input"}, 1, []string{"release 99", "there is none", "spillway releases"}},
-		{[]string{"rollback", "99", "--app", "input"}, 1, []string{"release 99", "there is none", "spillway releases"}},
+		{[]string{"deploy", "99", "--app", "input"}, 1, []string{"no release 99", "spillway releases"}},
+		{[]string{"rollback", "99", "--app", "input"}, 1, []string{"no release 99", "spillway releases"}},
 		{[]string{"rollback", "--app", "input"}, 1, []string{"no earlier good release", "spillway releases"}},
 		{[]string{"rollback", "yesterday", "--app", "input"}, 2, []string{"yesterday", "spillway releases"}},
 		{[]string{"status", "--app", "nobody"}, 1, []string{"nobody"}},

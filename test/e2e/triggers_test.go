@@ -23,6 +23,7 @@ type triggers struct {
 	in      *installation
 	dir     string
 	browser *http.Client
+	tls     string // directory of the certificate
 }
 
 const (
@@ -35,20 +36,26 @@ func newTriggers(t *testing.T) *triggers {
 	need(t, "openssl")
 	need(t, "git")
 	tr := &triggers{T: t, dir: example(t, "triggers")}
-	certificates := t.TempDir()
-	if out, err := exec.Command(filepath.Join(tr.dir, "certificate.sh"), certificates).CombinedOutput(); err != nil {
-		t.Fatalf("certificate.sh: %v\n%s", err, out)
-	}
-	tr.edit("cert: /tmp/triggers-tls/cert.pem, key: /tmp/triggers-tls/key.pem", fmt.Sprintf("cert: %q, key: %q", certificates+"/cert.pem", certificates+"/key.pem"))
+	tr.tls = t.TempDir()
+	tr.certify()
+	tr.edit("cert: /tmp/triggers-tls/cert.pem, key: /tmp/triggers-tls/key.pem", fmt.Sprintf("cert: %q, key: %q", tr.tls+"/cert.pem", tr.tls+"/key.pem"))
 	tr.edit("watch: 1m", "watch: 1s")
 	tr.edit("    scale: 2\n", "    scale: 2\n    env: {VERSION: \"1\"}\n")
 	tr.in = installTLS(t)
-	tr.browser = tr.in.browser(filepath.Join(certificates, "cert.pem"))
+	tr.browser = tr.in.browser(filepath.Join(tr.tls, "cert.pem"))
 	tr.git("init", "-q")
 	tr.commit()
 	tr.in.spillway("deploy", tr.dir).want(t, 0)
 	tr.rest(1)
 	return tr
+}
+
+// certify makes a certificate, or another one.
+func (tr *triggers) certify() {
+	tr.Helper()
+	if out, err := exec.Command(filepath.Join(tr.dir, "certificate.sh"), tr.tls).CombinedOutput(); err != nil {
+		tr.Fatalf("certificate.sh: %v\n%s", err, out)
+	}
 }
 
 // edit changes a text of the app file.
@@ -214,6 +221,7 @@ func triggersColorFromRouter(tr *triggers) {
 	}
 	tr.version("1", "2")
 	tr.in.spillway("deploy", tr.dir).want(tr.T, 0)
+	tr.oops("off").want(tr.T, 0).tells(tr.T, "off.triggers.localhost") // while it is watched too
 	tr.rest(2)
 	before := check("a deploy", 2, 1)
 	tr.oops("rollback").want(tr.T, 0)
@@ -277,6 +285,9 @@ func triggersBothListeners(tr *triggers) {
 	tr.in.spillwayIn(tr.dir, "rollback").want(tr.T, 0)
 	w.asked(100)
 	switched(tr.T, w.flawless(), "2", "1")
+	tr.certify() // a certificate that is renewed is used without a word
+	renewed := tr.in.browser(filepath.Join(tr.tls, "cert.pem"))
+	await(tr.T, 10*time.Second, "the renewed certificate", func() bool { return open(renewed, triggersHTTPS, nil).status == 200 })
 }
 
 // The dark colour is still warm: one switch, no start-up; after the watch, and with every replica the same.
