@@ -140,7 +140,7 @@ func writeRollout(b *strings.Builder, r *spillway.RolloutOverview, now time.Time
 		verb += fmt.Sprintf(" (watched; %s is still warm)", release(r.Stable))
 	}
 	fmt.Fprintf(b, "\nrollout   %s%s by %s%s, step %d of %d, began %s\n", release(r.Release), trackWords(r.Track), r.Strategy, verb, r.Step, r.Steps, age(now, r.Began))
-	weight := r.Served.String() + " of the users"
+	weight := r.Served.String() + " of the users" + ofTrack(r.Track)
 	if r.Asked != r.Served {
 		weight += ", on the way to " + r.Asked.String()
 	}

@@ -73,10 +73,18 @@ func release(n int) string {
 	return fmt.Sprintf("release %d", n)
 }
 
+// ofTrack is " of track canary", and "" for stable.
+func ofTrack(track string) string {
+	if track == "" {
+		return ""
+	}
+	return " of track " + track
+}
+
 // serves is the release that has the users, 0 for none: during the watch that is the new one.
 func serves(o spillway.Overview) int {
-	if o.Rollout != nil && o.Phase == spillway.Promoting {
-		return o.Rollout.Release
+	if r := o.Rollout; r != nil && r.Track == "" && o.Phase == spillway.Promoting {
+		return r.Release
 	}
 	return o.Stable
 }

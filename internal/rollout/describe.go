@@ -40,7 +40,7 @@ func (t *turn) describeRollout() *spillway.RolloutOverview {
 	}
 	o := &spillway.RolloutOverview{
 		ID: r.ID, Release: r.Release, Stable: r.Stable, Strategy: r.Strategy, Step: r.Step + 1, Steps: len(r.Steps),
-		Asked: t.shown(), Track: r.Track, Gates: t.describeGates(), Served: t.served(r.Release), Waiting: t.waiting(), Budget: t.candidate().Config.Budget,
+		Asked: t.shown(), Track: r.Track, Gates: t.describeGates(), Served: t.served(r), Waiting: t.waiting(), Budget: t.candidate().Config.Budget,
 		Evidence: r.Evidence, Back: r.Back, Reason: r.Reason, Began: r.Began,
 	}
 	if e := t.obs.Evidence; e != nil && e.Trial == r.ID {
@@ -56,17 +56,28 @@ func (t *turn) describeRollout() *spillway.RolloutOverview {
 	return o
 }
 
-// served is the greatest weight that the data plane gives a release on a public edge.
-func (t *turn) served(release int) spillway.Share {
-	weight := spillway.Share(0)
+// served is the part of the users whom the rollout is about (stable's, or its track's) that the data plane gives to
+// its candidate; the greatest on a public edge.
+func (t *turn) served(r *Rollout) spillway.Share {
+	part := spillway.Share(0)
 	for _, e := range t.obs.Served.Edges {
+		if e.From.Release != 0 || e.Only != "" {
+			continue
+		}
+		beside := slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Track != "" })
 		for _, b := range e.Backends {
-			if b.Release == release && e.From.Release == 0 && e.Only == "" {
-				weight = max(weight, b.Weight)
+			switch {
+			case b.Release != r.Release || b.Track != r.Track || len(b.URLs) > 0:
+			case r.Track != "":
+				part = spillway.Whole
+			case beside:
+				part = max(part, b.Within)
+			default:
+				part = max(part, b.Weight)
 			}
 		}
 	}
-	return weight
+	return part
 }
 
 // waiting says what has to happen before the rollout goes on.
