@@ -232,12 +232,12 @@ func newestIs(saved reconcile.Saved, want int) error {
 
 // checkTrack checks that a track can hold a release.
 func checkTrack(saved reconcile.Saved, track string) error {
-	stable := saved.Spec.Releases[saved.Status.Stable]
+	stable := saved.Spec.Releases[servesNow(saved.Status)] // the deploy begins behind the watch
 	lanes := stable.Config.Lanes()
 	switch {
 	case track == "" || slices.Contains(lanes, track):
 		return nil
-	case saved.Status.Stable == 0:
+	case stable.Number == 0:
 		return fmt.Errorf("nothing serves yet that track %s could be compared with: deploy without --track first: %w", track, spillway.ErrConflict)
 	}
 	for _, s := range stable.Config.Services {
@@ -249,7 +249,7 @@ func checkTrack(saved reconcile.Saved, track string) error {
 	if len(lanes) > 0 {
 		have = "it has: " + strings.Join(lanes, ", ")
 	}
-	return fmt.Errorf("release %d, which is stable, has no track %s; %s; a new one is written under tracks: of a service, and deployed without --track first: %w",
+	return fmt.Errorf("release %d, which serves, has no track %s; %s; a new one is written under tracks: of a service, and deployed without --track first: %w",
 		stable.Number, track, have, spillway.ErrNotFound)
 }
 

@@ -195,6 +195,13 @@ func (t *turn) role(g spillway.Group) string {
 	return "leaving"
 }
 
+// starting reports whether a group of the candidate has only just been started: that is no problem yet.
+func (t *turn) starting(o Group) bool {
+	const young = spillway.Duration(10 * time.Second)
+	r := t.st.Rollout
+	return r != nil && r.Elapsed+t.dt < young && o.Crashes == 0 && o.Restarts == 0 && !o.Fatal && slices.Contains(t.candidateGroups(), o.Group)
+}
+
 // problems are what a person should know, each with the next step.
 func (t *turn) problems() []string {
 	var problems []string
@@ -202,7 +209,7 @@ func (t *turn) problems() []string {
 		problems = append(problems, "the proxy does not answer: the counts are those last seen, and nothing is stopped or judged; look at: spillway doctor")
 	}
 	for _, o := range t.obs.Groups {
-		if o.Problem != "" && o.Ready < o.Running-o.Draining {
+		if o.Problem != "" && o.Ready < o.Running-o.Draining && !t.starting(o) {
 			problems = append(problems, fmt.Sprintf("%s: %s; look at: spillway logs --service %s", o.Group, o.Problem, o.Group.Service))
 		}
 	}

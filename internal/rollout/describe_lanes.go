@@ -66,7 +66,7 @@ func (t *turn) servedTrack(service, track string) spillway.Share {
 // laneProblem says which replicas a track lacks of the release that it holds, with the next step; "" = none.
 func (t *turn) laneProblem(track string) string {
 	release, ok := t.spec.Releases[t.st.Lanes[track].Release]
-	if !ok || !slices.Contains(t.stable().Config.Lanes(), track) {
+	if !ok || !slices.Contains(t.file().Config.Lanes(), track) {
 		return ""
 	}
 	for _, s := range release.Config.Services {

@@ -97,7 +97,11 @@ func (t *turn) trackShare(s spillway.Service, track spillway.Track) spillway.Sha
 // know the track what the greatest share of the track needs.
 func (t *turn) laneSize(track string, s spillway.Service) int {
 	most := spillway.Share(0)
-	for _, known := range t.file().Config.Services {
+	file := t.file()
+	if !slices.Contains(file.Config.Lanes(), track) {
+		file = t.stable() // it goes with the release that has it
+	}
+	for _, known := range file.Config.Services {
 		def, ok := known.Track(track)
 		if ok && known.Name == s.Name {
 			return max(1, def.Replicas)
@@ -112,7 +116,9 @@ func (t *turn) laneSize(track string, s spillway.Service) int {
 // laneWants adds the replicas of tracks to those of stable and its candidate. A group that a track and the
 // candidate for stable have in common has the replicas of both.
 func (t *turn) laneWants(wants map[spillway.Group]Want) {
-	for _, track := range t.file().Config.Lanes() {
+	tracks := append(t.file().Config.Lanes(), t.stable().Config.Lanes()...) // of a track that goes, until the way back is closed
+	slices.Sort(tracks)
+	for _, track := range slices.Compact(tracks) {
 		counted := map[spillway.Group]bool{} // by the release before it
 		for _, release := range t.laneReleases(track) {
 			for _, s := range release.Config.Services {

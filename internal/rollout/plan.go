@@ -184,7 +184,14 @@ func changesOf(from, to spillway.Release, s spillway.Service, restart bool) []sp
 	for _, name := range trackNames(old, s) {
 		a, inOld := old.Track(name)
 		b, inNew := s.Track(name)
-		add(inOld != inNew || !sameText(a, b), false, "track "+name)
+		what := "track " + name
+		switch {
+		case !inOld:
+			what += " is new"
+		case !inNew:
+			what += " goes, with the release that it holds"
+		}
+		add(inOld != inNew || !sameText(a, b), false, what)
 	}
 	add(!slices.Equal(old.Host, s.Host), false, "host")
 	add(cmp.Compare(old.Strategy, s.Strategy) != 0 || !slices.Equal(old.Steps, s.Steps) || old.Surge != s.Surge || old.Unavailable != s.Unavailable, false, "strategy")
