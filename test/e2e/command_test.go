@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -47,12 +48,16 @@ func (in *installation) behind(args ...string) <-chan result {
 	return done
 }
 
-// run runs a command. The code is negative when it was not started or had to be killed.
+// run runs a command; one that begins with oops is run by that name of the program. The code is negative
+// when it was not started or had to be killed.
 func (in *installation) run(dir string, args ...string) result {
 	ctx, cancel := context.WithTimeout(context.Background(), commandWithin)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, binary, args...)
+	if args[0] == "oops" {
+		cmd = exec.CommandContext(ctx, filepath.Join(filepath.Dir(binary), "oops"), args[1:]...)
+	}
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = dir, &stdout, &stderr, in.env()
 	err := cmd.Run()
 	if ctx.Err() != nil {

@@ -1,7 +1,7 @@
 // Package e2e holds the tests of the whole product: the real binary, with real processes, real signals and
 // real load, through the command line and the addresses that users have.
 //
-//	go test ./...                 all of it, in less than 21 minutes on 2 cores
+//	go test ./...                 all of it, in about 15 minutes on 2 cores
 //	go test -run TestKill ./...   one of it
 //
 // needs.sh installs the foreign programs that some tests run. A test that misses one of them fails and says

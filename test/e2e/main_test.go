@@ -34,6 +34,10 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the program under test: %v\n%s", err, out)
 		return 1
 	}
+	if err := os.Symlink("spillway", filepath.Join(dir, "oops")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if self, err = os.Executable(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
