@@ -158,6 +158,9 @@ func (d *deploy) setService(key, value string) (known bool, err error) {
 	return true, err
 }
 
+// ownHosts is the domain of the own hosts of tracks.
+const ownHosts = ".own.test"
+
 // setTrack adds a track to the file: "canary:10%:rule:host:x2", "canary:auto", "legacy:30%:url".
 func (d *deploy) setTrack(name, how string) (err error) {
 	t := spillway.Track{Name: name, Replicas: 1}
@@ -168,7 +171,7 @@ func (d *deploy) setTrack(name, how string) (err error) {
 		case word == "rule":
 			t.Match = []spillway.Match{{KeySource: spillway.KeySource{Kind: "header", Name: "X-Track"}, Value: name}}
 		case word == "host":
-			t.Host = []string{name + ".shop.test"}
+			t.Host = []string{name + ownHosts}
 		case word == "url":
 			t.URLs, t.Replicas = []string{legacy}, 0
 		case strings.HasPrefix(word, "x"):

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -149,7 +150,7 @@ func given(route spillway.Route, g spillway.Group, track string) spillway.Share 
 	for _, e := range route.Edges {
 		for _, b := range e.Backends {
 			switch {
-			case b.Group != g || len(b.URLs) > 0 || e.Only != "" && e.Only != track:
+			case b.Group != g || len(b.URLs) > 0 || e.Only != "" && e.Only != track || ofTrack(e):
 			case e.From.Release == 0 && b.Track == track:
 				weight = max(weight, b.Weight, b.Within)
 				if track != "" {
@@ -161,6 +162,11 @@ func given(route spillway.Route, g spillway.Group, track string) spillway.Share 
 		}
 	}
 	return weight
+}
+
+// ofTrack reports whether an edge is that of a track's own host, also when the track is empty.
+func ofTrack(e spillway.Edge) bool {
+	return len(e.Hosts) > 0 && !slices.ContainsFunc(e.Hosts, func(h string) bool { return !strings.HasSuffix(h, ownHosts) })
 }
 
 // judged: a candidate with traffic is judged, and one that is condemned has none and is never promoted.
@@ -218,7 +224,7 @@ func (r round) capacity() {
 		}
 		for _, e := range route.Edges {
 			for _, b := range e.Backends {
-				if b.Track == "" && e.Only == "" {
+				if b.Track == "" && e.Only == "" && !ofTrack(e) {
 					r.capacityOf(e, b)
 				}
 			}

@@ -115,7 +115,7 @@ func (r round) trackRuns() {
 func (r round) trackReady() {
 	for _, e := range r.d.Desired.Route.Edges {
 		for _, b := range e.Backends {
-			if b.Track != "" && len(b.URLs) == 0 && given(r.was.Route, b.Group, b.Track) == 0 && given(r.was.Route, b.Group, "") == 0 && r.seen(b.Group).Ready == 0 {
+			if b.Track != "" && len(b.URLs) == 0 && weightIn(r.was.Route, b.Group) == 0 && r.seen(b.Group).Ready == 0 {
 				r.fail("weight rises only over ready capacity: %s of track %s", b.Group, b.Track)
 			}
 		}
