@@ -28,6 +28,7 @@ func TestWindow_Until(t *testing.T) {
 		{"in another zone, an hour earlier", berlin, at(20, 15, 0), at(23, 7, 0)},
 		{"within a day", night, at(24, 1, 30), at(24, 2, 0)},
 		{"within a day, outside", night, at(25, 1, 30), time.Time{}},
+		{"in the hour that does not exist", spillway.Window{From: spillway.Moment{Day: time.Sunday, Minute: 2 * 60}, To: spillway.Moment{Day: time.Sunday, Minute: 3 * 60}, Zone: "Europe/Berlin"}, time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC), time.Time{}},
 		{"once", once, time.Date(2026, 12, 25, 0, 0, 0, 0, time.UTC), once.End},
 		{"once, a year later", once, time.Date(2027, 12, 25, 0, 0, 0, 0, time.UTC), time.Time{}},
 		{"over the end of winter time", berlin, time.Date(2026, 3, 29, 12, 0, 0, 0, time.UTC), time.Date(2026, 3, 30, 6, 0, 0, 0, time.UTC)},

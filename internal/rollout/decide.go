@@ -32,6 +32,7 @@ func Decide(spec Spec, status Status, obs Observation, now time.Time) Decision {
 	t.ageStandby()
 	t.takeIntents()
 	t.remember()
+	t.noteTask()
 	t.readGates()
 	switch {
 	case t.st.Destroy:

@@ -37,8 +37,8 @@ func (t *turn) shown() spillway.Share {
 // readGates looks at the gates that are not the judge's and remembers what they say.
 func (t *turn) readGates() {
 	r := t.st.Rollout
-	if r == nil || r.Stable == 0 || t.st.Phase == spillway.RollingBack || t.st.Destroy {
-		return
+	if r == nil || r.Stable == 0 || r.Back || t.st.Phase == spillway.RollingBack || t.st.Destroy {
+		return // the way back is not put on trial
 	}
 	for _, g := range t.candidate().Config.Gates {
 		if g.Metric == "restarts" && !g.DryRun || judged(g) && !g.DryRun || !t.counts(g) {
@@ -252,6 +252,9 @@ func gateBroken(t *turn) (spillway.Outcome, string) {
 // gateWaits names a gate that does not let the step go on, in words, and how long it has been without data;
 // "" when all that count hold.
 func (t *turn) gateWaits() (why string, silent spillway.Duration) {
+	if t.st.Rollout.Back {
+		return "", 0
+	}
 	for _, g := range t.candidate().Config.Gates {
 		if judged(g) || g.Metric == "restarts" || g.DryRun || !t.counts(g) {
 			continue
@@ -270,7 +273,7 @@ func (t *turn) gateWaits() (why string, silent spillway.Duration) {
 // watches are the external gates to be asked while the candidate has users.
 func (t *turn) watches() []Watch {
 	r := t.st.Rollout
-	if r == nil || r.Stable == 0 || t.st.Destroy || t.st.Phase == spillway.RollingBack {
+	if r == nil || r.Stable == 0 || r.Back || t.st.Destroy || t.st.Phase == spillway.RollingBack {
 		return nil
 	}
 	var list []Watch

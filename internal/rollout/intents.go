@@ -100,11 +100,14 @@ func (t *turn) askRollback(in spillway.Intent) string {
 		t.turnBack(spillway.Aborted, "rollback asked for by "+cmp.Or(in.By, "a person"))
 		return ""
 	}
-	if waits := t.queueOf(in.Track); target == 0 && waits != nil { // the deploy that it is meant for has not begun
+	if waits := t.queueOf(in.Track); target == 0 && waits != nil {
 		t.st.Held = true
 		t.asked(in, "roll back: release %d does not begin", waits.Release)
+		meant := t.justAsked(waits)
 		t.dropQueue(in, in.Track, spillway.Cancelled)
-		return ""
+		if meant {
+			return ""
+		}
 	}
 	mine := r != nil && r.Track == in.Track
 	good := t.st.Good
@@ -116,7 +119,7 @@ func (t *turn) askRollback(in spillway.Intent) string {
 	}
 	switch _, ok := t.spec.Releases[target]; {
 	case target == 0 && mine && t.st.Phase == spillway.RollingBack:
-		return "it is rolling back already"
+		return t.forGood(in, spillway.Aborted)
 	case target == 0 && in.Track != "" && t.holds(in.Track) != 0:
 		t.st.Held = true
 		t.asked(in, "roll back: the users of track %s are stable's", in.Track)
@@ -131,8 +134,18 @@ func (t *turn) askRollback(in spillway.Intent) string {
 	}
 	t.st.Held = true
 	in.Release = target
+	if r != nil && !mine && in.Track != "" { // its users do not wait for somebody else's rollout
+		t.closeTrack(in.Track)
+	}
 	t.queue(Queued{Release: target, Strategy: in.Strategy, Back: true, Intent: in.Seq, Track: in.Track, By: in.By}, in)
 	return ""
+}
+
+// justAsked reports whether a deploy waits only because it was asked for a moment ago, or for the delay of its app:
+// then a rollback means that deploy, and not what has served since long.
+func (t *turn) justAsked(q *Queued) bool {
+	delay := t.spec.Releases[q.Release].Config.Delay
+	return t.isDue(q) || q.At.After(t.now) && q.At.Sub(t.now) <= time.Duration(delay)
 }
 
 // queue makes a release the next to be rolled out to its track; one that waited before it is superseded.
@@ -196,11 +209,17 @@ func (t *turn) askPromote(in spillway.Intent) string {
 // promoteTrack makes the release that a track holds the next one for stable. Its replicas are those that were
 // tried: nothing is built.
 func (t *turn) promoteTrack(in spillway.Intent) string {
-	switch release := t.holds(in.Track); release {
-	case 0:
+	r, waits, release := t.st.Rollout, t.st.Queue, t.holds(in.Track)
+	switch {
+	case release == 0:
 		return "track " + in.Track + " holds no release"
-	case t.st.Stable:
+	case release == t.st.Stable:
 		return fmt.Sprintf("release %d is stable already", release)
+	case r != nil && r.Track == "" && r.Release == release && t.st.Phase != spillway.RollingBack && waits == nil:
+		in.Track = ""
+		return t.askPromote(in)
+	case waits != nil && waits.Release == release:
+		return fmt.Sprintf("release %d waits already", release)
 	default:
 		in.Release = release
 		t.queue(Queued{Release: release, Strategy: in.Strategy, Intent: in.Seq, Force: in.Force, By: in.By}, in)
@@ -234,7 +253,8 @@ func (t *turn) askResume(in spillway.Intent) string {
 		t.st.Held = false
 		return t.asked(in, "automatic deploys may go on")
 	}
-	r.Paused, r.Passed, r.Reason, r.Held = false, true, "", min(r.Held, t.step().Hold)
+	r.Passed = r.Passed || t.step().Manual && r.Held >= t.step().Hold // it was for this step that it rested
+	r.Paused, r.Reason, r.Held = false, "", min(r.Held, t.step().Hold)
 	for text, gate := range r.Gates {
 		gate.Silent = 0 // it gets another deadline to be heard
 		r.Gates[text] = gate
@@ -253,7 +273,7 @@ func (t *turn) askAbort(in spillway.Intent) string {
 		return "no rollout runs"
 	}
 	if t.st.Phase == spillway.RollingBack {
-		return "it is rolling back already"
+		return t.forGood(in, spillway.Aborted)
 	}
 	t.asked(in, "abort release %d", r.Release)
 	t.turnBack(spillway.Aborted, "aborted by "+cmp.Or(in.By, "a person"))
@@ -269,11 +289,21 @@ func (t *turn) askCancel(in spillway.Intent) string {
 		return "nothing waits and no rollout runs"
 	}
 	if t.st.Phase == spillway.RollingBack {
-		return "it is rolling back already"
+		return t.forGood(in, spillway.Cancelled)
 	}
 	t.asked(in, "cancel release %d", r.Release)
 	t.turnBack(spillway.Cancelled, "cancelled by "+cmp.Or(in.By, "a person"))
 	return ""
+}
+
+// forGood makes the way back of a track's rollout that only gives way to stable one from which it does not begin again.
+func (t *turn) forGood(in spillway.Intent, outcome spillway.Outcome) string {
+	r := t.st.Rollout
+	if r.Track == "" || r.Outcome != spillway.Superseded {
+		return "it is rolling back already"
+	}
+	r.Outcome, r.Reason = outcome, fmt.Sprintf("%s by %s", outcome, cmp.Or(in.By, "a person"))
+	return t.asked(in, "%s release %d", in.Verb, r.Release)
 }
 
 func (t *turn) askScale(in spillway.Intent) string {

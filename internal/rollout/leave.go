@@ -192,6 +192,9 @@ func (t *turn) finish(outcome spillway.Outcome, reason string) {
 	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: r.Reason, At: t.now, Evidence: r.Evidence, Track: r.Track}
 	t.st.Rollout = nil
 	t.again(r, outcome)
+	if len(t.waitingDeploys()) > 0 {
+		t.after(0)
+	}
 	t.st.Phase = t.restPhase()
 }
 

@@ -123,11 +123,11 @@ func (t *turn) deadline() spillway.Duration {
 // certificate; then the next step.
 func (t *turn) progress() {
 	r, step := t.st.Rollout, t.step()
-	if !t.obs.NoData {
-		r.Elapsed += t.dt
-	}
 	if r.Paused {
 		return
+	}
+	if !t.obs.NoData {
+		r.Elapsed += t.dt
 	}
 	if !t.prepare() {
 		t.after(t.patience() - r.Elapsed)
@@ -187,7 +187,7 @@ func (t *turn) holdStep() {
 		t.after(step.Hold + t.deadline() - r.Held)
 	case why != "":
 		t.pause(why + "; promote or abort")
-	case t.candidate().Config.Thin == spillway.ThinPromote:
+	case t.candidate().Config.Thin == spillway.ThinPromote && r.Evidence != nil && r.Evidence.Requests > 0:
 		t.event(spillway.EventStep, r.Release, "the evidence is thin (%s); going on because the app says thin: promote", t.evidenceText())
 		t.advance()
 	default:

@@ -93,7 +93,8 @@ func (t *turn) promote(reason string) {
 // looksFine reports whether a release in its watch fails no more often than stable did, give or take a
 // point: not a certificate, but enough to be the release that the next deploy starts from.
 func (t *turn) looksFine() bool {
-	if !t.obs.NoData && t.silent() != "" {
+	why, _ := t.gateWaits()
+	if why != "" || !t.obs.NoData && t.silent() != "" {
 		return false
 	}
 	e := t.st.Rollout.Evidence

@@ -243,7 +243,7 @@ func (t *turn) trial() *spillway.Trial {
 	}
 	trial.Tolerance = cmp.Or(tolerance, 100)
 	if r.Back { // it was good before: only the comparison with what it replaces counts, not an outage that hits both
-		trial.Budget, trial.Users, trial.Limit = math.MaxInt32, 0, spillway.Whole
+		trial.Budget, trial.Users, trial.Limit, trial.Latency = math.MaxInt32, 0, spillway.Whole, nil
 	}
 	return &trial
 }

@@ -56,29 +56,40 @@ func (t *turn) needs(service, other string) bool {
 	return slices.ContainsFunc(s.Needs, func(need string) bool { return need == other || t.needs(need, other) })
 }
 
-// prepare runs the release commands one after the other. It reports whether all have succeeded.
+// noteTask remembers that a release command has succeeded, whatever becomes of the rollout.
+func (t *turn) noteTask() {
+	r := t.st.Rollout
+	if r == nil || !r.Begun {
+		return
+	}
+	tasks := t.tasks()
+	if len(tasks) == 0 {
+		return
+	}
+	state := t.task(tasks[0])
+	if state == nil || !state.Done || state.Failed != "" {
+		return
+	}
+	t.event(spillway.EventTask, r.Release, "the release command of %s has succeeded", tasks[0].Service).Service = tasks[0].Service
+	g, _ := t.candidate().Group(tasks[0].Service)
+	done := append([]spillway.Group{g}, t.st.Prepared...)
+	t.st.Prepared = done[:min(len(done), keepPrepared)]
+	r.Begun, r.Elapsed = false, 0
+}
+
+// prepare has the release commands run one after the other. It reports whether all have succeeded.
 func (t *turn) prepare() bool {
 	r := t.st.Rollout
-	for !t.prepared() {
-		tasks := t.tasks()
-		if len(tasks) == 0 {
-			r.Prepared = true
-			break
-		}
-		if r.Begun = r.Begun || t.needsOfTask(tasks[0]); !r.Begun {
-			return false
-		}
-		state := t.task(tasks[0])
-		if state == nil || !state.Done || state.Failed != "" {
-			return false
-		}
-		t.event(spillway.EventTask, r.Release, "the release command of %s has succeeded", tasks[0].Service).Service = tasks[0].Service
-		g, _ := t.candidate().Group(tasks[0].Service)
-		done := append([]spillway.Group{g}, t.st.Prepared...)
-		t.st.Prepared = done[:min(len(done), keepPrepared)]
-		r.Begun, r.Elapsed = false, 0
+	if t.prepared() {
+		return true
 	}
-	return true
+	tasks := t.tasks()
+	if len(tasks) == 0 {
+		r.Prepared = true
+		return true
+	}
+	r.Begun = r.Begun || t.needsOfTask(tasks[0])
+	return false
 }
 
 // task is how a task is; nil when the platform does not know it yet.

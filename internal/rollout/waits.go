@@ -81,6 +81,12 @@ func (t *turn) isDue(q *Queued) bool {
 	return ok
 }
 
+// settled reports whether the data plane has taken over the route of the last promotion. Until then it may turn out
+// that it has tripped the release at the last moment (trippedLate), and nothing may begin from that.
+func (t *turn) settled() bool {
+	return t.st.Last == nil || t.st.Last.Outcome != spillway.Succeeded || t.acked()
+}
+
 // rest is the app between rollouts: start the next one, or say how the stable release is.
 func (t *turn) rest() {
 	if t.trippedLate() {
@@ -89,7 +95,7 @@ func (t *turn) rest() {
 	}
 	var next *Queued
 	for _, q := range t.waitingDeploys() {
-		if t.isDue(&q) && next == nil {
+		if t.isDue(&q) && next == nil && (q.Back || t.settled()) {
 			next = &q
 		}
 	}
@@ -126,6 +132,9 @@ func newerWaits(t *turn) (spillway.Outcome, string) {
 // newer is the deploy that the running rollout has to make way for; nil when there is none.
 func (t *turn) newer() *Queued {
 	r := t.st.Rollout
+	if r.Back && r.Routed && t.st.Phase == spillway.Progressing {
+		return nil // its users are on their way to what is good
+	}
 	if q := t.queueOf(r.Track); t.isDue(q) {
 		return q
 	}
