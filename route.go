@@ -54,7 +54,7 @@ type Backend struct {
 	Weight  Share  `json:"weight"`
 	Track   string `json:"track,omitempty"` // "" = stable, or the candidate for stable
 	// Within is the part of the requests that a rule sends to the backends of its track, where there are
-	// several: stable and its candidate divide what stable gets. They sum to Whole; 0 = it is the only one.
+	// several: stable and its candidate divide what stable gets. They sum to Whole; 0 where no tracks divide.
 	Within Share  `json:"within,omitempty"`
 	Color  string `json:"color,omitempty"` // "blue" or "green" of a blue-green service. The route is the only record of it
 	// URLs are the servers of a track that has no release; Group and Release are then zero, and the track

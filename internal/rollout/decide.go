@@ -34,6 +34,7 @@ func Decide(spec Spec, status Status, obs Observation, now time.Time) Decision {
 	t.remember()
 	t.noteTask()
 	t.readGates()
+	t.leaveTracks()
 	switch {
 	case t.st.Destroy:
 		t.destroy()
@@ -59,6 +60,7 @@ type turn struct {
 	now    time.Time
 	dt     spillway.Duration // since the last decision, clamped
 	wait   []time.Duration   // when something will be due, from now
+	dates  []time.Duration   // when a deploy may begin that waits for a date, from now
 	turned bool              // the way back began in this turn
 	events []spillway.Event
 }
@@ -142,14 +144,23 @@ func (t *turn) after(left spillway.Duration) {
 	t.wait = append(t.wait, max(time.Duration(left), 10*time.Millisecond))
 }
 
-// wakeAt is the earliest time at which something is due. Where time matters at all, Status.Now is kept.
+// on asks to be woken at a date.
+func (t *turn) on(date time.Time) {
+	t.dates = append(t.dates, max(date.Sub(t.now), 10*time.Millisecond))
+}
+
+// wakeAt is the earliest time at which something is due. Where time is counted, Status.Now is kept, and it is
+// counted at least every heartbeat; a date is only looked at again, so that a clock that is set is noticed.
 func (t *turn) wakeAt() time.Time {
 	if t.st.Rollout == nil && len(t.wait) == 0 {
 		t.st.Now = time.Time{}
-		return time.Time{}
+		if len(t.dates) == 0 {
+			return time.Time{}
+		}
+		return t.now.Add(min(slices.Min(t.dates), maxTick))
 	}
 	t.st.Now = t.now
-	return t.now.Add(slices.Min(append(t.wait, heartbeat)))
+	return t.now.Add(slices.Min(slices.Concat(t.wait, t.dates, []time.Duration{heartbeat})))
 }
 
 // clone copies a status so that nothing is shared.
@@ -160,6 +171,7 @@ func (s Status) clone() Status {
 	if s.Rollout != nil {
 		r := *s.Rollout
 		r.Steps, r.Memory, r.Before, r.Gates = slices.Clone(r.Steps), bytes.Clone(r.Memory), maps.Clone(r.Before), maps.Clone(r.Gates)
+		r.Crashed = maps.Clone(r.Crashed)
 		if r.Evidence != nil {
 			e := *r.Evidence
 			r.Evidence = &e

@@ -60,6 +60,9 @@ func (t *turn) describeRollout() *spillway.RolloutOverview {
 // its candidate; the greatest on a public edge.
 func (t *turn) served(r *Rollout) spillway.Share {
 	part := spillway.Share(0)
+	if r.Evidence != nil && r.Evidence.Tripped {
+		return part
+	}
 	for _, e := range t.obs.Served.Edges {
 		if e.From.Release != 0 || e.Only != "" {
 			continue

@@ -75,7 +75,11 @@ func (t *turn) laneProblem(track string) string {
 			continue
 		}
 		if lack := t.lack(s, g, t.laneSize(track, s)); lack != "" {
-			return fmt.Sprintf("track %s: %s; its users are given to stable while no replica is ready; look at: spillway logs --service %s", track, lack, s.Name)
+			instead := ""
+			if s.Public() {
+				instead = "its users are given to stable while no replica is ready; "
+			}
+			return fmt.Sprintf("track %s: %s; %slook at: spillway logs --service %s", track, lack, instead, s.Name)
 		}
 	}
 	return ""

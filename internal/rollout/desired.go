@@ -87,7 +87,7 @@ func (t *turn) candidateSize(s spillway.Service) int {
 	case !t.mayStart(s):
 		return 0
 	case !t.needsReady(s): // what its users need does not wait
-		return min(n, max(t.group(new).Running-t.group(new).Draining, t.weight().Of(sizeOf(s, t.st.Sizes))))
+		return min(n, max(t.runs(new), t.weight().Of(sizeOf(s, t.st.Sizes))))
 	case !inOld:
 		return sizeOf(s, t.st.Sizes)
 	case t.recreates(s.Name):
@@ -101,9 +101,15 @@ func (t *turn) candidateSize(s spillway.Service) int {
 	size := sizeOf(s, t.st.Sizes)
 	was, _ := t.stable().Config.Service(s.Name) // it may have been larger
 	most := max(size+max(1, s.Surge.Of(size)), n+t.stableSize(was))
-	have := t.group(new).Running - t.group(new).Draining
+	have := t.runs(new)
 	given := t.weight().Of(size) // the surge never holds back what the candidate's users need
 	return min(n, max(have, given, most-t.group(old).Running))
+}
+
+// runs is how many replicas of a candidate's group there are for stable's users.
+func (t *turn) runs(g spillway.Group) int {
+	o := t.group(g)
+	return max(0, o.Running-o.Draining-t.lanePart(g))
 }
 
 // keepWhatServes raises wants for groups that are wanted no more, as long as a request could reach one of

@@ -66,7 +66,7 @@ func gateName(g spillway.Gate) string {
 // readGate is a gate's state after one more look.
 func (t *turn) readGate(g spillway.Gate, before GateState) GateState {
 	ok, known, text := t.measure(g)
-	switch state := (GateState{Reason: text}); {
+	switch state := (GateState{Reason: text, At: t.readAt(g)}); {
 	case known == spillway.NoData:
 		state.Verdict, state.Broken, state.Silent = spillway.NoData, before.Broken, before.Silent
 		if before.Verdict == spillway.NoData {
@@ -82,7 +82,7 @@ func (t *turn) readGate(g spillway.Gate, before GateState) GateState {
 	default:
 		state.Broken = 1 // so that the next look knows
 		if before.Broken > 0 {
-			state.Broken = before.Broken + t.dt
+			state.Broken = before.Broken + t.passed(g, before)
 		}
 		state.Verdict = spillway.Harmful
 		if state.Broken < g.For {
@@ -92,6 +92,24 @@ func (t *turn) readGate(g spillway.Gate, before GateState) GateState {
 		}
 		return state
 	}
+}
+
+// readAt is when an external gate was read last; zero for others.
+func (t *turn) readAt(g spillway.Gate) time.Time {
+	i := slices.IndexFunc(t.obs.Readings, func(o Reading) bool { return o.Rollout == t.st.Rollout.ID && o.Gate == g.Text })
+	if i < 0 {
+		return time.Time{}
+	}
+	return t.obs.Readings[i].At
+}
+
+// passed is the time that a broken gate has been broken for since it was looked at last: between two readings of
+// one that is asked outside, because one answer says nothing about the time after it.
+func (t *turn) passed(g spillway.Gate, before GateState) spillway.Duration {
+	if !g.External() {
+		return t.dt
+	}
+	return spillway.Duration(min(max(t.readAt(g).Sub(before.At), 0), maxTick))
 }
 
 // stale is the age from which the last answer of an external gate says nothing any more.
@@ -144,7 +162,7 @@ func (t *turn) metric(g spillway.Gate) (worst float64, seen bool) {
 		case "memory":
 			value = float64(o.Memory)
 		case "restarts":
-			value = float64(o.Restarts)
+			value = float64(since(t.st.Rollout.Before, group, o.Restarts))
 		default: // dry-run gates of the judge's metrics: the present figures, without its proof
 			value, ok = t.figure(g, o.Traffic, group.Service)
 		}
@@ -161,9 +179,12 @@ func (t *turn) public(g spillway.Group) bool {
 	return ok && s.Public()
 }
 
-// figure is the present figure of a metric that the judge would judge, as the gate's Value has it: relative
-// ones as a multiple of stable's, in hundredths.
+// figure is what a metric that the judge would judge shows as plain figures: the failures since each group began,
+// the latency of the last minute. Relative ones are a multiple of stable's, in hundredths. False when unknown.
 func (t *turn) figure(g spillway.Gate, traffic spillway.Traffic, service string) (float64, bool) {
+	if g.Metric == "p75" || g.Metric == "p90" { // nobody counts these; latency is told by p95
+		return 0, false
+	}
 	of := func(x spillway.Traffic) float64 {
 		switch g.Metric {
 		case "errors":

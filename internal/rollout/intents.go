@@ -65,12 +65,9 @@ func (t *turn) askDeploy(in spillway.Intent) string {
 	case waits == nil && r != nil && r.Track == in.Track && r.Release == in.Release && t.st.Phase != spillway.RollingBack:
 		return "this release is being rolled out already"
 	}
-	q := Queued{Release: in.Release, Strategy: in.Strategy, Intent: in.Seq, Track: in.Track, Force: in.Force, By: in.By}
-	if !in.Force {
-		q.At = in.NotBefore
-		if delay := release.Config.Delay; delay > 0 {
-			q.At = latest(q.At, in.At.Add(time.Duration(delay)))
-		}
+	q := Queued{Release: in.Release, Strategy: in.Strategy, Intent: in.Seq, Track: in.Track, Force: in.Force, By: in.By, At: in.NotBefore}
+	if delay := release.Config.Delay; delay > 0 && !in.Force {
+		q.At = latest(q.At, in.At.Add(time.Duration(delay)))
 	}
 	t.queue(q, in)
 	return ""
@@ -112,7 +109,7 @@ func (t *turn) askRollback(in spillway.Intent) string {
 	mine := r != nil && r.Track == in.Track
 	good := t.st.Good
 	if in.Track != "" {
-		good = t.st.Lanes[in.Track].Good
+		good = slices.DeleteFunc(slices.Clone(t.st.Lanes[in.Track].Good), func(n int) bool { return n == t.st.Stable })
 	}
 	if target == 0 && len(good) > 0 && !mine {
 		target = good[0]

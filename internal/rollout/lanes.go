@@ -116,9 +116,7 @@ func (t *turn) laneSize(track string, s spillway.Service) int {
 // laneWants adds the replicas of tracks to those of stable and its candidate. A group that a track and the
 // candidate for stable have in common has the replicas of both.
 func (t *turn) laneWants(wants map[spillway.Group]Want) {
-	tracks := append(t.file().Config.Lanes(), t.stable().Config.Lanes()...) // of a track that goes, until the way back is closed
-	slices.Sort(tracks)
-	for _, track := range slices.Compact(tracks) {
+	for _, track := range t.tracks() {
 		counted := map[spillway.Group]bool{} // by the release before it
 		for _, release := range t.laneReleases(track) {
 			for _, s := range release.Config.Services {
@@ -136,6 +134,29 @@ func (t *turn) laneWants(wants map[spillway.Group]Want) {
 			}
 		}
 	}
+}
+
+// lanePart is how many replicas of a group tracks have that hold a release which is being tried for stable: they
+// are there for the tracks' users, and not for those whom the candidate is given.
+func (t *turn) lanePart(g spillway.Group) int {
+	if r := t.st.Rollout; r == nil || r.Track != "" || t.shared(g.Service, g) {
+		return 0
+	}
+	n := 0
+	for _, track := range t.tracks() {
+		release := t.spec.Releases[t.st.Lanes[track].Release]
+		if s, ok := release.Config.Service(g.Service); ok && release.Groups[g.Service] == g.Release {
+			n += t.laneSize(track, s)
+		}
+	}
+	return n
+}
+
+// tracks are those that have replicas: of the file that counts, and until the way back is closed of stable's.
+func (t *turn) tracks() []string {
+	tracks := append(t.file().Config.Lanes(), t.stable().Config.Lanes()...)
+	slices.Sort(tracks)
+	return slices.Compact(tracks)
 }
 
 // laneStart is how many of n replicas of a candidate for a track may run now: see prepared and needsReady.
@@ -302,7 +323,8 @@ func (t *turn) candidateCapacity(s spillway.Service) int {
 	if track := t.st.Rollout.Track; track != "" {
 		return t.laneSize(track, s)
 	}
-	return t.capacity(s, t.step().Candidate)
+	g, _ := t.candidate().Group(s.Name)
+	return t.capacity(s, t.step().Candidate) + t.lanePart(g)
 }
 
 // closeTrack gives the users of a track back to stable.
@@ -325,9 +347,11 @@ func (t *turn) rethinkTracks() {
 				e := t.event(spillway.EventFinished, q.Release, "release %d was waiting for track %s, which release %d does not have", q.Release, track, t.st.Stable)
 				e.Outcome, e.Track, e.Rollout = spillway.Cancelled, track, 0
 			}
+			t.event(spillway.EventStep, lane.Release, "track %s is gone: release %d does not have it", track, t.st.Stable).Track = track
 			delete(t.st.Lanes, track)
 			continue
 		case lane.Release == t.st.Stable:
+			t.event(spillway.EventStep, lane.Release, "track %s is empty: its release is stable", track).Track = track
 			lane.Release, lane.Good = 0, remembered(lane.Good, lane.Release, 0)
 		case t.laneGone(track):
 			if lane.Queue == nil {

@@ -18,18 +18,17 @@ func (t *turn) leave() bool {
 	for _, rule := range reasonsToLeave {
 		if outcome, why := rule(t); outcome != "" {
 			t.turnBack(outcome, why)
-			t.leaveTracks()
 			return true
 		}
 	}
 	return false
 }
 
-// leaveTracks takes a release that is being rolled back because the judge found it harmful from the tracks that
-// hold it too. The data plane does not give a release that it tripped to anybody.
+// leaveTracks takes a release that the judge found harmful from the tracks that hold it, in every phase of its
+// rollout: what is harmful to some is harmful to others.
 func (t *turn) leaveTracks() {
 	r := t.st.Rollout
-	if e := r.Evidence; r.Track != "" || e == nil || e.Verdict != spillway.Harmful && !e.Tripped {
+	if r == nil || r.Evidence == nil || r.Evidence.Verdict != spillway.Harmful && !r.Evidence.Tripped {
 		return
 	}
 	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
@@ -93,9 +92,9 @@ func judgedHarmful(t *turn) (spillway.Outcome, string) {
 func cannotStart(t *turn) (spillway.Outcome, string) {
 	for _, g := range t.candidateGroups() {
 		switch o := t.group(g); {
-		case o.Fatal:
+		case o.Fatal && o.Running > o.Draining: // else it is one that is on its way out
 			return t.failure(), fmt.Sprintf("%s cannot become ready: %s", g, o.Problem)
-		case o.Crashes >= maxCrash:
+		case since(t.st.Rollout.Crashed, g, o.Crashes) >= maxCrash:
 			return t.failure(), fmt.Sprintf("%s ended %d times before it was ready: %s", g, o.Crashes, o.Problem)
 		}
 	}
@@ -112,10 +111,7 @@ func restartsTooOften(t *turn) (spillway.Outcome, string) {
 	}
 	for _, g := range t.candidateGroups() {
 		o := t.group(g)
-		n := o.Restarts
-		if before := t.st.Rollout.Before[g.String()]; n >= before { // else the group began anew
-			n -= before
-		}
+		n := since(t.st.Rollout.Before, g, o.Restarts)
 		if n > limit {
 			return t.failure(), fmt.Sprintf("%s ended %d times after it was ready (%d allowed): %s", g, n, limit, o.Problem)
 		}
@@ -189,7 +185,7 @@ func (t *turn) rollBack() {
 func (t *turn) finish(outcome spillway.Outcome, reason string) {
 	r := t.st.Rollout
 	t.event(spillway.EventFinished, r.Release, "%s", ended(r.Release, r.Track, outcome, reason)).Outcome = outcome
-	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: r.Reason, At: t.now, Evidence: r.Evidence, Track: r.Track}
+	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: reason, At: t.now, Evidence: r.Evidence, Track: r.Track}
 	t.st.Rollout = nil
 	t.again(r, outcome)
 	if len(t.waitingDeploys()) > 0 {

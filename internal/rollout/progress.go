@@ -24,7 +24,7 @@ func (t *turn) begin(q Queued) {
 	to, ok := t.spec.Releases[q.Release]
 	t.st.Rollouts++
 	r := &Rollout{
-		ID: t.st.Rollouts, Release: q.Release, Stable: t.st.Stable, Back: q.Back, Force: q.Force, Began: t.now,
+		ID: t.st.Rollouts, Release: q.Release, Stable: t.st.Stable, Back: q.Back, Began: t.now,
 		Track: q.Track, From: t.st.Lanes[q.Track].Release,
 	}
 	t.st.Rollout, t.dt = r, 0
@@ -43,12 +43,12 @@ func (t *turn) begin(q Queued) {
 	if q.Track == "" && t.st.Standby != nil && t.st.Standby.Release != q.Release {
 		t.st.Standby = nil // its place is the candidate's now
 	}
-	for _, g := range t.candidateGroups() {
-		if n := t.group(g).Restarts; n > 0 { // it served before, and has not gone yet
-			if r.Before == nil {
-				r.Before = map[string]int{}
-			}
-			r.Before[g.String()] = n
+	for _, g := range t.candidateGroups() { // it may have run before, and not have gone yet
+		if n := t.group(g).Restarts; n > 0 {
+			r.Before = noted(r.Before, g, n)
+		}
+		if n := t.group(g).Crashes; n > 0 {
+			r.Crashed = noted(r.Crashed, g, n)
 		}
 	}
 	t.st.Phase = spillway.Progressing
@@ -58,6 +58,22 @@ func (t *turn) begin(q Queued) {
 		t.event(spillway.EventTask, r.Release, "the release command of %s is run before its replicas start", task.Service).Service = task.Service
 	}
 	t.progress()
+}
+
+func noted(counts map[string]int, g spillway.Group, n int) map[string]int {
+	if counts == nil {
+		counts = map[string]int{}
+	}
+	counts[g.String()] = n
+	return counts
+}
+
+// since is a count of a group since the rollout began: all of it when the group began anew.
+func since(before map[string]int, g spillway.Group, n int) int {
+	if was := before[g.String()]; n >= was {
+		return n - was
+	}
+	return n
 }
 
 // plan makes the steps of a rollout, and says in words why there is only one.
@@ -206,7 +222,7 @@ func (t *turn) pause(why string) {
 	r := t.st.Rollout
 	r.Paused, r.Reason = true, why
 	t.st.Phase = spillway.Paused
-	t.event(spillway.EventPaused, r.Release, "release %d rests at %s: %s", r.Release, t.weight(), why)
+	t.event(spillway.EventPaused, r.Release, "release %d rests at %s%s: %s", r.Release, t.shown(), ofTrack(r.Track), why)
 }
 
 // certified reports whether the judge certified the candidate for the margin of the next step.
@@ -251,7 +267,7 @@ func (t *turn) missingOf(release spillway.Release, share spillway.Share) string 
 		if release.Number != t.st.Stable && !slices.Contains(t.candidateGroups(), g) {
 			continue
 		}
-		lacks = append(lacks, t.lack(s, g, t.capacity(s, share)))
+		lacks = append(lacks, t.lack(s, g, t.capacity(s, share)+t.lanePart(g)))
 	}
 	return joined(lacks)
 }

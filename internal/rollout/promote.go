@@ -75,6 +75,9 @@ func (t *turn) promote(reason string) {
 			was = 0 // what one went back from is no way back
 		}
 		lane.Release, lane.Good = r.Release, remembered(lane.Good, was, r.Release)
+		if r.Release == t.st.Stable { // its users are stable's, also when stable moves on
+			lane.Release = 0
+		}
 		t.setLane(r.Track, lane)
 		t.finish(spillway.Succeeded, reason)
 		return
@@ -93,6 +96,9 @@ func (t *turn) promote(reason string) {
 // looksFine reports whether a release in its watch fails no more often than stable did, give or take a
 // point: not a certificate, but enough to be the release that the next deploy starts from.
 func (t *turn) looksFine() bool {
+	if t.st.Rollout.Back { // it is not on trial
+		return t.obs.NoData || t.silent() == ""
+	}
 	why, _ := t.gateWaits()
 	if why != "" || !t.obs.NoData && t.silent() != "" {
 		return false

@@ -31,7 +31,7 @@ const keepPrepared = 200
 // prepared reports whether every release command has succeeded.
 func (t *turn) prepared() bool {
 	r := t.st.Rollout
-	return r == nil || r.Prepared || r.Exposed
+	return r == nil || r.Prepared || r.Exposed || r.Cleared
 }
 
 // mayStart reports whether replicas of a service of the candidate may start: all release commands have

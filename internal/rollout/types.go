@@ -96,14 +96,15 @@ type Rollout struct {
 	Began    time.Time          `json:"began"`
 	// Before is Group.Restarts of groups that the candidate found running, by Group.String(): not its doing.
 	Before map[string]int `json:"before,omitempty"`
-	Track  string         `json:"track,omitempty"` // "" = stable
-	From   int            `json:"from,omitempty"`  // lane: the release that it held; 0 = none
+	// Crashed is Group.Crashes of such groups.
+	Crashed map[string]int `json:"crashed,omitempty"`
+	Track   string         `json:"track,omitempty"` // "" = stable
+	From    int            `json:"from,omitempty"`  // lane: the release that it held; 0 = none
 	// Prepared: the release commands have been run, or there are none.
 	Prepared bool `json:"prepared,omitempty"`
 	Begun    bool `json:"begun,omitempty"` // the next release command has been asked for
 	// Gates is what was last known of the gates that are not the judge's, by Gate.Text.
 	Gates map[string]GateState `json:"gates,omitempty"`
-	Force bool                 `json:"force,omitempty"` // it was asked for with force
 }
 
 // GateState is one gate of a rollout that is not the judge's.
@@ -111,6 +112,7 @@ type GateState struct {
 	Verdict spillway.Verdict  `json:"verdict"`
 	Broken  spillway.Duration `json:"broken,omitempty"` // how long it has been broken without a break
 	Silent  spillway.Duration `json:"silent,omitempty"` // how long it has had no data
+	At      time.Time         `json:"at,omitzero"`      // of the last answer of one that is asked outside
 	Reason  string            `json:"reason,omitempty"`
 }
 

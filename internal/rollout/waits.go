@@ -35,7 +35,7 @@ func (t *turn) holds(track string) int {
 	return t.st.Lanes[track].Release
 }
 
-// waiting are the deploys that wait, in the order in which they will begin: that for stable, then those for
+// waitingDeploys are the deploys that wait, in the order in which they will begin: that for stable, then those for
 // tracks as they were asked for.
 func (t *turn) waitingDeploys() []Queued {
 	var list []Queued
@@ -57,8 +57,8 @@ func (t *turn) due(q *Queued) (why string, ok bool) {
 	if q == nil {
 		return "", false
 	}
-	if left := q.At.Sub(t.now); left > 0 {
-		t.after(spillway.Duration(left))
+	if q.At.After(t.now) {
+		t.on(q.At)
 		return "its time: " + q.At.UTC().Format("2006-01-02 15:04:05 MST"), false
 	}
 	if q.Back || q.Force {
@@ -67,7 +67,7 @@ func (t *turn) due(q *Queued) (why string, ok bool) {
 	for _, release := range []spillway.Release{t.stable(), t.spec.Releases[q.Release]} {
 		for _, w := range release.Config.Freeze {
 			if end, in := w.Until(t.now); in {
-				t.after(spillway.Duration(end.Sub(t.now)))
+				t.on(end)
 				return fmt.Sprintf("the end of the freeze window %s", w.Text), false
 			}
 		}
@@ -132,8 +132,8 @@ func newerWaits(t *turn) (spillway.Outcome, string) {
 // newer is the deploy that the running rollout has to make way for; nil when there is none.
 func (t *turn) newer() *Queued {
 	r := t.st.Rollout
-	if r.Back && r.Routed && t.st.Phase == spillway.Progressing {
-		return nil // its users are on their way to what is good
+	if r.Back && r.Routed && t.st.Phase == spillway.Progressing || r.Begun {
+		return nil // its users are on their way to what is good; a migration is not stopped half way
 	}
 	if q := t.queueOf(r.Track); t.isDue(q) {
 		return q
