@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -72,16 +74,19 @@ func agendorOneScreen(a *agendor) {
 	if err := syscall.Kill(-a.legacy.Process.Pid, syscall.SIGKILL); err != nil { // both servers
 		a.Fatal(err)
 	}
+	await(a.T, 10*time.Second, "the legacy servers to be gone", func() bool {
+		return !slices.ContainsFunc(a.urls[:], func(url string) bool { return !errors.Is(open(http.DefaultClient, url, nil).err, syscall.ECONNREFUSED) })
+	})
 	var visits sync.WaitGroup // so that the proxy notices
 	for _, p := range accounts("cookie _ACCOUNT", 20) {
 		visits.Go(func() { open(a.browser, agendorURL, p.header) })
 	}
 	visits.Wait()
 	screen := [][]string{
-		{a.urls[0], "refused"},
-		{a.urls[1], "refused"},
-		{"web", "answered 503"},
-		{"web", "2", "maximum"},
+		{a.urls[0], "refused", "or the file names another"},
+		{a.urls[1], "refused", "or the file names another"},
+		{"web.2", "answered 503", "spillway logs"},
+		{"web", "maximum of 2", "max size reached", "raise max"},
 	}
 	var r result
 	told := func(texts []string) bool {
@@ -101,7 +106,6 @@ func agendorOneScreen(a *agendor) {
 	if n := strings.Count(r.stdout, "\n"); n > 45 {
 		a.Errorf("status takes %d lines, which is no screen:\n%s", n, r.stdout)
 	}
-	r.tells(a.T, "or the file names another", "spillway logs", "raise max") // the next steps
 	a.Log(r.stdout)
 	a.spillway("abort").want(a.T, 0)
 	a.rest(1)

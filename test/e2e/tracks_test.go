@@ -80,7 +80,7 @@ func TestTrack_IsLeftAloneByARolloutOfStable(t *testing.T) {
 	a.Strategy, a.Steps = "canary", "50% 1h"
 	in.spillway("deploy", "--detach", a.bump().write()).want(t, 0)
 	in.status(a.Name, 30*time.Second, "half of stable's users on release 3", func(o spillway.Overview) bool {
-		return o.Rollout != nil && o.Rollout.Release == 3 && o.Rollout.Served == spillway.Percent(40) // of everybody
+		return o.Rollout != nil && o.Rollout.Release == 3 && o.Rollout.Served == spillway.Percent(50)
 	})
 	met := meet(t, client, url, people)
 	for i := range people {
