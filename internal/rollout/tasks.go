@@ -74,7 +74,7 @@ func (t *turn) noteTask() {
 	g, _ := t.candidate().Group(tasks[0].Service)
 	done := append([]spillway.Group{g}, t.st.Prepared...)
 	t.st.Prepared = done[:min(len(done), keepPrepared)]
-	r.Begun, r.Elapsed = false, 0
+	r.Begun, r.Prepared, r.Elapsed = false, len(t.tasks()) == 0, 0
 }
 
 // prepare has the release commands run one after the other. It reports whether all have succeeded.
