@@ -62,7 +62,8 @@ type round struct {
 // decision holds one decision against the invariants of the design.
 func (c *checks) decision(w *World, saved reconcile.Saved, obs rollout.Observation, d rollout.Decision) {
 	r := round{c, w, saved.Spec, saved.Status, obs, d, d.Status}
-	if o := r.is.Rollout; o != nil && (o.Strategy == spillway.Recreate || slices.ContainsFunc(r.release(o.Release).Config.Services, recreated)) {
+	recreates := r.is.Rollout != nil && (r.is.Rollout.Strategy == spillway.Recreate || slices.ContainsFunc(r.release(r.is.Rollout.Release).Config.Services, recreated))
+	if recreates || r.is.Phase == spillway.Degraded && w.real-w.gap <= longGap { // what comes back may be slow
 		w.gap = w.real
 	}
 	for _, check := range []func(round){

@@ -9,6 +9,9 @@ import (
 	"github.com/spillway-dev/spillway/internal/judge"
 )
 
+// longGap is how long after a recreation something may still be missing.
+const longGap = 2 * time.Minute
+
 // enough answers of stable in a trial fix the times that the candidate's are compared with.
 const enough = 100
 
@@ -126,7 +129,7 @@ func (w *World) nobody(e spillway.Edge, g spillway.Group) {
 			return
 		}
 	}
-	if e.Only == "" && w.real-w.gap > 2*time.Minute {
+	if e.Only == "" && w.real-w.gap > longGap {
 		w.fail("nobody comes for nothing: no replica of %s is ready, nor one that stands in", g)
 	}
 }
