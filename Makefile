@@ -29,6 +29,7 @@ check:
 
 test: needs check
 	SIM_ROUNDS=50000 SIM_ROLLOUTS=400 go test -tags sim -count=1 -timeout 20m ./internal/sim
+	go test -tags prometheus -count=1 ./internal/metrics
 	cd test/e2e && go vet ./... && go test -count=1 -timeout 30m ./...
 
 needs:

@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"cmp"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/spillway-dev/spillway"
@@ -39,12 +42,16 @@ func TestLatency_TwiceAsSlowIsRolledBack(t *testing.T) {
 	}
 }
 
-// One that is as fast as stable is not, whatever the gate. These are a few rollouts with everything real;
-// the judge's own tests make the hundreds that an error rate takes.
+// One that is as fast as stable is not, whatever the gate. LATENCY_TRIES is how many rollouts are tried: 8, or
+// the hundred that a rate of mistakes takes.
 func TestLatency_AsFastIsNotRolledBack(t *testing.T) {
+	tries, err := strconv.Atoi(cmp.Or(os.Getenv("LATENCY_TRIES"), "8"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	in := install(t)
 	a, users := slowApp(t, in, "latency < 1.2x stable")
-	for range 8 {
+	for range tries {
 		in.deploy(a.bump()).want(t, 0)
 	}
 	users.flawless(150)
