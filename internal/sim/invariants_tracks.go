@@ -111,10 +111,15 @@ func (r round) trackRuns() {
 	}
 }
 
-// trackReady: a track's release gets users when it has been seen ready, not before.
+// trackReady: a track's release gets users when it has been seen ready, not before. One that had them until its edge
+// was closed, because a recreated service was between two releases, gets them back as stable does.
 func (r round) trackReady() {
 	for _, e := range r.d.Desired.Route.Edges {
+		closed := slices.ContainsFunc(r.was.Route.Edges, func(o spillway.Edge) bool { return o.Service == e.Service && o.From == e.From && o.Closed != "" })
 		for _, b := range e.Backends {
+			if closed && r.was.Lanes[b.Track].Release == b.Release {
+				continue
+			}
 			if b.Track != "" && len(b.URLs) == 0 && weightIn(r.was.Route, b.Group) == 0 && r.seen(b.Group).Ready == 0 {
 				r.fail("weight rises only over ready capacity: %s of track %s", b.Group, b.Track)
 			}
