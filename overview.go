@@ -73,6 +73,7 @@ type RolloutOverview struct {
 	Served   Share          `json:"served"`  // weight of the candidate in the route that the data plane serves
 	Waiting  string         `json:"waiting"` // what it waits for, in words: "2 of 3 replicas of www ready"
 	Budget   int            `json:"budget"`
+	Users    Share          `json:"users,omitempty"` // the budget as a share of the users; 0 = Budget counts
 	Evidence *Evidence      `json:"evidence,omitempty"`
 	Left     Duration       `json:"left,omitempty"` // of the hold or the watch
 	Back     bool           `json:"back,omitempty"`

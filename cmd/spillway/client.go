@@ -158,6 +158,9 @@ func (c *cli) findFile(dir string) (string, error) {
 	}
 	if dir != "" {
 		file := filepath.Join(dir, appFile)
+		if _, err := os.Stat(dir); err != nil {
+			return "", usage("%s is no directory, no number of a release and no hash of a commit (7 to 40 digits of it: git rev-parse %s)", dir, dir)
+		}
 		if _, err := os.Stat(file); err != nil {
 			return "", usage("there is no %s in %s; write one with: spillway init %s", appFile, dir, dir)
 		}

@@ -289,7 +289,7 @@ func rolloutBlock(o spillway.Overview, wanted int, since time.Duration) []string
 		lines = append(lines,
 			fmt.Sprintf("  %s %s", bar(r.Served, 20), weight),
 			"  judge    "+verdict(r.Evidence),
-			"  budget   "+spent(r.Evidence, r.Budget))
+			"  budget   "+spent(r))
 	}
 	var gates strings.Builder
 	writeGates(&gates, r.Gates, style{})

@@ -124,11 +124,11 @@ func (f *follower) concludeBad(end ending, took time.Duration) error {
 	if end.reason != "" {
 		fmt.Fprintf(&b, "\n  why:   %s", clean(end.reason))
 	}
-	if f.problem != "" && !strings.Contains(end.reason, f.problem) {
+	if f.problem != "" && end.outcome == spillway.Failed && !strings.Contains(end.reason, f.problem) {
 		fmt.Fprintf(&b, "\n  seen:  %s", clean(f.problem))
 	}
 	if f.seen != nil && f.seen.Stable != 0 {
-		fmt.Fprintf(&b, "\n  cost:  %s", spent(f.seen.Evidence, f.seen.Budget))
+		fmt.Fprintf(&b, "\n  cost:  %s", spent(f.seen))
 	}
 	if f.stable != 0 {
 		fmt.Fprintf(&b, "\n  now:   %s serves everybody", release(f.stable))

@@ -50,6 +50,9 @@ func (c *cli) rollback(ctx context.Context, arg string, detach bool) error {
 		if err != nil {
 			return err
 		}
+		if waits(o, c.track) {
+			return c.rollbackPast(ctx, client, app, intent, detach)
+		}
 		target = rollbackTarget(o, c.track)
 		switch {
 		case target == 0 && c.track != "":
@@ -59,6 +62,33 @@ func (c *cli) rollback(ctx context.Context, arg string, detach bool) error {
 		}
 	}
 	return c.askAndFollow(ctx, client, app, intent, target, detach)
+}
+
+// rollbackPast rolls back while a deploy waits. Whether that was all that was meant, or what serves is left too, is
+// the engine's to say: what has become of it is looked at when it has acted.
+func (c *cli) rollbackPast(ctx context.Context, client *api.Client, app spillway.Ref, intent spillway.Intent, detach bool) error {
+	since, err := newestEvent(ctx, client, app)
+	if err != nil {
+		return err
+	}
+	a, err := c.ask(ctx, client, app, intent)
+	if err != nil {
+		return err
+	}
+	n := holds(a.overview, intent.Track)
+	if r := rolloutOf(a.overview, intent.Track); r != nil {
+		n = r.Release
+	}
+	if n == 0 {
+		return c.tellState(a.overview)
+	}
+	f := c.newFollower(client, app, n, a.intent.Seq, since)
+	f.track, f.asked = intent.Track, a.intent.At
+	if detach {
+		return f.tellDetached()
+	}
+	end, err := f.follow(ctx)
+	return f.conclude(end, err, where(ctx, client, app, n, intent.Track))
 }
 
 // closeTrack takes the release of a track away that held none before: its users are stable's.

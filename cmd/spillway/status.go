@@ -147,7 +147,7 @@ func writeRollout(b *strings.Builder, r *spillway.RolloutOverview, now time.Time
 	fmt.Fprintf(b, "          %s %s\n", bar(r.Served, 20), weight)
 	if r.Stable != 0 {
 		fmt.Fprintf(b, "          judge: %s\n", clean(verdict(r.Evidence)))
-		fmt.Fprintf(b, "          budget: %s\n", spent(r.Evidence, r.Budget))
+		fmt.Fprintf(b, "          budget: %s\n", spent(r))
 	}
 	writeGates(b, r.Gates, s)
 	if r.Reason != "" {

@@ -110,12 +110,15 @@ func outcomeWords(o spillway.Outcome) string {
 }
 
 // spent says what a rollout has cost so far.
-func spent(e *spillway.Evidence, budget int) string {
+func spent(r *spillway.RolloutOverview) string {
 	var failures int64
-	if e != nil {
-		failures = e.Failures
+	if r.Evidence != nil {
+		failures = r.Evidence.Failures
 	}
-	return fmt.Sprintf("%d of %s spent", failures, count(budget, "failed request"))
+	if r.Users > 0 {
+		return fmt.Sprintf("%s, of those of %s of the users", count(int(failures), "failed request"), r.Users)
+	}
+	return fmt.Sprintf("%d of %s spent", failures, count(r.Budget, "failed request"))
 }
 
 // verdict says what the judge thinks and on what evidence.
