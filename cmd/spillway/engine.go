@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -121,7 +122,7 @@ func serviceNames(a spillway.App) string {
 		names = append(names, s.Name)
 	}
 	slices.Sort(names)
-	return fmt.Sprint(names)
+	return strings.Join(names, ", ")
 }
 
 // Doctor checks the machine, the platform and the proxy.

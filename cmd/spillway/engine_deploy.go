@@ -177,6 +177,9 @@ func (e *engine) Deploy(ctx context.Context, r api.DeployRequest, log func(strin
 	if err := e.allowed(ctx, saved, release, r); err != nil {
 		return api.DeployResult{}, err
 	}
+	for _, doubt := range doubtfulCertificates(release.Config, time.Now()) {
+		log(doubt)
+	}
 	if m.tree != nil {
 		for _, s := range release.Config.Services {
 			artefact, err := e.builder.Build(ctx, *m.tree, s, func(line string) { log(s.Name + ": " + line) })
@@ -213,6 +216,9 @@ func (e *engine) allowed(ctx context.Context, saved reconcile.Saved, release spi
 		return err
 	}
 	if err := checkTrack(saved, r.Track); err != nil {
+		return err
+	}
+	if err := checkCertificates(release.Config); err != nil {
 		return err
 	}
 	return e.loop.HostsFree(ctx, release)

@@ -34,6 +34,9 @@ one have a bucket in a cookie of Spillway's own, and cannot be asked for.`,
 			if err != nil {
 				return err
 			}
+			if past.After(time.Now()) {
+				return usage("--at %s: that is still to come, and nobody knows who will have what", at)
+			}
 			return c.who(cmd.Context(), api.WhoQuery{Key: args[0], At: past})
 		},
 	})

@@ -52,6 +52,9 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 		p.Changes = append(p.Changes, spillway.Change{What: "settings of rollouts (cohort, budget, watch, deadline, gates, freeze)"})
 	}
 	p.Worst = worst(p, to.Config, len(changed), steps)
+	if dark := status.Standby; dark != nil && to.Track == "" && len(p.Changes) > 0 {
+		p.Worst += fmt.Sprintf("; release %d, which is warm, is let go when it begins", dark.Release)
+	}
 	if len(p.Changes) == 0 {
 		return p
 	}

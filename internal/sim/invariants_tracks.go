@@ -215,7 +215,8 @@ func (r round) standby() {
 	}
 }
 
-// needs: a replica of a candidate starts only when what it needs of the same candidate is ready.
+// needs: a replica of a candidate starts only when what it needs of the same candidate is ready, unless users that it
+// has already need it.
 func (r round) needs() {
 	o := r.is.Rollout
 	if o == nil || r.is.Phase == spillway.RollingBack {
@@ -225,7 +226,14 @@ func (r round) needs() {
 	changed := rollout.Changed(stable, release)
 	for _, s := range changed {
 		g, _ := release.Group(s.Name)
-		if r.elsewhere(g) || r.want(g) <= max(r.seen(g).Running, wantIn(r.was.Wants, g)) {
+		given := spillway.Share(0)
+		switch {
+		case o.Track == "" && (o.Routed || r.is.Phase == spillway.Promoting):
+			given = o.Steps[o.Step].Weight
+		case o.Track == "" && o.Step > 0:
+			given = o.Steps[o.Step-1].Weight
+		}
+		if r.elsewhere(g) || r.want(g) <= max(r.seen(g).Running, wantIn(r.was.Wants, g), given.Of(r.size(s))) {
 			continue
 		}
 		for _, need := range s.Needs {

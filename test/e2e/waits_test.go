@@ -74,3 +74,18 @@ func TestWaits_ForTheDelayOfTheApp(t *testing.T) {
 		t.Errorf("it took %v, want the delay of 2 s at least", took)
 	}
 }
+
+// A rollback goes back from what serves, also past a deploy for later, and says when it is done.
+func TestWaits_ARollbackGoesPastIt(t *testing.T) {
+	in := install(t)
+	a := waiting(t, in)
+	a.Top = []string{"watch: 0s"}
+	in.deploy(a).want(t, 0)
+	in.healthy(a.Name, 2, 30*time.Second)
+	in.deploy(a.bump(), "--at", "+1h", "--detach").want(t, 0)
+	in.waits(a, 3, "from now")
+	in.spillway("rollback", "--app", a.Name).want(t, 0).tells(t, "release 1 of later serves everybody")
+	if o := in.healthy(a.Name, 1, 30*time.Second); len(o.Waits) > 0 {
+		t.Errorf("after the rollback there waits %+v", o.Waits)
+	}
+}
