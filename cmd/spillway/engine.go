@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -55,16 +56,21 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 			s.Groups[i].Traffic = report.Counts[s.Groups[i].Group.String()]
 		}
 	}
-	lead := saved.Spec.Releases[o.Stable].Config
 	for i, t := range o.Tracks {
-		o.Tracks[i].Traffic = trackTraffic(lead, saved.Spec.Releases[t.Release], t.Name, report.Counts)
+		o.Tracks[i].Traffic = trackTraffic(saved.Spec.Releases[o.Stable], saved.Spec.Releases[t.Release], t.Name, report.Counts)
 	}
 	return o, nil
 }
 
-// trackTraffic is what the public service of a track was given: its own replicas, or its servers.
-func trackTraffic(stable spillway.App, release spillway.Release, track string, counts map[string]spillway.Traffic) spillway.Traffic {
-	for _, s := range stable.Services {
+// trackTraffic is what a track was given of the service that has most requests in stable: its own replicas, or its
+// servers. It stands beside stable's figures of the same service.
+func trackTraffic(stable, release spillway.Release, track string, counts map[string]spillway.Traffic) spillway.Traffic {
+	requests := func(s spillway.Service) int64 {
+		g, _ := stable.Group(s.Name)
+		return counts[g.String()].Requests
+	}
+	services := slices.SortedStableFunc(slices.Values(stable.Config.Services), func(a, b spillway.Service) int { return cmp.Compare(requests(b), requests(a)) })
+	for _, s := range services {
 		if _, has := s.Track(track); !has {
 			continue
 		}

@@ -58,7 +58,7 @@ func (f *follower) conclude(end ending, err error, where []string) error {
 
 // switched is how long it took from asking until the proxy had acknowledged the route; 0 = not seen.
 func (f *follower) switched() time.Duration {
-	if f.acked.IsZero() {
+	if f.acked.IsZero() || f.seen != nil && f.seen.Strategy == spillway.Recreate { // its route is there before its replicas
 		return 0
 	}
 	return f.acked.Sub(f.asked)

@@ -100,7 +100,7 @@ func (c *cli) closeTrack(ctx context.Context, client *api.Client, app spillway.R
 	if c.json {
 		return c.printJSON(a.overview)
 	}
-	c.print("track %s of %s holds no release any more; its users are given to %s", intent.Track, app, release(a.overview.Stable))
+	c.print("track %s of %s holds no release any more; its users are given to %s", intent.Track, app, release(serves(a.overview)))
 	return nil
 }
 

@@ -30,6 +30,11 @@ func checkEdges(r *report, service entry, path string) {
 		return
 	}
 	for _, t := range tracks.entries {
+		if _, outside := find(t.node, "urls"); !outside && text(service.child("strategy"), "") == string(spillway.Recreate) {
+			r.add(&node{place: t.key}, join(path+".tracks", t.name), "there is only one "+service.name+" at a time, because its strategy is recreate: a track cannot have another",
+				"choose another strategy, or remove the track")
+			continue
+		}
 		if !t.bad && t.kind == aMapping {
 			checkTrack(r, t, join(path+".tracks", t.name), service.name, public)
 		}

@@ -100,6 +100,8 @@ func (t *turn) waiting() string {
 		return waits + "; promote ends the watch"
 	case t.st.Phase == spillway.Promoting:
 		return fmt.Sprintf("the end of the watch, with release %d warm", r.Stable)
+	case r.Paused && waits != "" && strings.HasPrefix(r.Reason, "gate "): // as it is now, not as it was
+		return "a person: " + waits + "; promote or abort"
 	case r.Paused:
 		return "a person: " + r.Reason
 	case len(t.wantedTasks()) > 0:

@@ -102,7 +102,7 @@ func (t *turn) askRollback(in spillway.Intent) string {
 		t.asked(in, "roll back: release %d does not begin", waits.Release)
 		meant := t.justAsked(waits)
 		t.dropQueue(in, in.Track, spillway.Cancelled)
-		if meant {
+		if meant || in.Track != "" && t.holds(in.Track) == 0 { // there is nothing else to take back
 			return ""
 		}
 	}
