@@ -219,7 +219,17 @@ func (t *turn) trackBackend(s spillway.Service, def spillway.Track) (spillway.Ba
 	release := t.laneServing(def.Name)
 	g, ok := release.Group(s.Name)
 	b.Group, b.Release = g, release.Number
-	return b, ok && !t.shared(s.Name, g)
+	if !ok || t.shared(s.Name, g) {
+		return b, false
+	}
+	return b, t.group(g).Ready > 0 || t.hasTrack(def.Name, g) // users that it has are left to those who stand in
+}
+
+// hasTrack reports whether the route asked for last gives a group to the users of a track.
+func (t *turn) hasTrack(track string, g spillway.Group) bool {
+	return slices.ContainsFunc(t.st.Route.Edges, func(e spillway.Edge) bool {
+		return e.From == (spillway.Group{}) && slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Track == track && b.Group == g })
+	})
 }
 
 // scaled makes the weights of backends, which sum to the whole, sum to left, and keeps them as the parts
