@@ -79,7 +79,7 @@ func TestWaits_ForTheDelayOfTheApp(t *testing.T) {
 func TestWaits_ARollbackGoesPastIt(t *testing.T) {
 	in := install(t)
 	a := waiting(t, in)
-	a.Top = []string{"watch: 0s"}
+	a.Watch = "0s"
 	in.deploy(a).want(t, 0)
 	in.healthy(a.Name, 2, 30*time.Second)
 	in.deploy(a.bump(), "--at", "+1h", "--detach").want(t, 0)
