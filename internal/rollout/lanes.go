@@ -222,7 +222,7 @@ func (t *turn) trackBackend(s spillway.Service, def spillway.Track) (spillway.Ba
 	if !ok || t.shared(s.Name, g) {
 		return b, false
 	}
-	return b, t.group(g).Ready > 0 || t.hasTrack(def.Name, g) // users that it has are left to those who stand in
+	return b, t.ready(g) > 0 || t.hasTrack(def.Name, g) // users that it has are left to those who stand in
 }
 
 // hasTrack reports whether the route asked for last gives a group to the users of a track.

@@ -274,15 +274,25 @@ func (t *turn) missingOf(release spillway.Release, share spillway.Share) string 
 
 // lack says that a group has less than want replicas ready; "" when it has them.
 func (t *turn) lack(s spillway.Service, g spillway.Group, want int) string {
-	o := t.group(g)
-	if o.Ready >= want {
+	o, ready := t.group(g), t.ready(g)
+	if ready >= want {
 		return ""
 	}
-	text := fmt.Sprintf("%d of %d %s of %s ready", o.Ready, want, plural(want, "replica"), s.Name)
+	text := fmt.Sprintf("%d of %d %s of %s ready", ready, want, plural(want, "replica"), s.Name)
 	if o.Problem != "" {
 		text += " (" + o.Problem + ")"
 	}
 	return text
+}
+
+// ready is how many replicas of a group are ready and stay: what is seen beyond what was wanted last is on its way out,
+// also when the observation is from before that was asked for.
+func (t *turn) ready(g spillway.Group) int {
+	i := slices.IndexFunc(t.st.Wants, func(w Want) bool { return w.Group == g })
+	if i < 0 {
+		return 0
+	}
+	return min(t.group(g).Ready, t.st.Wants[i].Replicas)
 }
 
 func joined(texts []string) string {

@@ -107,7 +107,7 @@ func (t *turn) needsOfTask(task Task) bool {
 	return !slices.ContainsFunc(s.Needs, func(need string) bool {
 		n, _ := t.candidate().Config.Service(need)
 		g, _ := t.candidate().Group(need)
-		return slices.Contains(t.candidateGroups(), g) && t.mayStart(n) && t.group(g).Ready < t.candidateCapacity(n)
+		return slices.Contains(t.candidateGroups(), g) && t.mayStart(n) && t.ready(g) < t.candidateCapacity(n)
 	})
 }
 
@@ -163,7 +163,7 @@ func (t *turn) needsReady(s spillway.Service) bool {
 	for _, need := range s.Needs {
 		n, ok := t.candidate().Config.Service(need)
 		g, _ := t.candidate().Group(need)
-		if ok && slices.Contains(t.candidateGroups(), g) && t.group(g).Ready < t.candidateCapacity(n) {
+		if ok && slices.Contains(t.candidateGroups(), g) && t.ready(g) < t.candidateCapacity(n) {
 			return false
 		}
 	}
