@@ -13,13 +13,15 @@ import (
 	"github.com/spillway-dev/spillway/internal/sim"
 )
 
-// TestLong_KeepsTheInvariants runs seed after seed until SIM_ROUNDS rounds of the loop are done.
+// TestLong_KeepsTheInvariants runs seed after seed, from SIM_FIRST on, until SIM_ROUNDS rounds of the loop are done.
 func TestLong_KeepsTheInvariants(t *testing.T) {
 	want := int64(2_000_000)
 	if n, err := strconv.ParseInt(os.Getenv("SIM_ROUNDS"), 10, 64); err == nil {
 		want = n
 	}
+	first, _ := strconv.ParseUint(os.Getenv("SIM_FIRST"), 10, 64)
 	var seed atomic.Uint64
+	seed.Store(first)
 	var rounds atomic.Int64
 	var failed atomic.Pointer[error]
 	var workers sync.WaitGroup
@@ -39,5 +41,5 @@ func TestLong_KeepsTheInvariants(t *testing.T) {
 	if err := failed.Load(); err != nil {
 		t.Fatal(*err)
 	}
-	t.Logf("%d seeds, %d rounds", seed.Load(), rounds.Load())
+	t.Logf("%d seeds, %d rounds", seed.Load()-first, rounds.Load())
 }
