@@ -151,7 +151,7 @@ func (t *turn) progress() {
 	}
 	if !r.Routed {
 		r.Cleared = r.Cleared || t.recreatesAny() && t.recreatedGone(t.stable(), t.candidate())
-		if t.missing() == "" {
+		if t.missing() == "" && (r.Cleared || !t.recreatesAny()) { // replicas of an earlier try may still be there
 			r.Routed, r.Exposed = true, r.Exposed || step.Weight > 0
 			t.event(spillway.EventStep, r.Release, "release %d at %s%s (step %d of %d)", r.Release, step.Weight, ofTrack(r.Track), r.Step+1, len(r.Steps))
 		} else {

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/spillway-dev/spillway"
@@ -34,13 +35,24 @@ func (t *turn) standbyEdges() []spillway.Edge {
 		if t.weight() > 0 {
 			live, _ = t.candidate().Group(s.Name)
 		}
-		if g, ok := release.Group(s.Name); ok && g != live {
+		switch g, ok := release.Group(s.Name); {
+		case !ok || g == live:
+		case t.ready(g) == 0 && !t.hasDark(g):
+			edge.Closed = fmt.Sprintf("the dark colour of %s, release %d, is being started", s.Name, release.Number)
+		default:
 			edge.Closed = ""
 			edge.Backends = []spillway.Backend{{Group: g, Release: release.Number, Weight: spillway.Whole, Color: t.color(s, g)}}
 		}
 		edges = append(edges, edge)
 	}
 	return edges
+}
+
+// hasDark reports whether the route asked for last leads from the host of the dark colour to a group.
+func (t *turn) hasDark(g spillway.Group) bool {
+	return slices.ContainsFunc(t.st.Route.Edges, func(e spillway.Edge) bool {
+		return e.Only == "standby" && len(e.Backends) > 0 && e.Backends[0].Group == g
+	})
 }
 
 // color is the colour of a group of a blue-green service: the one that the route has for it, else the other

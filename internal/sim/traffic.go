@@ -122,7 +122,7 @@ func (w *World) answer(route spillway.Route, edge spillway.Edge, b spillway.Back
 }
 
 // nobody is called for a request that no replica could take. That happens when replicas died, and while what is
-// recreated is away.
+// recreated is away, and after an observation so old that it shows replicas of before a stop.
 func (w *World) nobody(e spillway.Edge, g spillway.Group) {
 	for _, b := range e.Backends {
 		if s := w.groups[b.Group]; s != nil && slices.ContainsFunc(s.replicas, func(r *replica) bool { return r.fell }) {

@@ -129,7 +129,7 @@ func (w *World) Observe(context.Context, spillway.Ref) (rollout.Observation, err
 	}
 	if w.stale > 0 {
 		i := max(0, len(w.past)-1-w.stale)
-		w.stale = 0
+		w.stale, w.gap = 0, w.real // it may show replicas that were stopped and asked for again since: see nobody
 		return w.past[i], nil
 	}
 	return o, nil
