@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -82,15 +83,20 @@ func installOn(t *testing.T, dir string) *installation {
 	return in
 }
 
-// freeAddress is a loopback address where nobody listens.
+// freeAddress is one on which nobody listens. It lies below the ports from which the system makes connections, so
+// that no connection takes it in the meantime.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000)))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port from 10000 to 19999")
+	return ""
 }
 
 // start starts a server and waits until it answers.
