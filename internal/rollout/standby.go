@@ -65,7 +65,7 @@ func (t *turn) color(s spillway.Service, g spillway.Group) string {
 		return known
 	}
 	live, serves := t.stable().Group(s.Name)
-	other := t.colorIn(t.st.Route, live)
+	other := cmp.Or(t.colorIn(t.st.Route, live), t.taken(s.Name, g))
 	if serves && g != live { // of two that have none yet, the one that serves is blue
 		other = cmp.Or(other, "blue")
 	}
@@ -73,6 +73,18 @@ func (t *turn) color(s spillway.Service, g spillway.Group) string {
 		return "green"
 	}
 	return "blue"
+}
+
+// taken is the colour that another group of a service has in the route; "" when none has one.
+func (t *turn) taken(service string, g spillway.Group) string {
+	for _, e := range t.st.Route.Edges {
+		for _, b := range e.Backends {
+			if b.Group.Service == service && b.Group != g && b.Color != "" {
+				return b.Color
+			}
+		}
+	}
+	return ""
 }
 
 func (t *turn) colorIn(route spillway.Route, g spillway.Group) string {

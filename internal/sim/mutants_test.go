@@ -22,11 +22,11 @@ var mutants = []struct {
 	caught   string // "seed 12" or "scenario canary_climbs_on_evidence"
 }{
 	{"stops what an unacknowledged route still reaches", "desired.go", "quiet := t.acked() &&", "quiet :=", "seed 2"},
-	{"stops what the served route still reaches", "desired.go", "t.weightOf(t.st.Route, g, wants) == 0 && t.weightOf(t.obs.Served, g, wants) == 0", "true", "seed 151"},
+	{"stops what the served route still reaches", "desired.go", "t.weightOf(t.st.Route, g, wants) == 0 && t.weightOf(t.obs.Served, g, wants) == 0", "true", "scenario aborted_colour_leaves_the_dark_host"},
 	{"stops what holds requests", "desired.go", "(o.InFlight == 0 || waited >= t.drainLimit(g))", "true", "seed 0"},
-	{"believes an old observation about what runs", "desired.go", "for _, w := range t.st.Wants {", "for _, w := range t.st.Wants[:0] {", "seed 30"},
+	{"believes an old observation about what runs", "desired.go", "for _, w := range t.st.Wants {", "for _, w := range t.st.Wants[:0] {", "scenario aborted_colour_leaves_the_dark_host"},
 	{"counts the time before the first look as drained", "desired.go", "if began && !t.obs.NoData {", "if true || began {", "seed 15"},
-	{"moves weight before capacity is ready", "progress.go", `if t.missing() == "" {`, "if true {", "seed 0"},
+	{"moves weight before capacity is ready", "progress.go", `if t.missing() == "" && (r.Cleared || !t.recreatesAny()) {`, "if true {", "seed 0"},
 	{"goes on without an acknowledgement", "progress.go", "	if !t.acked() {\n		return\n	}\n	if r.Acked", "	if r.Acked", "scenario serving_waits_for_the_acknowledgement"},
 	{"does not leave a harmful candidate", "leave.go", "	judgedHarmful,\n", "", "seed 6"},
 	{"waits for stable's capacity before it leaves", "leave.go", "	for _, rule := range reasonsToLeave {", "	if t.missingOf(t.stable(), spillway.Whole) != \"\" {\n		return false\n	}\n	for _, rule := range reasonsToLeave {", "seed 0"},
