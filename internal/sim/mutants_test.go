@@ -21,7 +21,7 @@ var mutants = []struct {
 	old, new string
 	caught   string // "seed 12" or "scenario canary_climbs_on_evidence"
 }{
-	{"stops what an unacknowledged route still reaches", "desired.go", "quiet := t.acked() &&", "quiet :=", "seed 2"},
+	{"stops what an unacknowledged route still reaches", "desired.go", "quiet := t.acked() &&", "quiet :=", "seed 5"},
 	{"stops what the served route still reaches", "desired.go", "t.weightOf(t.st.Route, g, wants) == 0 && t.weightOf(t.obs.Served, g, wants) == 0", "true", "scenario aborted_colour_leaves_the_dark_host"},
 	{"stops what holds requests", "desired.go", "(o.InFlight == 0 || waited >= t.drainLimit(g))", "true", "seed 0"},
 	{"believes an old observation about what runs", "desired.go", "for _, w := range t.st.Wants {", "for _, w := range t.st.Wants[:0] {", "scenario aborted_colour_leaves_the_dark_host"},
