@@ -30,6 +30,9 @@ type Config struct {
 	// Takeover takes the listeners from the proxy that serves on Dir, which then drains and ends.
 	// When none does, it starts as usual.
 	Takeover bool
+	// Engine is how HTTP/1 connections are served: "" = by the fast path, which hands over what it does not
+	// do; "general" = by net/http only.
+	Engine string
 	// Ready is called once, when every listener is served and the control socket answers. nil is fine.
 	Ready func()
 }
