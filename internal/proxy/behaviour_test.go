@@ -235,6 +235,9 @@ func readReply(r *bufio.Reader, method string) (reply, error) {
 	}
 	body, err := io.ReadAll(resp.Body)
 	a.body, a.trailer, a.broken = string(body), resp.Trailer, err
+	if resp.Close {
+		a.header.Set("Connection", "close") // or HTTP/1.0, which means the same; the reader took it away
+	}
 	if resp.ContentLength >= 0 {
 		a.header.Set("Content-Length", fmt.Sprint(resp.ContentLength))
 	}
