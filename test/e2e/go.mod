@@ -2,6 +2,18 @@ module github.com/spillway-dev/spillway/test/e2e
 
 go 1.26.0
 
-require github.com/spillway-dev/spillway v0.0.0
+require (
+	github.com/spillway-dev/spillway v0.0.0
+	github.com/summerwind/h2spec v2.2.1+incompatible
+)
+
+require (
+	github.com/fatih/color v1.19.0 // indirect
+	github.com/mattn/go-colorable v0.1.14 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
+	golang.org/x/net v0.60.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.42.0 // indirect
+)
 
 replace github.com/spillway-dev/spillway => ../..
