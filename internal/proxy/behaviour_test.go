@@ -238,9 +238,6 @@ func readReply(r *bufio.Reader, method string) (reply, error) {
 	if resp.Close {
 		a.header.Set("Connection", "close") // or HTTP/1.0, which means the same; the reader took it away
 	}
-	if resp.ContentLength >= 0 {
-		a.header.Set("Content-Length", fmt.Sprint(resp.ContentLength))
-	}
 	if len(resp.TransferEncoding) > 0 {
 		a.header.Set("Transfer-Encoding", strings.Join(resp.TransferEncoding, ", "))
 	}
