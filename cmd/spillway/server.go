@@ -151,7 +151,7 @@ func (c *cli) proxyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			config.Dir, config.Version = filepath.Join(c.dir, "proxy"), fingerprint(self)
+			config.Dir, config.Version, config.Engine = filepath.Join(c.dir, "proxy"), fingerprint(self), os.Getenv("SPILLWAY_ENGINE")
 			config.Log = slog.New(slog.NewTextHandler(c.stderr, nil))
 			return proxy.Run(cmd.Context(), config)
 		},

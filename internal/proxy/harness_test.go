@@ -59,7 +59,7 @@ func start(t *testing.T, dir string, takeover bool) *running {
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
 		err = Run(ctx, Config{
-			Dir: dir, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Takeover: takeover, Ready: func() { close(ready) },
+			Dir: dir, Engine: os.Getenv("SPILLWAY_ENGINE"), HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Takeover: takeover, Ready: func() { close(ready) },
 			Log: testLog(t),
 		})
 	}()

@@ -18,13 +18,13 @@ import (
 
 // plane is a running data plane.
 type plane struct {
-	dir       string
-	version   string
-	log       *slog.Logger
-	keys      keys
-	send      engine
-	closeIdle func() // of send
-	watch     watchers
+	dir     string
+	version string
+	log     *slog.Logger
+	keys    keys
+	blocks  *blocks
+	general bool // see Config.Engine
+	watch   watchers
 
 	certificates certificates
 
@@ -97,7 +97,7 @@ func (p *plane) claim(e *endpoint) bool {
 // release counts a request out. The end of the last one of a closed endpoint is news.
 func (p *plane) release(e *endpoint) {
 	if e.inFlight.Add(-1) == 0 && e.closed.Load() {
-		e.closeIdle()
+		e.sender.closeIdle()
 		p.watch.tell(e.App)
 	}
 }
@@ -200,7 +200,7 @@ func (p *plane) swap(t spillway.Table) {
 	known := endpointsOf(t)
 	for key, open := range known {
 		if p.endpoints[key] == nil {
-			p.endpoints[key] = newEndpoint(key)
+			p.endpoints[key] = newEndpoint(key, p.blocks)
 		}
 		if open {
 			p.endpoints[key].closed.Store(false)
@@ -240,7 +240,7 @@ func (p *plane) closeEndpoints(ref spillway.Ref, known map[endpointKey]bool) {
 		if e.inFlight.Load() > 0 {
 			continue // release does the rest
 		}
-		e.closeIdle()
+		e.sender.closeIdle()
 		if !listed {
 			delete(p.endpoints, key)
 		}

@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/spillway-dev/spillway/internal/proxy/http1"
+)
+
+// call is a request as an engine took it in, before anything was decided about it. Its strings are the
+// request's own: nobody changes them.
+type call struct {
+	method string
+	host   string // of the Host header or :authority, as it came: "Shop.example.com:8080"
+	name   string // the same as hosts are looked up: "shop.example.com"
+	target string // what is asked for, as it is passed on: "/a%20b?c=d", or "*"
+	path   string // of target, still escaped: "/a%20b"
+	query  string // of target, still escaped, without the question mark
+	header http1.Fields
+	named  bool  // Connection names fields that go no further, beside the usual ones
+	major  int   // of the client's HTTP version
+	minor  int   // as above
+	length int64 // of the body in bytes; 0 = there is none, -1 = it ends when it ends
+	expect bool  // the client waits for 100 before it sends the body
+	// upgrade: the client asks for another protocol on its connection, which can be taken over.
+	upgrade bool
+	trailer func() http1.Fields // behind the body, once that was read; nil = there is none
+
+	peer   string         // the address of who is connected: "192.0.2.7"
+	client netip.Addr     // the same, or whom a trusted one says that it forwards for
+	local  netip.AddrPort // where the client is connected to
+	secure bool           // by TLS
+	ours   bool           // the client is trusted with what it says about whom it forwards for
+}
+
+// aim sets host and target of a call and what follows from them. Dot segments of the path are resolved: what
+// the rules see is what the replica gets.
+func (c *call) aim(host, target string) {
+	c.host, c.name, c.target = host, normalHost(host), target
+	c.path, c.query, _ = strings.Cut(target, "?")
+	if path, changed := resolve(c.path); changed {
+		c.target = path + target[len(c.path):]
+		c.path = path
+	}
+}
+
+// resolve removes dot segments from an escaped path (RFC 3986, 5.2.4), also where the dots are escaped.
+// Escaped slashes are none.
+func resolve(path string) (resolved string, changed bool) {
+	if !strings.Contains(path, "/.") && !strings.Contains(path, "%2") {
+		return path, false
+	}
+	var kept []string
+	segments := strings.Split(path, "/")[1:]
+	for i, s := range segments {
+		dots := strings.ReplaceAll(strings.ReplaceAll(s, "%2e", "."), "%2E", ".")
+		if dots != "." && dots != ".." {
+			kept = append(kept, s)
+			continue
+		}
+		changed = true
+		if dots == ".." && len(kept) > 0 {
+			kept = kept[:len(kept)-1]
+		}
+		if i == len(segments)-1 {
+			kept = append(kept, "")
+		}
+	}
+	return "/" + strings.Join(kept, "/"), changed
+}
+
+// idempotent reports whether the request may reach a replica twice as far as its method and header say.
+func (c *call) idempotent() bool {
+	switch c.method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return !c.upgrade
+	}
+	return !c.upgrade && c.header.Get("Idempotency-Key") != ""
+}
+
+// hasBody reports whether something is to be read behind the head.
+func (c *call) hasBody() bool { return c.length != 0 }
+
+// scheme is the one by which the user came, as far as that is known.
+func (c *call) scheme() string {
+	switch {
+	case c.secure:
+		return "https"
+	case c.ours:
+		if s := c.header.Get("X-Forwarded-Proto"); s != "" {
+			return s
+		}
+	}
+	return "http"
+}
