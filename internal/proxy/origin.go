@@ -243,6 +243,7 @@ func (c *originConn) exchange(out *outgoing) (*reply, *fault) {
 	if f := c.request(out, now); f != nil {
 		return nil, f
 	}
+	interim := false
 	for {
 		err := c.in.ReadResponse(&c.resp, out.call.method)
 		switch {
@@ -251,7 +252,8 @@ func (c *originConn) exchange(out *outgoing) (*reply, *fault) {
 				return nil, &fault{late, err}
 			}
 			c.transfer(out) // it does not say whether it wants the body
-			continue
+		case http1.IsMalformed(err), err != nil && (interim || len(c.in.Buffered()) > 0):
+			return nil, &fault{spoilt, noReason(err)}
 		case err != nil:
 			return nil, &fault{lost, noReason(err)}
 		case c.resp.Status == http.StatusSwitchingProtocols:
@@ -259,9 +261,13 @@ func (c *originConn) exchange(out *outgoing) (*reply, *fault) {
 		case c.resp.Status >= 200:
 			return c.final(), nil
 		case c.resp.Status != http.StatusContinue: // the client gets that when its body is first read
+			interim = true
 			out.client.interim(c.resp.Status, c.resp.Fields)
 		case c.owes:
+			interim = true
 			c.transfer(out)
+		default:
+			interim = true
 		}
 	}
 }
@@ -393,7 +399,7 @@ func (c *originConn) final() *reply {
 // switched is the answer of a server that goes on in another protocol.
 func (c *originConn) switched(out *outgoing) (*reply, *fault) {
 	if !out.call.upgrade {
-		return nil, &fault{lost, errors.New("it switched protocols without being asked")}
+		return nil, &fault{spoilt, errors.New("it switched protocols without being asked")}
 	}
 	c.mu.Lock()
 	c.answered = true

@@ -34,6 +34,7 @@ const (
 	unsent                        // connected, but not one byte of the request was written
 	lost                          // sent, at least in part, and no answer began
 	late                          // no answer within answerTimeout
+	spoilt                        // an answer began, and cannot be used
 )
 
 func (f *fault) Error() string {
@@ -42,6 +43,8 @@ func (f *fault) Error() string {
 		return "cannot be connected to: " + f.err.Error()
 	case late:
 		return fmt.Sprintf("did not answer within %s", answerTimeout)
+	case spoilt:
+		return "gave no answer that can be passed on: " + f.err.Error()
 	}
 	return "closed the connection before it answered: " + f.err.Error()
 }

@@ -126,8 +126,14 @@ func (r *Reader) line(limit int) ([]byte, error) {
 	}
 }
 
-// malformed is what is wrong with a body, where the connection is fine.
+// malformed is what is wrong with an answer or a body, where the connection is fine.
 type malformed string
+
+// IsMalformed reports whether an error is about what was read, and not about the connection.
+func IsMalformed(err error) bool {
+	_, ok := err.(malformed)
+	return ok
+}
 
 func (m malformed) Error() string { return string(m) }
 

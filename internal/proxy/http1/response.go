@@ -30,9 +30,15 @@ func (r *Reader) ReadResponse(resp *Response, method string) error {
 		if n := r.head(); n > 0 && n <= MaxHead {
 			text := string(r.buf[r.r : r.r+n])
 			r.Discard(n)
-			return resp.parse(text, method)
+			if err := resp.parse(text, method); err != nil {
+				return malformed(err.Error())
+			}
+			return nil
 		}
 		if err := r.Fill(); err != nil {
+			if err == ErrFull {
+				return malformed(err.Error())
+			}
 			if len(r.Buffered()) > 0 {
 				err = noEOF(err)
 			}
