@@ -18,7 +18,7 @@ const versionTime = 20 * time.Second
 func findPeers(ctx context.Context, o options, dir string) (map[string]*peer, error) {
 	list := map[string]*peer{"direct": {name: "direct", title: "direct, no proxy"}}
 	wanted := func(name string) bool { return o.peers == "" || strings.Contains(","+o.peers+",", ","+name+",") }
-	if err := ownPeers(ctx, dir, list); err != nil {
+	if err := ownPeers(ctx, o, dir, list); err != nil {
 		return nil, err
 	}
 	path, _ := program("nginx") // needed has looked
@@ -69,17 +69,21 @@ func findPeers(ctx context.Context, o options, dir string) (map[string]*peer, er
 }
 
 // ownPeers builds Spillway and the plain proxy.
-func ownPeers(ctx context.Context, dir string, list map[string]*peer) error {
+func ownPeers(ctx context.Context, o options, dir string, list map[string]*peer) error {
 	spillwayPath, plainPath := filepath.Join(dir, "spillway"), filepath.Join(dir, "plain")
-	for _, b := range [][3]string{{spillwayPath, "..", "./cmd/spillway"}, {plainPath, ".", "./plain"}} { // each with the versions of its own go.mod
+	own := [3]string{spillwayPath, "..", "./cmd/spillway"}
+	if o.profile != "" {
+		own = [3]string{spillwayPath, ".", "./profiled"}
+	}
+	for _, b := range [][3]string{own, {plainPath, ".", "./plain"}} { // each with the versions of its own go.mod
 		if _, err := outputIn(ctx, 10*time.Minute, b[1], []string{"CGO_ENABLED=0"}, "go", "build", "-o", b[0], b[2]); err != nil {
 			return fmt.Errorf("%w (this program runs in the directory bench)", err)
 		}
 	}
 	list["plain"] = &peer{name: "plain", title: "httputil.ReverseProxy", start: startPlain(plainPath), version: runtime.Version()}
-	list["spillway"] = &peer{name: "spillway", title: "Spillway", start: startSpillway(spillwayPath), after: checkTrial, version: commit(ctx)}
+	list["spillway"] = &peer{name: "spillway", title: "Spillway", start: startSpillway(spillwayPath, o.profile), after: checkTrial, version: commit(ctx)}
 	list["spillway-general"] = &peer{
-		name: "spillway-general", title: "Spillway, general engine", start: startSpillway(spillwayPath, engineVariable+"=general"), after: checkTrial,
+		name: "spillway-general", title: "Spillway, general engine", start: startSpillway(spillwayPath, o.profile, engineVariable+"=general"), after: checkTrial,
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type options struct {
 	buildTime      time.Duration
 	gate, report   bool
 	note, out      string
+	profile        string
 }
 
 func main() {
@@ -49,6 +50,7 @@ func main() {
 	flag.BoolVar(&o.report, "report", false, "only write README.md and cpu.svg again, from results.json")
 	flag.StringVar(&o.note, "note", "", "a sentence about this run, for README.md")
 	flag.StringVar(&o.out, "out", ".", "`DIRECTORY` of README.md, results.json and cpu.svg")
+	flag.StringVar(&o.profile, "profile", "", "`DIRECTORY` for CPU profiles of Spillway; nothing else is written then")
 	flag.Parse()
 
 	runtime.LockOSThread() // see start
@@ -61,7 +63,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options) error {
+func run(ctx context.Context, o options) (err error) {
 	if o.rounds < 1 || o.seconds < time.Second || o.rate <= 0 || flag.NArg() > 0 {
 		return errors.New("-rounds is at least 1, -seconds at least 1s, -rate above 0, and there are no arguments")
 	}
@@ -71,6 +73,14 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 		return publish(o.out, r)
+	}
+	if o.profile != "" {
+		if o.profile, err = filepath.Abs(o.profile); err == nil {
+			err = os.MkdirAll(o.profile, 0o755)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if o.gate {
 		o.cases, o.peers = "small", "plain,spillway,spillway-general"
@@ -96,6 +106,9 @@ func run(ctx context.Context, o options) error {
 	b.backend = address
 	if err := b.run(ctx, list); err != nil {
 		return err
+	}
+	if o.profile != "" {
+		return nil
 	}
 	if o.gate {
 		return passes(os.Stdout, *b.results)

@@ -30,11 +30,15 @@ func candidateUser() string {
 	panic("no user in a tenth of all buckets")
 }
 
-// startSpillway runs the proxy as the server does, and pushes the table that the server would.
-func startSpillway(program string, env ...string) func(context.Context, setup) (*process, error) {
+// startSpillway runs the proxy as the server does, and pushes the table that the server would. With a
+// directory for profiles, program is the one of ./profiled, and leaves one there.
+func startSpillway(program, profiles string, env ...string) func(context.Context, setup) (*process, error) {
 	return func(ctx context.Context, s setup) (*process, error) {
-		p, err := start(s.dir, "spillway", env, program, "proxy", "--dir", s.dir,
-			"--http", fmt.Sprintf("127.0.0.1:%d", s.port), "--https", fmt.Sprintf("127.0.0.1:%d", s.tlsPort))
+		argv := []string{program, "proxy", "--dir", s.dir, "--http", fmt.Sprintf("127.0.0.1:%d", s.port), "--https", fmt.Sprintf("127.0.0.1:%d", s.tlsPort)}
+		if profiles != "" {
+			argv = append(argv, "--profile", filepath.Join(profiles, s.peer.name+"-"+s.testCase.name+".pprof"))
+		}
+		p, err := start(s.dir, "spillway", env, argv...)
 		if err != nil {
 			return nil, err
 		}
