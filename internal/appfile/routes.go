@@ -252,6 +252,10 @@ func editShape() objectShape {
 
 // reservedField says that a header is about one connection, or about the body, and not a rule's to change.
 func reservedField(name string) (problem, hint string) {
+	switch lower := strings.ToLower(name); {
+	case strings.HasPrefix(lower, "x-spillway-") || strings.HasPrefix(lower, "x-forwarded-"):
+		return quote(name) + " is the proxy's own", "remove it"
+	}
 	switch strings.ToLower(name) {
 	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "te", "trailer", "upgrade", "content-length":
 		return quote(name) + " says how a message is sent, which the proxy decides", "remove it"

@@ -27,6 +27,7 @@ type plane struct {
 	watch   watchers
 
 	certificates certificates
+	copies       copies // of requests, for mirrors
 
 	routing atomic.Pointer[routing]
 	stage   atomic.Int32 // one of the stages
@@ -160,12 +161,14 @@ func (p *plane) admitTable(t spillway.Table) error {
 			return fmt.Errorf("release %d was found harmful meanwhile, and would keep its users: %w", a.table.Route.Trial.Release, spillway.ErrConflict)
 		}
 	}
+	claims := claimsOf(t)
 	for ref, a := range p.apps {
 		if ref == t.App {
 			continue
 		}
-		for _, host := range hostsOf(t) {
-			if slices.Contains(hostsOf(a.table), host) {
+		taken := claimsOf(a.table)
+		for _, host := range claims {
+			if _, is := slices.BinarySearch(taken, host); is {
 				return fmt.Errorf("host %s belongs to %s: %w", host, ref, spillway.ErrConflict)
 			}
 		}
@@ -267,7 +270,11 @@ func (a *app) forgetTallies() {
 
 // reroute makes the routing of all tables visible. p.mu is held.
 func (p *plane) reroute() {
-	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, certificates: map[string]*certificate{}, changed: make(chan struct{})}
+	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, certificates: map[string]*certificate{}, changed: make(chan struct{}), ways: newWays()}
+	var before *ways
+	if old := p.routing.Load(); old != nil {
+		before = old.ways
+	}
 	for _, a := range p.apps {
 		ready := map[string][]*endpoint{}
 		for _, e := range a.table.Endpoints {
@@ -275,8 +282,10 @@ func (p *plane) reroute() {
 				ready[name] = append(ready[name], p.endpoints[endpointKey{a.ref, e.Replica, e.Address}])
 			}
 		}
+		var edges []*edge
 		for _, spec := range a.table.Route.Edges {
 			e := newEdge(a, spec, ready)
+			edges = append(edges, e)
 			for _, host := range spec.Hosts {
 				next.hosts[normalHost(host)] = e
 				if spec.TLS != nil {
@@ -288,6 +297,9 @@ func (p *plane) reroute() {
 					next.private[l.Address] = e
 				}
 			}
+		}
+		if err := next.ways.add(a, edges, before); err != nil {
+			p.log.Error("the rules of a table are no good, although they were checked", "app", a.ref, "error", err)
 		}
 	}
 	if old := p.routing.Swap(next); old != nil {
@@ -378,6 +390,18 @@ func hostsOf(t spillway.Table) []string {
 	return hosts
 }
 
+// claimsOf are the public names that a table has, by edges and by rules, sorted, without repetition.
+func claimsOf(t spillway.Table) []string {
+	hosts := hostsOf(t)
+	for _, r := range t.Route.Rules {
+		for _, h := range r.Hosts {
+			hosts = append(hosts, normalHost(h))
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
 // checkTable refuses what cannot be served.
 func checkTable(t spillway.Table) error {
 	var problems []error
@@ -418,6 +442,9 @@ func checkTable(t spillway.Table) error {
 	hosts := hostsOf(t)
 	if unique := slices.Compact(slices.Clone(hosts)); len(unique) != len(hosts) {
 		bad("a host is on two edges")
+	}
+	if err := checkRules(t); err != nil {
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }

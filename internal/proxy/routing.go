@@ -12,6 +12,7 @@ import (
 // routing is what all tables together mean. It never changes; a push makes a new one.
 type routing struct {
 	hosts   map[string]*edge // by normalHost
+	ways    *ways            // of public requests
 	private map[string]*edge // by address of the private listener
 	// certificates of hosts that are served over HTTPS, by normalHost.
 	certificates map[string]*certificate
@@ -63,7 +64,8 @@ func (e *edge) private() bool { return e.spec.From != (spillway.Group{}) }
 // newEdge puts an edge of a table together. ready holds the open replicas by Backend.Name. plane.mu is held.
 func newEdge(a *app, spec spillway.Edge, ready map[string][]*endpoint) *edge {
 	trial := a.table.Route.Trial
-	e := &edge{app: a, spec: spec, cohort: a.table.Cohort, sticky: slices.ContainsFunc(a.table.Route.Edges, divides), home: -1}
+	e := &edge{app: a, spec: spec, cohort: a.table.Cohort, home: -1}
+	e.sticky = slices.ContainsFunc(a.table.Route.Edges, divides) || slices.ContainsFunc(a.table.Route.Rules, dividesUsers)
 	for i, b := range spec.Backends {
 		name := b.Name(spec.Service)
 		next := arm{Backend: b, name: name, title: titleOf(b), endpoints: ready[name], tally: a.tally(name)}
