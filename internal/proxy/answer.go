@@ -46,6 +46,11 @@ func (x *exchange) refuse(why *refusal) {
 	if x.call.method == http.MethodHead {
 		page = ""
 	}
+	x.send(page)
+}
+
+// send writes an answer of the proxy's own, whose head is there.
+func (x *exchange) send(page string) {
 	err := x.client.begin(&x.head)
 	if err == nil {
 		err = x.client.write([]byte(page))
@@ -58,11 +63,29 @@ func (x *exchange) refuse(why *refusal) {
 	}
 }
 
+// respond gives the answer of a way that asks nobody.
+func (x *exchange) respond(now *instant) {
+	for _, f := range now.header {
+		x.add(f.Name, f.Value)
+	}
+	if now.reason != "" {
+		x.refuse(&refusal{now.status, now.reason})
+		return
+	}
+	x.add("Server", "spillway")
+	x.head.status, x.head.reason, x.head.last = now.status, http.StatusText(now.status), x.head.last || x.plane.closing()
+	x.send("")
+}
+
 // try makes one attempt at an endpoint.
 func (x *exchange) try(e *endpoint) (*reply, error) {
 	x.out = outgoing{
-		call: x.call, body: x.body, client: x.client, base: e.base, unit: x.who, synthetic: x.synthetic,
-		again: x.body == nil && x.call.idempotent(), limit: answerTimeout,
+		call: x.way.outbound(x.call), host: x.call.host, body: x.body, client: x.client, base: e.base, unit: x.who, synthetic: x.synthetic,
+		again: x.body == nil && x.call.idempotent() && x.way.retries != 0, limit: answerTimeout,
+	}
+	if x.way.timeout > 0 {
+		x.out.until = x.began.Add(x.way.timeout)
+		x.out.limit = x.way.timeout
 	}
 	return e.sender.send(&x.out)
 }
@@ -123,7 +146,7 @@ var errReplica = errors.New("the answer broke off")
 // written. An error that is no errReplica comes from the client's connection.
 func (x *exchange) pass(r *reply) error {
 	h := &x.head
-	h.status, h.reason, h.header, h.named, h.length = r.status, r.reason, r.header, r.named, r.length
+	h.status, h.reason, h.header, h.named, h.length = r.status, r.reason, x.way.answered(x.call, r.header), r.named, r.length
 	h.last = h.last || x.plane.closing()
 	if x.call.method == http.MethodHead || r.status == http.StatusNotModified {
 		h.length = told(r.header)

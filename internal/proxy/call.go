@@ -34,40 +34,15 @@ type call struct {
 	ours   bool           // the client is trusted with what it says about whom it forwards for
 }
 
-// aim sets host and target of a call and what follows from them. Dot segments of the path are resolved: what
-// the rules see is what the replica gets.
+// aim sets host and target of a call and what follows from them. What the rules see of the path is what the
+// replica gets.
 func (c *call) aim(host, target string) {
 	c.host, c.name, c.target = host, normalHost(host), target
 	c.path, c.query, _ = strings.Cut(target, "?")
-	if path, changed := resolve(c.path); changed {
+	if path := forwardedPath(c.path); path != c.path {
 		c.target = path + target[len(c.path):]
 		c.path = path
 	}
-}
-
-// resolve removes dot segments from an escaped path (RFC 3986, 5.2.4), also where the dots are escaped.
-// Escaped slashes are none.
-func resolve(path string) (resolved string, changed bool) {
-	if !strings.Contains(path, "/.") && !strings.Contains(path, "%2") {
-		return path, false
-	}
-	var kept []string
-	segments := strings.Split(path, "/")[1:]
-	for i, s := range segments {
-		dots := strings.ReplaceAll(strings.ReplaceAll(s, "%2e", "."), "%2E", ".")
-		if dots != "." && dots != ".." {
-			kept = append(kept, s)
-			continue
-		}
-		changed = true
-		if dots == ".." && len(kept) > 0 {
-			kept = kept[:len(kept)-1]
-		}
-		if i == len(segments)-1 {
-			kept = append(kept, "")
-		}
-	}
-	return "/" + strings.Join(kept, "/"), changed
 }
 
 // idempotent reports whether the request may reach a replica twice as far as its method and header say.

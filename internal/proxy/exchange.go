@@ -26,10 +26,13 @@ type exchange struct {
 	plane  *plane
 	call   *call
 	client responder
-	find   func(*routing, *call) *edge // the edge by which it came in, in any routing
+	find   func(*routing, *call) *way // the way by which it came in, in any routing
 	who    unit
 	body   *upload // nil when there is none
+	routes *routing
+	way    *way // in routes
 
+	began     time.Time
 	out       outgoing
 	head      head
 	synthetic bool   // Spillway itself made the request
@@ -77,19 +80,37 @@ func (x *exchange) serve() {
 		x.relay()
 		return
 	}
-	e := x.find(p.routing.Load(), c)
-	if e == nil {
+	x.began = time.Now()
+	if x.seek(p.routing.Load()); x.way == nil {
 		x.refuse(&refusal{http.StatusNotFound, "no app answers to this host"})
 		return
 	}
+	if no := x.way.instant(c, x.began); no != nil {
+		x.respond(no)
+		return
+	}
+	e := x.way.first()
 	x.who = e.identify(c, p.keys)
 	x.rescued = c.ours && c.header.Has(rescuedHeader)
 	x.synthetic = !e.private() && p.keys.synthetic.made(c)
+	if x.body != nil {
+		x.body.limit = x.way.maxBody
+	}
 	if c.expect && x.body != nil {
 		x.body.begun = func() { x.client.interim(http.StatusContinue, nil) }
 	}
 	defer x.lease.drop() // when it ends by a panic; settled leases do not mind
 	x.run()
+	if len(x.way.mirrors) > 0 {
+		p.reflect(x.way, c, x.who.bucket, x.body.content)
+	}
+}
+
+// seek finds the way in a routing.
+func (x *exchange) seek(routes *routing) {
+	if x.routes != routes {
+		x.routes, x.way = routes, x.find(routes, x.call)
+	}
 }
 
 // run makes attempts until one is answered or none is left.
@@ -120,12 +141,15 @@ func (x *exchange) run() {
 func (x *exchange) claim() (claim, error) {
 	for {
 		routes := x.plane.routing.Load()
-		e := x.find(routes, x.call)
-		switch {
-		case x.plane.handedOver():
+		x.seek(routes)
+		if x.plane.handedOver() {
 			return claim{}, errHandedOver
-		case e == nil:
-			return claim{}, &refusal{http.StatusServiceUnavailable, "the app was removed"}
+		}
+		if x.way == nil || x.way.first() == nil {
+			return claim{}, &refusal{http.StatusServiceUnavailable, "the app or the route was removed"}
+		}
+		e := x.way.edge(x.who.bucket)
+		switch {
 		case len(e.arms) == 0:
 			return claim{}, &refusal{http.StatusServiceUnavailable, closedReason(e.spec)}
 		}
@@ -345,7 +369,7 @@ func (x *exchange) again(c claim, err error) bool {
 			return true
 		}
 	case lost:
-		if x.mayRepeat() && x.resends < maxResends && c.arm.able(x.failed) {
+		if x.mayRepeat() && x.resends < x.way.resends() && c.arm.able(x.failed) {
 			x.resends++
 			return true
 		}

@@ -242,6 +242,9 @@ func (p *plane) openRequests() []openRequests {
 	return open
 }
 
+// passage is the way of what an heir answers: nothing is done to it.
+var passage = &way{retries: -1}
+
 // relay passes a request that can claim nothing after the hand-over on to the heir, at the address where
 // it came in; what came over TLS goes to the public listener without, with the header that says so. If the
 // candidate has failed it here already, stable has to answer it there.
@@ -257,7 +260,7 @@ func (x *exchange) relay() {
 		return
 	}
 	x.out = outgoing{
-		call: c, body: x.body, client: x.client, base: &url.URL{Scheme: "http", Host: local}, unit: x.who, synthetic: x.synthetic,
+		call: c, host: c.host, body: x.body, client: x.client, base: &url.URL{Scheme: "http", Host: local}, unit: x.who, synthetic: x.synthetic,
 		rescued: x.rescued, relayed: true, last: !c.upgrade, limit: answerTimeout + holdTime,
 	}
 	r, err := newOrigin(x.out.base, p.blocks).send(&x.out)
@@ -273,6 +276,7 @@ func (x *exchange) relay() {
 		x.join(r)
 		return
 	}
+	x.way = passage
 	if x.pass(r) != nil {
 		x.client.abort()
 	}

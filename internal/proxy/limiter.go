@@ -35,23 +35,12 @@ func newLimiter(r spillway.RateLimit) *limiter {
 // client is what tells the client of a request apart.
 func (l *limiter) client(app spillway.Ref, c *call) uint64 {
 	if l.by.Kind != "" {
-		if key := keyOf(l.by, c); key != "" {
+		if key := keyFrom(l.by, c); key != "" {
 			return hashKey(app, l.by.Name+"\x00"+key)
 		}
 	}
 	addr := c.client.Unmap().As16()
 	return hashKey(app, string(addr[:]))
-}
-
-// keyOf is what a request carries in a header or cookie; "" when it does not.
-func keyOf(source spillway.KeySource, c *call) string {
-	if source.Kind == "cookie" {
-		for v := range c.header.Cookies(source.Name) {
-			return v
-		}
-		return ""
-	}
-	return c.header.Get(source.Name)
 }
 
 // take counts a request of a client. wait is how long it would have to wait; 0 = it may come in.

@@ -30,7 +30,7 @@ type listener struct {
 	address string // as it was asked for: ":8080"
 	tcp     *net.TCPListener
 	tls     *tls.Config // nil = without TLS
-	find    func(*routing, *call) *edge
+	find    func(*routing, *call) *way
 	server  *http.Server // the general engine
 	handoff *handoff     // where that gets its connections
 	conns   atomic.Int64 // open client connections
@@ -41,9 +41,9 @@ type listener struct {
 	fronts map[*front]struct{} // of the fast engine
 }
 
-// open serves the requests that arrive at a bound listener, by the edge that find gives: over TLS and
+// open serves the requests that arrive at a bound listener, by the way that find gives: over TLS and
 // with HTTP/2 if there is a configuration of TLS.
-func (p *plane) open(address string, tcp *net.TCPListener, secure *tls.Config, find func(*routing, *call) *edge) *listener {
+func (p *plane) open(address string, tcp *net.TCPListener, secure *tls.Config, find func(*routing, *call) *way) *listener {
 	l := &listener{plane: p, address: address, tcp: tcp, find: find, handoff: newHandoff(tcp.Addr()), slow: p.general, fronts: map[*front]struct{}{}}
 	if secure != nil {
 		l.tls = secure.Clone()
@@ -161,10 +161,13 @@ func (l *listener) close() {
 	}
 }
 
-func byHost(t *routing, c *call) *edge { return t.hosts[c.name] }
+func byHost(t *routing, c *call) *way {
+	w, _ := t.ways.find(c)
+	return w
+}
 
-func byAddress(address string) func(*routing, *call) *edge {
-	return func(t *routing, _ *call) *edge { return t.private[address] }
+func byAddress(address string) func(*routing, *call) *way {
+	return func(t *routing, _ *call) *way { return t.private[address] }
 }
 
 // accept serves bound private addresses. p.mu is held.

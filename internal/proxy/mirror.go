@@ -45,7 +45,7 @@ type copies struct {
 // after reflect has returned.
 func (p *plane) reflect(w *way, c *call, bucket spillway.Share, body func() ([]byte, bool)) {
 	for _, m := range w.mirrors {
-		if c.upgrades() || len(m.edge.arms) == 0 || spillway.Share(rand.IntN(int(spillway.Whole))) >= m.share {
+		if c.upgrade || len(m.edge.arms) == 0 || spillway.Share(rand.IntN(int(spillway.Whole))) >= m.share {
 			continue
 		}
 		content, whole := body()
@@ -54,11 +54,6 @@ func (p *plane) reflect(w *way, c *call, bucket spillway.Share, body func() ([]b
 		}
 		p.copies.send(p, m.edge, w.outbound(c), bucket, bytes.Clone(content))
 	}
-}
-
-// upgrades reports whether a request asks for another protocol, which is a conversation and cannot be copied.
-func (c *call) upgrades() bool {
-	return c.header.Has("Upgrade") && c.header.Token("Connection", "upgrade")
 }
 
 // send sends one copy to an edge, or does not: when too many are under way, or nobody is there.

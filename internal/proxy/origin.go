@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -249,7 +250,7 @@ func (c *originConn) exchange(out *outgoing) (*reply, *fault) {
 		switch {
 		case err != nil && isTimeout(err) && !out.client.gone():
 			if !c.owes {
-				return nil, &fault{late, err}
+				return nil, &fault{late, fmt.Errorf("no answer within %s: %w", out.limit, err)}
 			}
 			c.transfer(out) // it does not say whether it wants the body
 		case http1.IsMalformed(err), err != nil && (interim || len(c.in.Buffered()) > 0):
@@ -259,7 +260,7 @@ func (c *originConn) exchange(out *outgoing) (*reply, *fault) {
 		case c.resp.Status == http.StatusSwitchingProtocols:
 			return c.switched(out)
 		case c.resp.Status >= 200:
-			return c.final(), nil
+			return c.final(out), nil
 		case c.resp.Status != http.StatusContinue: // the client gets that when its body is first read
 			interim = true
 			out.client.interim(c.resp.Status, c.resp.Fields)
@@ -275,7 +276,7 @@ func (c *originConn) exchange(out *outgoing) (*reply, *fault) {
 // request writes head and body, or begins to write the body.
 func (c *originConn) request(out *outgoing, now time.Time) *fault {
 	_ = c.SetReadDeadline(now.Add(soon)) // a broken connection shows at once
-	c.until = now.Add(out.limit)
+	c.until = out.due(now)
 	c.out = out.appendHead(c.out[:0])
 	small := out.body != nil && !out.call.expect && 0 < out.call.length && out.call.length <= smallBody
 	if small {
@@ -286,7 +287,7 @@ func (c *originConn) request(out *outgoing, now time.Time) *fault {
 		}
 		now = time.Now()
 		_ = c.SetReadDeadline(now.Add(soon))
-		c.until = now.Add(out.limit)
+		c.until = out.due(now)
 	}
 	n, err := c.Write(c.out)
 	if cap(c.out) > 4*smallBody {
@@ -313,7 +314,7 @@ func (c *originConn) transfer(out *outgoing) {
 	t := &transfer{conn: c, body: out.body.start(), done: make(chan struct{})}
 	c.pending, c.owes = t, false
 	c.mu.Lock()
-	c.expires(time.Time{})
+	c.expires(out.until)
 	c.mu.Unlock()
 	// Owned by the request, which waits for it in finish; ends with the body or when a side is closed.
 	go t.run(out)
@@ -328,7 +329,7 @@ func (t *transfer) run(out *outgoing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.answered {
-		c.expires(time.Now().Add(out.limit))
+		c.expires(out.due(time.Now()))
 	}
 	if t.err != nil && out.body.broken() != nil {
 		c.Conn.Close() // the server must not take what it has for the whole
@@ -377,10 +378,10 @@ func framed(block []byte, n int) []byte {
 }
 
 // final is the answer proper. Its body is read through the connection.
-func (c *originConn) final() *reply {
+func (c *originConn) final(out *outgoing) *reply {
 	c.mu.Lock()
 	c.answered = true
-	c.expires(time.Time{})
+	c.expires(out.until)
 	c.mu.Unlock()
 	c.body.Start(&c.in, c.resp.Length)
 	c.reply = reply{

@@ -11,6 +11,7 @@ import (
 // outgoing is a call on its way to a replica, to a server by URL, or to an heir.
 type outgoing struct {
 	call   *call
+	host   string    // as the client said it, whatever the route makes of it
 	body   *upload   // nil when there is none
 	client responder // has interim answers passed on, and knows when the client goes away
 	base   *url.URL  // of the server; its path goes before the call's
@@ -21,6 +22,16 @@ type outgoing struct {
 	last    bool          // the connection is not to be kept
 	again   bool          // it may be sent once more when a kept connection turns out to be dead
 	limit   time.Duration // from the end of the request to the first byte of the answer
+	until   time.Time     // the answer has to be whole by then; zero = no limit
+}
+
+// due is when the answer has to begin, if all of the request was sent now.
+func (o *outgoing) due(now time.Time) time.Time {
+	due := now.Add(o.limit)
+	if !o.until.IsZero() && o.until.Before(due) {
+		return o.until
+	}
+	return due
 }
 
 // target is what the server is asked for.
@@ -82,7 +93,7 @@ func (o *outgoing) fields(add func(name, value string)) {
 		}
 	}
 	add("X-Forwarded-For", c.forwardedFor())
-	host := c.host
+	host := o.host
 	if c.ours {
 		if told := c.header.Get("X-Forwarded-Host"); told != "" {
 			host = told

@@ -270,7 +270,7 @@ func (a *app) forgetTallies() {
 
 // reroute makes the routing of all tables visible. p.mu is held.
 func (p *plane) reroute() {
-	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, certificates: map[string]*certificate{}, changed: make(chan struct{}), ways: newWays()}
+	next := &routing{private: map[string]*way{}, certificates: map[string]*certificate{}, changed: make(chan struct{}), ways: newWays()}
 	var before *ways
 	if old := p.routing.Load(); old != nil {
 		before = old.ways
@@ -283,18 +283,19 @@ func (p *plane) reroute() {
 			}
 		}
 		var edges []*edge
+		sticky := a.sticky()
 		for _, spec := range a.table.Route.Edges {
 			e := newEdge(a, spec, ready)
+			e.sticky = sticky
 			edges = append(edges, e)
 			for _, host := range spec.Hosts {
-				next.hosts[normalHost(host)] = e
 				if spec.TLS != nil {
 					next.certificates[normalHost(host)] = p.certificates.of(*spec.TLS)
 				}
 			}
 			for _, l := range a.table.Listeners {
 				if l.Service == spec.Service && l.From == spec.From {
-					next.private[l.Address] = e
+					next.private[l.Address] = plainWay(e, l.Address)
 				}
 			}
 		}

@@ -11,9 +11,8 @@ import (
 
 // routing is what all tables together mean. It never changes; a push makes a new one.
 type routing struct {
-	hosts   map[string]*edge // by normalHost
-	ways    *ways            // of public requests
-	private map[string]*edge // by address of the private listener
+	ways    *ways           // of public requests
+	private map[string]*way // by address of the private listener
 	// certificates of hosts that are served over HTTPS, by normalHost.
 	certificates map[string]*certificate
 	// changed is closed when a newer routing is there.
@@ -61,11 +60,15 @@ func titleOf(b spillway.Backend) string {
 
 func (e *edge) private() bool { return e.spec.From != (spillway.Group{}) }
 
+// sticky reports whether users without a key get a cookie, because something is divided. plane.mu is held.
+func (a *app) sticky() bool {
+	return slices.ContainsFunc(a.table.Route.Edges, divides) || slices.ContainsFunc(a.table.Route.Rules, dividesUsers)
+}
+
 // newEdge puts an edge of a table together. ready holds the open replicas by Backend.Name. plane.mu is held.
 func newEdge(a *app, spec spillway.Edge, ready map[string][]*endpoint) *edge {
 	trial := a.table.Route.Trial
 	e := &edge{app: a, spec: spec, cohort: a.table.Cohort, home: -1}
-	e.sticky = slices.ContainsFunc(a.table.Route.Edges, divides) || slices.ContainsFunc(a.table.Route.Rules, dividesUsers)
 	for i, b := range spec.Backends {
 		name := b.Name(spec.Service)
 		next := arm{Backend: b, name: name, title: titleOf(b), endpoints: ready[name], tally: a.tally(name)}

@@ -173,7 +173,7 @@ func TestOutgoing_BelievesOnlyThisMachine(t *testing.T) {
 	c := asks("X-Forwarded-For", "203.0.113.9")
 	c.header = append(c.header, http1.Field{Name: "x-forwarded-proto", Value: "https"}, http1.Field{Name: "Forwarded", Value: "for=1"})
 	c.ours, c.peer = false, "198.51.100.7"
-	head := string((&outgoing{call: c, base: &url.URL{}}).appendHead(nil))
+	head := string((&outgoing{call: c, host: c.host, base: &url.URL{}}).appendHead(nil))
 	for _, line := range []string{"X-Forwarded-For: 198.51.100.7\r\n", "X-Forwarded-Proto: http\r\n", "X-Forwarded-Host: shop.test\r\n"} {
 		if strings.Count(head, line) != 1 {
 			t.Errorf("no line %q in %q", line, head)

@@ -1,9 +1,6 @@
 package proxy
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 const (
 	dialTimeout   = 2 * time.Second
@@ -33,7 +30,7 @@ const (
 	noConnection faultKind = iota // nothing listens there
 	unsent                        // connected, but not one byte of the request was written
 	lost                          // sent, at least in part, and no answer began
-	late                          // no answer within answerTimeout
+	late                          // no answer in time
 	spoilt                        // an answer began, and cannot be used
 )
 
@@ -42,7 +39,7 @@ func (f *fault) Error() string {
 	case noConnection:
 		return "cannot be connected to: " + f.err.Error()
 	case late:
-		return fmt.Sprintf("did not answer within %s", answerTimeout)
+		return "did not answer in time: " + f.err.Error()
 	case spoilt:
 		return "gave no answer that can be passed on: " + f.err.Error()
 	}

@@ -266,7 +266,7 @@ func edgesOf(t *testing.T, table spillway.Table) []*edge {
 	routes := p.routing.Load()
 	var edges []*edge
 	for _, e := range table.Route.Edges {
-		edges = append(edges, routes.hosts[e.Hosts[0]])
+		edges = append(edges, routes.ways.hosts[e.Hosts[0]].rest.first())
 	}
 	return edges
 }

@@ -74,6 +74,16 @@ func (u *upload) whole() bool {
 	return u.err == io.EOF
 }
 
+// content is the whole body, if it was read and is still there. A request without one has an empty one.
+func (u *upload) content() (body []byte, whole bool) {
+	if u == nil {
+		return nil, true
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.kept, u.err == io.EOF && !u.over
+}
+
 // again gives what was kept and is not sent yet. done: there is nothing to be read of the client for now.
 func (s *sending) again(p []byte) (n int, done bool, err error) {
 	u := s.upload

@@ -72,6 +72,14 @@ func plainWay(e *edge, host string) *way {
 	return &way{app: e.app, host: host, arms: []wayArm{{e, 1}}, total: 1, retries: -1}
 }
 
+// resends is how often a request may be sent again that may have reached a replica.
+func (w *way) resends() int {
+	if w.retries < 0 {
+		return maxResends
+	}
+	return w.retries
+}
+
 // first is the edge by which the user behind a request is found out. All edges of an app agree about that. nil when
 // the way leads to nobody.
 func (w *way) first() *edge {

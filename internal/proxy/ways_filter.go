@@ -76,7 +76,7 @@ func (w *way) allows(client netip.Addr) bool {
 // redirect sends the client elsewhere. The port goes with the scheme: one that is the usual one is not written.
 func (w *way) redirect(c *call) *instant {
 	r := w.rule.Redirect
-	scheme, host, port := cmp.Or(r.Scheme, cameBy(c)), cmp.Or(r.Host, c.name), ""
+	scheme, host, port := cmp.Or(r.Scheme, c.scheme()), cmp.Or(r.Host, c.name), ""
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
@@ -96,14 +96,6 @@ func (w *way) redirect(c *call) *instant {
 	return &instant{status: r.Status, header: http1.Fields{{Name: "Location", Value: location}}}
 }
 
-// cameBy is the scheme by which the user came, as far as that is known.
-func cameBy(c *call) string {
-	if c.secure || c.ours && strings.EqualFold(c.header.Get("X-Forwarded-Proto"), "https") {
-		return "https"
-	}
-	return "http"
-}
-
 // portOf is the port in a Host header; "" when there is none.
 func portOf(host string) string {
 	i := strings.LastIndexByte(host, ':')
@@ -119,7 +111,7 @@ func (w *way) moved(c *call, path, prefix string) string {
 	case path != "":
 		return path
 	case prefix == "":
-		return forwardedPath(c.path)
+		return c.path
 	}
 	rest := strings.TrimPrefix(normalPath(c.path), normalPath(w.rule.Path.Text))
 	if prefix == "/" {
@@ -139,8 +131,6 @@ func (w *way) outbound(c *call) *call {
 	path := c.path
 	if rewrite := w.rule.Rewrite; rewrite != nil && strings.HasPrefix(path, "/") {
 		path = w.moved(c, rewrite.Path, rewrite.Prefix)
-	} else if w.rule.Hosts != nil {
-		path = forwardedPath(path)
 	}
 	if !w.changes && path == c.path {
 		return c

@@ -269,7 +269,7 @@ func TestReflect_CopiesToTheMirror(t *testing.T) {
 	table := routed(t, threeServices+"  - {host: a.test, path: /old/*, to: v1, rewrite: /new/*, mirror: "+server.URL+"/base}\n")
 	a := &app{ref: shop, table: table, plane: p, tallies: map[string]*tally{}}
 	for key := range endpointsOf(table) {
-		p.endpoints[key] = newEndpoint(key)
+		p.endpoints[key] = newEndpoint(key, newBlocks())
 	}
 	var edges []*edge
 	for _, spec := range table.Route.Edges {
