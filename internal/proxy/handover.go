@@ -154,6 +154,9 @@ func (p *plane) introduce(conn *net.UnixConn) error {
 	if p.secure != nil {
 		all[secureName+p.secure.address] = p.secure.tcp
 	}
+	if p.seen.metrics != nil {
+		all[metricsName+p.seen.conf.Metrics] = p.seen.metrics
+	}
 	for address, l := range p.listeners {
 		all[address] = l.tcp
 	}
@@ -250,13 +253,15 @@ var passage = &way{retries: -1}
 // candidate has failed it here already, stable has to answer it there.
 func (x *exchange) relay() {
 	p, c := x.plane, x.call
+	x.passedOn = true
 	local := c.local.String()
 	if c.secure {
 		local = p.public.tcp.Addr().String()
 	}
 	x.head.last = true
 	if x.body != nil && !x.body.repeatable() {
-		x.refuse(&refusal{http.StatusBadGateway, "the proxy was replaced while the request was being sent"})
+		x.passedOn = false
+		x.refuse(&refusal{status: http.StatusBadGateway, reason: "the proxy was replaced while the request was being sent", kind: replaced})
 		return
 	}
 	x.out = outgoing{
@@ -265,7 +270,8 @@ func (x *exchange) relay() {
 	}
 	r, err := newOrigin(x.out.base, p.blocks).send(&x.out)
 	if err != nil {
-		x.refuse(&refusal{http.StatusBadGateway, "the new proxy " + err.Error()})
+		x.passedOn = false
+		x.refuse(&refusal{status: http.StatusBadGateway, reason: "the new proxy " + err.Error(), kind: replaced})
 		return
 	}
 	defer r.close()

@@ -50,6 +50,12 @@ func tempDir(t *testing.T) string {
 // start runs a proxy until the test ends.
 func start(t *testing.T, dir string, takeover bool) *running {
 	t.Helper()
+	return startSeen(t, dir, takeover, Seen{})
+}
+
+// startSeen runs a proxy whose requests are seen.
+func startSeen(t *testing.T, dir string, takeover bool, seen Seen) *running {
+	t.Helper()
 	// A child that another test is just starting has a copy of every lock until it becomes its program.
 	syscall.ForkLock.RLock()
 	syscall.ForkLock.RUnlock() //lint:ignore SA2001 it only waits
@@ -59,7 +65,7 @@ func start(t *testing.T, dir string, takeover bool) *running {
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
 		err = Run(ctx, Config{
-			Dir: dir, Engine: os.Getenv("SPILLWAY_ENGINE"), HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Takeover: takeover, Ready: func() { close(ready) },
+			Dir: dir, Engine: os.Getenv("SPILLWAY_ENGINE"), HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Takeover: takeover, Seen: seen, Ready: func() { close(ready) },
 			Log: testLog(t),
 		})
 	}()

@@ -28,6 +28,8 @@ type Config struct {
 	// know; EngineGeneral to have that read everything.
 	Engine string
 	Log    *slog.Logger
+	// Seen says what is to be seen of requests.
+	Seen Seen
 	// Version is told in Info; "" is fine.
 	Version string
 	// Takeover takes the listeners from the proxy that serves on Dir, which then drains and ends.
@@ -100,6 +102,10 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 	}
 	p.reroute()
 	var err error
+	if err = p.seen.open(c, p.log); err != nil {
+		lock.Close()
+		return nil, err
+	}
 	if p.keys.cookie, err = loadCookieKey(c.Dir); err == nil {
 		p.keys.synthetic, err = loadSyntheticKey(c.Dir)
 	}
@@ -121,6 +127,12 @@ func (p *plane) bindPublic(c Config) error {
 		return err
 	}
 	p.public = &listener{address: c.HTTP, tcp: tcp}
+	if c.Seen.Metrics != "" {
+		if p.seen.metrics, err = p.inherited.take(metricsName + c.Seen.Metrics); err != nil {
+			p.unbindPublic()
+			return err
+		}
+	}
 	if c.HTTPS == "" {
 		return nil
 	}
@@ -138,6 +150,7 @@ func (p *plane) unbindPublic() {
 	if p.secure != nil {
 		p.secure.tcp.Close()
 	}
+	p.seen.unbind()
 }
 
 // run serves from the first connection to the last answer. stop ends the base context of connections.
@@ -165,6 +178,7 @@ func (p *plane) run(ctx context.Context, c Config, in *inheritance, stop func())
 	defer background.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	p.startSeen(ctx, &background)
 	server := p.controlServer()
 	defer server.Close()
 	err = p.succeed(in, &background)
@@ -253,6 +267,7 @@ func (p *plane) stopAccepting() []*listener {
 	for _, l := range all {
 		l.tcp.Close()
 	}
+	p.seen.unbind()
 	return all
 }
 
