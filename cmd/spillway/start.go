@@ -97,6 +97,11 @@ func (c *cli) spawnServer(o upOptions) (*serverProcess, int64, error) {
 	if o.listen != "" {
 		args = append(args, "--listen", o.listen)
 	}
+	seen, err := o.seen.seen()
+	if err != nil {
+		return nil, 0, err
+	}
+	args = append(args, seenArgs(seen)...)
 	cmd := exec.Command(self, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
