@@ -245,9 +245,6 @@ func (p *plane) openRequests() []openRequests {
 	return open
 }
 
-// passage is the way of what an heir answers: nothing is done to it.
-var passage = &way{retries: -1}
-
 // relay passes a request that can claim nothing after the hand-over on to the heir, at the address where
 // it came in; what came over TLS goes to the public listener without, with the header that says so. If the
 // candidate has failed it here already, stable has to answer it there.
@@ -282,7 +279,7 @@ func (x *exchange) relay() {
 		x.join(r)
 		return
 	}
-	x.way = passage
+	x.way = &way{retries: -1} // nothing is done to the heir's answer
 	if x.pass(r) != nil {
 		x.client.abort()
 	}
