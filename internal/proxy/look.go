@@ -101,14 +101,7 @@ func (p *plane) dead(a *app) map[string]string {
 			}
 		}
 	}
-	for _, e := range a.table.Route.Edges {
-		if e.TLS == nil {
-			continue
-		}
-		if file, why := p.certificates.of(*e.TLS).problem(time.Now()); why != "" {
-			dead[file] = why
-		}
-	}
+	p.badCertificates(a.table, dead)
 	for _, l := range a.table.Listeners {
 		if why := p.missing[l.Address]; why != "" {
 			dead[l.Address] = why

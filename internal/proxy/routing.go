@@ -14,7 +14,7 @@ type routing struct {
 	ways    *ways           // of public requests
 	private map[string]*way // by address of the private listener
 	// certificates of hosts that are served over HTTPS, by normalHost.
-	certificates map[string]*certificate
+	certificates map[string]secureHost
 	// changed is closed when a newer routing is there.
 	changed chan struct{}
 }
