@@ -88,6 +88,18 @@ func writeRelease(w io.Writer, r spillway.Release, before *spillway.Release, now
 	return err
 }
 
+// tlsText says where a certificate comes from.
+func tlsText(t spillway.TLS) string {
+	text := t.Cert
+	if t.Auto {
+		text = "auto" + after(" from ", t.CA)
+	}
+	if t.Redirect {
+		text += ", HTTP is sent to HTTPS"
+	}
+	return text
+}
+
 func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
 	fmt.Fprintf(b, "\n%s (%s, %s)\n", s.Name, count(s.Scale, "replica"), s.Strategy)
 	lines := [][2]string{
@@ -95,7 +107,7 @@ func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
 		{"health", s.Health.Path}, {"release", command(s.Release)}, {"artefact", r.Artefacts[s.Name].Digest},
 	}
 	if s.TLS != nil {
-		lines = append(lines, [2]string{"tls", s.TLS.Cert})
+		lines = append(lines, [2]string{"tls", tlsText(*s.TLS)})
 	}
 	if s.Standby != nil {
 		lines = append(lines, [2]string{"standby", s.Standby.Keep.String() + after(" at ", strings.Join(s.Standby.Host, ", "))})
