@@ -4,7 +4,7 @@
 set -eu
 
 missing=
-for pair in gcc:build-essential git:git nginx:nginx-light openssl:openssl prometheus:prometheus python3:python3 wrk:wrk; do
+for pair in gcc:build-essential git:git nginx:nginx-light openssl:openssl prometheus:prometheus python3:python3 slowhttptest:slowhttptest wrk:wrk; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 test -n "$missing" || exit 0
