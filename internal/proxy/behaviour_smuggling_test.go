@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -337,7 +338,10 @@ func (m malformed) check(t *testing.T, f *front, backend *recorder) {
 	for n := 1; n > 0; n, _ = backend.take() { // what the row before has left is still on its way
 		<-time.After(10 * time.Millisecond)
 	}
-	h := f.say(m.send+next, 2*time.Second)
+	conn := f.dial()
+	defer conn.Close()
+	go io.WriteString(conn, m.send+next) // ends with conn; a proxy that refuses need not read it all
+	h := listenFor(conn, 2*time.Second, m.after+2)
 	answers := h.answers
 	for i := range m.after {
 		if len(answers) == 0 || answers[0].status != 200 {

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -186,6 +188,13 @@ func (f *front) say(text string, quiet time.Duration, methods ...string) heard {
 // listen reads what comes on a connection. methods are those of the requests that are answered, as far as
 // it matters (HEAD).
 func listen(conn net.Conn, quiet time.Duration, methods ...string) heard {
+	return listenFor(conn, quiet, math.MaxInt, methods...)
+}
+
+var statusLine = regexp.MustCompile(`HTTP/1\.[01] \d\d\d `)
+
+// listenFor is listen that has heard enough after so many answers.
+func listenFor(conn net.Conn, quiet time.Duration, enough int, methods ...string) heard {
 	var all bytes.Buffer
 	var h heard
 	buf := make([]byte, 64<<10)
@@ -195,6 +204,9 @@ func listen(conn net.Conn, quiet time.Duration, methods ...string) heard {
 		all.Write(buf[:n])
 		if err != nil {
 			h.closed = !errors.Is(err, os.ErrDeadlineExceeded)
+			break
+		}
+		if len(statusLine.FindAll(all.Bytes(), -1)) >= enough {
 			break
 		}
 	}
