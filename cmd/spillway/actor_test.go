@@ -39,6 +39,9 @@ type actor struct {
 	lines    []spillway.LogLine
 	checks   []spillway.Check
 	whose    api.Who
+	ways     []spillway.RouteLine
+	answer   spillway.RouteAnswer
+	tested   []spillway.RouteQuery
 	askErr   error
 	gone     bool // the app does not exist (any more)
 
@@ -187,6 +190,17 @@ func (e *actor) Who(_ context.Context, app spillway.Ref, q api.WhoQuery) (api.Wh
 		who.At = q.At
 	}
 	return who, e.known(app)
+}
+
+func (e *actor) Routes(_ context.Context, app spillway.Ref) ([]spillway.RouteLine, error) {
+	return e.ways, e.known(app)
+}
+
+func (e *actor) TestRoute(_ context.Context, app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tested = append(e.tested, q)
+	return e.answer, e.known(app)
 }
 
 func (e *actor) Doctor(context.Context) []spillway.Check { return e.checks }

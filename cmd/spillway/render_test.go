@@ -41,6 +41,8 @@ func TestRendering(t *testing.T) {
 		"status-tracks": func(w io.Writer) error { return writeStatus(w, tracked(), nil, at, style{}) },
 		"plan-track":    func(w io.Writer) error { return writePlan(w, trackPlan()) },
 		"who":           func(w io.Writer) error { return writeWho(w, someone(), at) },
+		"routes":        func(w io.Writer) error { return routeTable(routesOf(t)).print(w) },
+		"routes-test":   func(w io.Writer) error { return explained(t, w) },
 		"plan-canary":   func(w io.Writer) error { return writePlan(w, canaryPlan()) },
 		"plan-first": func(w io.Writer) error {
 			return writePlan(w, spillway.Plan{App: "castle", Release: 1, Changes: []spillway.Change{{Service: "www", What: "new", Restart: true}}, Strategy: spillway.Recreate, Steps: []spillway.PlanStep{{Weight: spillway.Whole}}, Worst: "nothing serves yet, so nothing can get worse", Gap: true})

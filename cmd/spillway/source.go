@@ -48,6 +48,7 @@ func (c *cli) openSource(dir string) (*source, error) {
 	if name != "" && name != app.Name {
 		return nil, usage("--app %s, but %s is the file of %s; leave --app out, or deploy the directory of %s", c.app, file, app.Name, name)
 	}
+	c.warn(appfile.Warnings(file, text, env))
 	s := &source{app: app, ref: refOf(app.Name, env), dir: filepath.Dir(file), file: filepath.Base(file)}
 	if s.pack, err = os.CreateTemp("", "spillway-*.tar.gz"); err != nil {
 		return nil, fmt.Errorf("pack %s: %w", s.dir, err)

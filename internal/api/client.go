@@ -107,6 +107,16 @@ func (c *Client) Who(ctx context.Context, app spillway.Ref, q WhoQuery) (Who, er
 	return ask[Who](ctx, c, http.MethodGet, appPath(app, "/who?"+v.Encode()), nil)
 }
 
+// Routes tell what the proxy does with the requests to the hosts of an app.
+func (c *Client) Routes(ctx context.Context, app spillway.Ref) ([]spillway.RouteLine, error) {
+	return ask[[]spillway.RouteLine](ctx, c, http.MethodGet, appPath(app, "/routes"), nil)
+}
+
+// TestRoute says what would become of a request, which is not made.
+func (c *Client) TestRoute(ctx context.Context, app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error) {
+	return ask[spillway.RouteAnswer](ctx, c, http.MethodPost, appPath(app, "/routes/test"), q)
+}
+
 // Doctor says what is well and what is not on the machine of the server.
 func (c *Client) Doctor(ctx context.Context) ([]spillway.Check, error) {
 	return ask[[]spillway.Check](ctx, c, http.MethodGet, "/v1/doctor", nil)

@@ -152,6 +152,14 @@ func (e *engine) Who(_ context.Context, app spillway.Ref, q api.WhoQuery) (api.W
 	return api.Who{App: app, Key: q.Key, At: q.At, Bucket: 1448, Edges: []api.WhoEdge{{Service: "www", Release: 1}}}, nil
 }
 
+func (e *engine) Routes(_ context.Context, app spillway.Ref) ([]spillway.RouteLine, error) {
+	return []spillway.RouteLine{{App: app, Host: "castle.test", Match: "/*", Rest: true}}, e.known(app)
+}
+
+func (e *engine) TestRoute(_ context.Context, app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error) {
+	return spillway.RouteAnswer{App: app, Asked: q.Method + " " + q.URL, Bucket: 1448}, e.known(app)
+}
+
 func (e *engine) Doctor(context.Context) []spillway.Check {
 	return []spillway.Check{{Name: "cgroups", State: "ok", Text: "v2"}}
 }

@@ -103,6 +103,20 @@ func (s *Server) who(c *call) (any, error) {
 	return s.engine.Who(c.r.Context(), c.app, q)
 }
 
+func (s *Server) routeLines(c *call) (any, error) {
+	return list(s.engine.Routes(c.r.Context(), c.app))
+}
+
+func (s *Server) testRoute(c *call) (any, error) {
+	var q spillway.RouteQuery
+	d := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&q); err != nil {
+		return nil, fmt.Errorf("the body is not a request like {\"method\": \"GET\", \"url\": \"http://shop.example.com/\"}: %w: %w", err, spillway.ErrInvalid)
+	}
+	return s.engine.TestRoute(c.r.Context(), c.app, q)
+}
+
 func (s *Server) doctor(c *call) (any, error) {
 	return list(s.engine.Doctor(c.r.Context()), nil)
 }

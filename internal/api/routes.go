@@ -56,6 +56,11 @@ func routes() []route {
 			},
 			answer: Who{}, serve: (*Server).who,
 		},
+		{method: "GET", path: "/v1/apps/{ref}/routes", summary: "What the proxy does with the requests to the hosts of an app", answer: []spillway.RouteLine{}, serve: (*Server).routeLines},
+		{
+			method: "POST", path: "/v1/apps/{ref}/routes/test", summary: "What would become of a request, which is not made",
+			body: spillway.RouteQuery{}, answer: spillway.RouteAnswer{}, serve: (*Server).testRoute,
+		},
 		{
 			method: "GET", path: "/v1/apps/{ref}/logs", summary: "What the replicas of an app wrote",
 			params: []param{

@@ -59,3 +59,20 @@ func TestWho_TellsTheUserAtATime(t *testing.T) {
 		t.Errorf("without a key: %v, want ErrInvalid", err)
 	}
 }
+
+func TestRoutes_TellWhatTheProxyDoes(t *testing.T) {
+	client := start(t, &engine{}).socket(t)
+	lines, err := client.Routes(t.Context(), castle)
+	check(t, err)
+	if len(lines) != 1 || lines[0].Host != "castle.test" {
+		t.Errorf("got %+v", lines)
+	}
+	answer, err := client.TestRoute(t.Context(), castle, spillway.RouteQuery{Method: "GET", URL: "http://castle.test/a?b"})
+	check(t, err)
+	if answer.Asked != "GET http://castle.test/a?b" || answer.Bucket != 1448 {
+		t.Errorf("got %+v", answer)
+	}
+	if _, err := client.Routes(t.Context(), "nobody"); !errors.Is(err, spillway.ErrNotFound) {
+		t.Errorf("an app that there is not: %v, want ErrNotFound", err)
+	}
+}

@@ -30,6 +30,10 @@ type Engine interface {
 	Ask(ctx context.Context, app spillway.Ref, intent spillway.Intent) (spillway.Intent, error)
 	// Who says which release a user had at a time. Without edges the history does not reach back to it.
 	Who(ctx context.Context, app spillway.Ref, q WhoQuery) (Who, error)
+	// Routes tell what the proxy does with the requests to the hosts of an app, as it serves them now.
+	Routes(ctx context.Context, app spillway.Ref) ([]spillway.RouteLine, error)
+	// TestRoute says what would become of a request, which is not made.
+	TestRoute(ctx context.Context, app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error)
 	Doctor(ctx context.Context) []spillway.Check
 }
 

@@ -71,6 +71,24 @@ func (c *Client) Report(ctx context.Context, app spillway.Ref) (spillway.Report,
 	return r, err
 }
 
+// Routes tell what the proxy does with the requests to the hosts of an app. None when it has no table of the app.
+func (c *Client) Routes(ctx context.Context, app spillway.Ref) ([]spillway.RouteLine, error) {
+	var lines []spillway.RouteLine
+	err := c.call(ctx, http.MethodGet, "/routes?app="+url.QueryEscape(string(app)), nil, &lines)
+	return lines, err
+}
+
+// Explain says what would become of a request to a host of an app, without making it. ErrInvalid when it is none.
+func (c *Client) Explain(ctx context.Context, app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error) {
+	var answer spillway.RouteAnswer
+	text, err := json.Marshal(q)
+	if err != nil {
+		return answer, err
+	}
+	err = c.call(ctx, http.MethodPost, "/routes/test?app="+url.QueryEscape(string(app)), text, &answer)
+	return answer, err
+}
+
 // Info describes the proxy. ErrUnavailable when none answers.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	var i Info

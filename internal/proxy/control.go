@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -20,6 +21,9 @@ const socketName = "proxy.sock"
 
 // maxTable bounds what is read of a table.
 const maxTable = 64 << 20
+
+// maxQuery bounds what is read of a request to look at.
+const maxQuery = 1 << 20
 
 // Info describes a running proxy.
 type Info struct {
@@ -90,6 +94,18 @@ func (p *plane) controlServer() *http.Server {
 		}
 		report, err := p.report(spillway.Ref(r.FormValue("app")))
 		sendResult(w, report, err)
+	})
+	mux.HandleFunc("GET /routes", func(w http.ResponseWriter, r *http.Request) {
+		sendResult(w, p.routing.Load().ways.lines(spillway.Ref(r.FormValue("app"))), nil)
+	})
+	mux.HandleFunc("POST /routes/test", func(w http.ResponseWriter, r *http.Request) {
+		var q spillway.RouteQuery
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuery)).Decode(&q); err != nil {
+			sendError(w, fmt.Errorf("read the request to look at: %w: %w", err, spillway.ErrInvalid))
+			return
+		}
+		answer, err := p.routing.Load().ways.explain(spillway.Ref(r.URL.Query().Get("app")), q, p.keys, time.Now())
+		sendResult(w, answer, err)
 	})
 	mux.HandleFunc("GET /info", func(w http.ResponseWriter, _ *http.Request) { sendResult(w, p.info(), nil) })
 	mux.HandleFunc("GET /watch", p.serveWatch)

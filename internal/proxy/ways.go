@@ -33,6 +33,7 @@ type site struct {
 	patterns []*way
 	others   []*way // rules for any path, behind patterns
 	rest     *way   // the edge that has the host; nil = none
+	all      []*way // in the order of precedence
 }
 
 // way is where a request goes: by a rule, or to the edge that has its host.
@@ -164,6 +165,7 @@ func (t *ways) add(a *app, edges []*edge, old *ways) error {
 }
 
 func (s *site) add(w *way) {
+	s.all = append(s.all, w)
 	switch text := w.rule.Path.Text; w.rule.Path.Kind {
 	case spillway.PathExact:
 		if s.exact == nil {

@@ -131,3 +131,12 @@ func ruleChanges(old, new []spillway.HTTPRule) []spillway.Change {
 	}
 	return changes
 }
+
+// Preview is the route of a release that serves alone, before anything of it was started.
+func Preview(r spillway.Release) spillway.Route {
+	t := &turn{
+		spec: Spec{App: r.App, Releases: map[int]spillway.Release{r.Number: r}},
+		st:   Status{Stable: r.Number, Phase: spillway.Healthy},
+	}
+	return t.route()
+}
