@@ -102,9 +102,19 @@ func toursOf(app spillway.Ref, st rollout.Status) []tour {
 		if !ok || e.From != (spillway.Group{}) || e.Only != "" || len(e.Hosts) == 0 {
 			continue
 		}
-		list = append(list, tour{app: app, trial: trial.ID, host: e.Hosts[0], paths: strings.Join(s.Path, "\n"), rate: min(max(s.Rate, 1), 100)})
+		list = append(list, tour{app: app, trial: trial.ID, host: visited(e.Hosts), paths: strings.Join(s.Path, "\n"), rate: min(max(s.Rate, 1), 100)})
 	}
 	return list
+}
+
+// visited is the host that is asked for: one by its name, or else any below a wildcard.
+func visited(hosts []string) string {
+	for _, host := range hosts {
+		if !strings.HasPrefix(host, "*") {
+			return host
+		}
+	}
+	return "spillway" + strings.TrimPrefix(hosts[0], "*")
 }
 
 // run makes the requests that are wanted until ctx ends, and waits for those under way.

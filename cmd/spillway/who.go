@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +109,7 @@ func writeWho(w io.Writer, who api.Who, now time.Time) error {
 		case e.Track != "":
 			got += " (track " + e.Track + ")"
 		}
-		fmt.Fprintf(&b, "\n%s  %s\n  %s\n", e.Service, strings.Join(e.Hosts, ", "), got)
+		fmt.Fprintf(&b, "\n%s  %s\n  %s\n", e.Service, cmp.Or(strings.Join(e.Hosts, ", "), "by routes"), got)
 		for _, rule := range e.Otherwise {
 			fmt.Fprintf(&b, "  but with %s\n", clean(rule))
 		}

@@ -169,6 +169,9 @@ func urls(info api.Info, config spillway.App, track string) []string {
 			continue
 		}
 		for _, host := range hosts {
+			if strings.HasPrefix(host, "*") {
+				continue // nobody can go there as it is
+			}
 			u := url.URL{Scheme: scheme, Host: net.JoinHostPort(host, port), Path: "/"}
 			if port == usual {
 				u.Host = host

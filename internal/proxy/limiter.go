@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -10,9 +11,11 @@ import (
 const (
 	// limiterShards keeps requests of different clients from waiting for each other.
 	limiterShards = 16
-	// limiterClients bounds the memory of one limiter: as many clients as it tells apart in each shard. When more
-	// come at once, those of whom least is known are forgotten, to their advantage.
-	limiterClients = 4096
+	// limiterClients bounds the memory of all limiters together: so many clients are told apart, about 50 bytes each.
+	// When more come at once, some are forgotten, to their advantage.
+	limiterClients = 1 << 20
+	// limiterLeast is how many clients a limiter tells apart in each shard however many limiters there are.
+	limiterLeast = 64
 )
 
 // limiter says how many requests a client may make. It is a bucket of tokens for each client, kept as the one time
@@ -21,6 +24,7 @@ const (
 type limiter struct {
 	step, most time.Duration
 	by         spillway.KeySource
+	room       atomic.Int64 // clients in each shard
 	shards     [limiterShards]struct {
 		mu   sync.Mutex
 		full map[uint64]int64 // by client: when its bucket is full again, in ns of the Unix time
@@ -30,6 +34,14 @@ type limiter struct {
 func newLimiter(r spillway.RateLimit) *limiter {
 	step := time.Duration(r.Per) / time.Duration(max(r.Requests, 1))
 	return &limiter{step: max(step, 1), most: max(step, 1) * time.Duration(max(r.Burst, 1)), by: r.By}
+}
+
+// share divides the room for clients between all limiters.
+func (t *ways) share() {
+	room := max(limiterClients/limiterShards/max(len(t.limiters), 1), limiterLeast)
+	for _, l := range t.limiters {
+		l.room.Store(int64(room))
+	}
 }
 
 // client is what tells the client of a request apart.
@@ -56,22 +68,24 @@ func (l *limiter) take(client uint64, now time.Time) (wait time.Duration) {
 	if s.full == nil {
 		s.full = map[uint64]int64{}
 	}
-	if _, known := s.full[client]; !known && len(s.full) >= limiterClients {
-		l.forget(s.full, at)
+	if room := int(l.room.Load()); len(s.full) >= room {
+		if _, known := s.full[client]; !known {
+			forget(s.full, room*3/4, at)
+		}
 	}
 	s.full[client] = full
 	return 0
 }
 
-// forget makes room: those whose buckets are full go, or else one in four of the others.
-func (l *limiter) forget(full map[uint64]int64, now int64) {
+// forget makes room: those whose buckets are full go, and then others in no order until most are left.
+func forget(full map[uint64]int64, most int, now int64) {
 	for client, at := range full {
 		if at <= now {
 			delete(full, client)
 		}
 	}
-	for client := range full { // in no order
-		if len(full) <= limiterClients*3/4 {
+	for client := range full {
+		if len(full) <= most {
 			return
 		}
 		delete(full, client)

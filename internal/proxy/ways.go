@@ -161,6 +161,7 @@ func (t *ways) add(a *app, edges []*edge, old *ways) error {
 			t.site(one.host).add(&one)
 		}
 	}
+	t.share()
 	return nil
 }
 

@@ -409,3 +409,25 @@ func BenchmarkWays_Find(b *testing.B) {
 		}
 	}
 }
+
+// A push makes the ways of all tables anew. No request waits for it.
+func BenchmarkWays_Push(b *testing.B) {
+	table := spillway.Table{App: shop}
+	table.Route.Edges = []spillway.Edge{{Service: "web", Target: "web", Hosts: []string{"shop.test"}, Backends: []spillway.Backend{{Group: www1, Weight: spillway.Whole}}}}
+	for i := range 10_000 {
+		table.Route.Rules = append(table.Route.Rules, spillway.HTTPRule{
+			Hosts: []string{fmt.Sprintf("h%d.test", i/10)}, Path: spillway.PathMatch{Kind: spillway.PathPrefix, Text: fmt.Sprintf("/a/b%d", i)},
+			Headers: []spillway.FieldMatch{{Name: "X-A", Kind: "pattern", Text: fmt.Sprintf("^%d$", i)}}, To: []spillway.Target{{Service: "web"}},
+		})
+	}
+	a := &app{ref: shop, table: table, plane: &plane{}, tallies: map[string]*tally{}}
+	edges := []*edge{newEdge(a, table.Route.Edges[0], nil)}
+	var old *ways
+	for b.Loop() {
+		next := newWays()
+		if err := next.add(a, edges, old); err != nil {
+			b.Fatal(err)
+		}
+		old = next
+	}
+}
