@@ -7,4 +7,6 @@ require (
 	golang.org/x/sys v0.49.0
 )
 
+require golang.org/x/crypto v0.57.0 // indirect
+
 replace github.com/spillway-dev/spillway => ..

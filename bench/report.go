@@ -167,7 +167,7 @@ func unmeasuredList(r results) string {
 	}
 	var b strings.Builder
 	for _, u := range r.Unmeasured {
-		where := "in no case"
+		where := "at all"
 		if u.Case != "" {
 			where = "in `" + u.Case + "`"
 		}

@@ -59,7 +59,7 @@ func TestReport_HasGoalsTablesAndWhatIsMissing(t *testing.T) {
 	for _, want := range []string{
 		"| CPU, 200 B, of HAProxy's | 1.25 | 1.50 | 1.50 to 1.50 | **missed** |",
 		"| CPU, 64 KB, of HAProxy's | 0.95 | – | – | not measured |",
-		"- Traefik could not be measured in no case: it was not built\n",
+		"- Traefik could not be measured at all: it was not built\n",
 		"| Spillway | 500 | 0.00 | 3.00 | 0.00 | 33.0 | 0 | 1.50 | – |",
 		"| no proxy | 3,000 | 0.00 | 0.10 | 0.00 | – | – | – | – |",
 	} {
