@@ -49,6 +49,7 @@ http {
     listen 127.0.0.1:%[2]d backlog=4096;
     root %[1]s/files;
     location = /200 { default_type text/plain; return 200 "%[3]s"; }
+    location /r { default_type text/plain; return 200 "%[3]s"; }
     location = /64k { default_type application/octet-stream; }
   }
 }

@@ -20,6 +20,7 @@ type testCase struct {
 	path        string // at the backend: /200 or /64k
 	connections int
 	routes      int  // hosts that are asked, each with a route of its own; 1 = only localhost
+	rules       int  // paths below which a rule of its own leads to the backend; 0 = no rules
 	secure      bool // over TLS
 	close       bool // a new connection for every request
 	browser     bool // with the headers of a browser
@@ -49,6 +50,8 @@ func cases() []testCase {
 			peers: []string{"haproxy", "spillway", "spillway-general"}},
 		{name: "routes-1000", title: "200 B, keep-alive, 1,000 routes", by: byWrk, path: "/200", connections: 50, routes: fewRoutes, divided: true, peers: routers},
 		{name: "routes-10000", title: "200 B, keep-alive, 10,000 routes", by: byWrk, path: "/200", connections: 50, routes: manyRoutes, divided: true, peers: routers},
+		{name: "rules-10000", title: "200 B, keep-alive, 10,000 rules of one host, a prefix of the path each", by: byWrk, path: "/r00000/200", connections: 50, routes: 1, rules: manyRoutes, divided: true,
+			peers: []string{"nginx", "haproxy", "spillway"}},
 		{name: "close", title: "200 B, a connection per request, 50 at once", by: byWrk, path: "/200", connections: 50, routes: 1, close: true, divided: true, peers: all},
 		{name: "browser", title: "200 B, keep-alive, 900 B of request headers", by: byWrk, path: "/200", connections: 50, routes: 1, browser: true, divided: true, peers: all},
 		{name: "large", title: "64 KB, keep-alive, 50 connections", by: byWrk, path: "/64k", connections: 50, routes: 1, divided: true, peers: all},

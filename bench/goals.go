@@ -32,6 +32,9 @@ func goals() []goal {
 		{"CPU with 10,000 routes, of that with one", 1.1, func(r results) []float64 {
 			return r.ratios(subject{"spillway", "routes-10000"}, subject{"spillway", "small"}, cpuOf)
 		}},
+		{"CPU with 10,000 rules of one host, of that with none", 1.1, func(r results) []float64 {
+			return r.ratios(subject{"spillway", "rules-10000"}, subject{"spillway", "small"}, cpuOf)
+		}},
 		{"memory at 100 connections, MB", 40, func(r results) []float64 { return r.figures(subject{"spillway", "rss"}, rssOf) }},
 	}
 }

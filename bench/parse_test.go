@@ -36,7 +36,7 @@ func TestParseWrk_SaysWhatWasPrintedInstead(t *testing.T) {
 
 func TestScript_HasTheHeadersOfTheCase(t *testing.T) {
 	text := script(testCase{path: "/200", routes: 1000, close: true, browser: true})
-	for _, want := range []string{`hosts, users = 1000, 1000`, `headers["Connection"] = "close"`, `headers["Sec-Fetch-Mode"] = "navigate"`, `"/200", "X-User"`} {
+	for _, want := range []string{`hosts, users, rules = 1000, 1000, 0`, `headers["Connection"] = "close"`, `headers["Sec-Fetch-Mode"] = "navigate"`, `"/200", "X-User"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the script lacks %q", want)
 		}

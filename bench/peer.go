@@ -53,6 +53,15 @@ func (s setup) hosts() []string {
 	return list
 }
 
+// prefixes are the paths with a rule.
+func (s setup) prefixes() []string {
+	list := make([]string, s.rules)
+	for i := range list {
+		list[i] = fmt.Sprintf("/r%05d", i)
+	}
+	return list
+}
+
 // url is what the load asks.
 func (s setup) url() string {
 	if s.start == nil {

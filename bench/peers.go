@@ -49,20 +49,35 @@ http {
   server { listen 127.0.0.1:%[6]d default_server backlog=4096; listen 127.0.0.1:%[7]d ssl http2 default_server backlog=4096; return 404; }
 `, s.dir, s.cert, s.key, s.backend, upstreamIdle, s.port, s.tlsPort)
 	for _, host := range s.hosts() {
-		fmt.Fprintf(&b, "  server { listen 127.0.0.1:%d; listen 127.0.0.1:%d ssl http2; server_name %s; location / { proxy_pass http://app; } }\n", s.port, s.tlsPort, host)
+		fmt.Fprintf(&b, "  server { listen 127.0.0.1:%d; listen 127.0.0.1:%d ssl http2; server_name %s; %s }\n", s.port, s.tlsPort, host, nginxLocations(s))
 	}
 	b.WriteString("}\n")
 	return b.String()
 }
 
-// startHAProxy runs HAProxy, with a map from hosts to the backend where there are many.
+// nginxLocations is one for all paths, or one for each with a rule.
+func nginxLocations(s setup) string {
+	if s.rules == 0 {
+		return "location / { proxy_pass http://app; }"
+	}
+	var b strings.Builder
+	for _, prefix := range s.prefixes() {
+		fmt.Fprintf(&b, "location %s/ { proxy_pass http://app; }\n", prefix)
+	}
+	return b.String()
+}
+
+// startHAProxy runs HAProxy, with a map from hosts, or from paths, to the backend where there are many.
 func startHAProxy(_ context.Context, s setup) (*process, error) {
 	file := filepath.Join(s.dir, "haproxy.cfg")
-	var hosts strings.Builder
+	var hosts, paths strings.Builder
 	for _, host := range s.hosts() {
 		fmt.Fprintf(&hosts, "%s app\n", host)
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, "hosts.map"), []byte(hosts.String()), 0o600); err != nil {
+	for _, prefix := range s.prefixes() {
+		fmt.Fprintf(&paths, "%s/ app\n", prefix)
+	}
+	if err := writeAll(s.dir, map[string]string{"hosts.map": hosts.String(), "paths.map": paths.String()}); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(file, []byte(haproxyConfig(s)), 0o600); err != nil {
@@ -76,6 +91,9 @@ func haproxyConfig(s setup) string {
 	route := "use_backend app if { req.hdr(host),field(1,:) -i localhost }"
 	if s.routes > 1 {
 		route = fmt.Sprintf("use_backend %%[req.hdr(host),field(1,:),lower,map(%s/hosts.map,none)]", s.dir)
+	}
+	if s.rules > 0 {
+		route = fmt.Sprintf("use_backend %%[path,map_beg(%s/paths.map,none)] if { req.hdr(host),field(1,:) -i localhost }", s.dir)
 	}
 	return fmt.Sprintf(`global
   maxconn 4096

@@ -60,7 +60,11 @@ func TestTable_DividesUsersAndHasATrial(t *testing.T) {
 	if sum != spillway.Whole {
 		t.Errorf("the weights come to %s", sum)
 	}
-	s.divided = false
+	s.rules = fewRoutes
+	if got := table(s); len(got.Route.Rules) != fewRoutes || got.Route.Edges[0].Target == "" {
+		t.Errorf("%d rules, which lead to %q", len(got.Route.Rules), got.Route.Edges[0].Target)
+	}
+	s.divided, s.rules = false, 0
 	if got = table(s); got.Route.Trial != nil || len(got.Endpoints) != 1 {
 		t.Errorf("undivided: %d endpoints, trial %v", len(got.Endpoints), got.Route.Trial)
 	}

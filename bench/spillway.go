@@ -97,7 +97,15 @@ func table(s setup) spillway.Table {
 		if s.routes == 1 {
 			e.TLS = &spillway.TLS{Cert: s.cert, Key: s.key}
 		}
+		if s.rules > 0 {
+			e.Target = spillway.Target{Service: e.Service}.Name()
+		}
 		t.Route.Edges = append(t.Route.Edges, e)
+	}
+	for _, prefix := range s.prefixes() {
+		t.Route.Rules = append(t.Route.Rules, spillway.HTTPRule{
+			Hosts: s.hosts(), Path: spillway.PathMatch{Kind: spillway.PathPrefix, Text: prefix}, To: []spillway.Target{{Service: "www"}},
+		})
 	}
 	return t
 }

@@ -44,22 +44,23 @@ func browserHeaders() [][2]string {
 	}
 }
 
-// script is the Lua with which wrk makes the requests of a case: as many as there are users or hosts,
+// script is the Lua with which wrk makes the requests of a case: as many as there are users, hosts or rules,
 // made before the start, sent in an order that neither follows. At the end it prints one line, see parseWrk,
 // because wrk's own report has no 99.9th percentile and rounds the others.
 func script(c testCase) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "local hosts, users = %d, %d\nlocal headers = {}\n", c.routes, users)
+	fmt.Fprintf(&b, "local hosts, users, rules = %d, %d, %d\nlocal headers = {}\n", c.routes, users, c.rules)
 	for _, h := range c.headers() {
 		fmt.Fprintf(&b, "headers[%s] = %s\n", luaQuote(h[0]), luaQuote(h[1]))
 	}
 	fmt.Fprintf(&b, "local path, key = %s, %s\n", luaQuote(c.path), luaQuote(userHeader))
 	b.WriteString(`local list, at = {}, 0
 function init(args)
-  local n = math.max(hosts, users)
+  local n = math.max(hosts, users, rules)
   for i = 0, n - 1 do
     headers["Host"] = "localhost"
     if hosts > 1 then headers["Host"] = string.format("h%05d.test", i % hosts) end
+    if rules > 0 then path = string.format("/r%05d/200", i % rules) end
     headers[key] = tostring(i % users)
     list[(i * 7919) % n + 1] = wrk.format("GET", path, headers)
   end
