@@ -18,13 +18,18 @@ type Route struct {
 	Over int64 `json:"over,omitempty"`
 }
 
-// Edge is one way into a service: from the public (From is zero) by host name, or from one group of
-// the same app that needs it.
+// Edge is one way into a service: from the public (From is zero) by host name or by address, or from one
+// group of the same app that needs it.
 type Edge struct {
 	Service string   `json:"service"`
 	From    Group    `json:"from,omitzero"`
 	Hosts   []string `json:"hosts,omitempty"` // public edge only
 	TLS     *TLS     `json:"tls,omitempty"`   // public edge only: its hosts are served over HTTPS too
+	// Protocol is what the service behind the edge speaks. With TCP, connections are passed on instead of
+	// requests, and there are no hosts, rules and servers by URL.
+	Protocol Protocol `json:"protocol,omitempty"`
+	Listen   []string `json:"listen,omitempty"`         // public edge of TCP only: the addresses where it is reached: ":6379"
+	Announce Announce `json:"proxy_protocol,omitempty"` // TCP only: how replicas are told who connects
 	// Only is the track that the hosts of this edge always reach, or "standby" for the dark colour of a
 	// blue-green service; "" = users are divided.
 	Only string `json:"only,omitempty"`
@@ -135,7 +140,7 @@ type Report struct {
 	Evidence   *Evidence          `json:"evidence,omitempty"`
 	Memory     json.RawMessage    `json:"memory,omitempty"` // the trial's whole state, for safe keeping
 	// Dead says what cannot be used, and why: servers of tracks by URL, files of certificates by path, and
-	// private addresses that another program has ("127.0.0.1:20017"). All are tried again.
+	// private and public addresses that another program has ("127.0.0.1:20017", ":6379"). All are tried again.
 	Dead map[string]string `json:"dead,omitempty"`
 }
 
