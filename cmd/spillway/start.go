@@ -97,6 +97,7 @@ func (c *cli) spawnServer(o upOptions) (*serverProcess, int64, error) {
 	if o.listen != "" {
 		args = append(args, "--listen", o.listen)
 	}
+	args = append(args, o.behind.args()...)
 	cmd := exec.Command(self, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

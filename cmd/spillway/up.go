@@ -20,6 +20,7 @@ type upOptions struct {
 	detach bool
 	http   string
 	https  string
+	behind behindOptions
 	listen string
 }
 
@@ -43,11 +44,15 @@ When a server ran already, Ctrl-C only stops watching.`,
 	flags.StringVar(&o.http, "http", "", "`ADDR` at which users reach the app (default :8080)")
 	flags.StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	flags.StringVar(&o.listen, "listen", "", "`ADDR` of the API (default 127.0.0.1:7300)")
+	o.behind.flags(flags)
 	return cmd
 }
 
 func (c *cli) up(ctx context.Context, o upOptions, dir string) error {
 	if err := checkAddresses(o.http, o.https, o.listen); err != nil {
+		return err
+	}
+	if err := o.behind.check(); err != nil {
 		return err
 	}
 	src, err := c.openSource(dir)
@@ -128,8 +133,8 @@ func complete(o spillway.Overview) bool {
 func (c *cli) ensureServer(ctx context.Context, client *api.Client, o upOptions) (*serverProcess, error) {
 	_, err := client.Info(ctx)
 	if err == nil {
-		if o.http != "" || o.https != "" || o.listen != "" {
-			c.say("a server runs already; --http, --https and --listen are for starting one, and are not used")
+		if o.http != "" || o.https != "" || o.listen != "" || o.behind.given() {
+			c.say("a server runs already; --http, --https, --listen, --trust and --proxy-protocol are for starting one, and are not used")
 		}
 		return nil, nil
 	}

@@ -74,6 +74,7 @@ func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *instal
 	if o.https != "" {
 		argv = append(argv, "--https", o.https)
 	}
+	argv = append(argv, o.behind.args()...)
 	if in.daemon, err = in.platform.Daemon("proxy", argv, nil); err != nil {
 		return nil, err
 	}
@@ -170,8 +171,8 @@ func (in *installation) startProxy(ctx context.Context, o serverOptions, part fu
 	if err != nil {
 		return err
 	}
-	if running && (info.Version != fingerprint(in.self) || (info.HTTPS == "") != (o.https == "")) {
-		in.log.Info("the proxy is of another version, or serves elsewhere, and is replaced", "pid", info.PID)
+	if running && (info.Version != fingerprint(in.self) || (info.HTTPS == "") != (o.https == "") || !o.behind.same(info.Behind)) {
+		in.log.Info("the proxy is of another version, or serves elsewhere or others, and is replaced", "pid", info.PID)
 		return in.replaceProxy(ctx)
 	}
 	return nil

@@ -161,7 +161,7 @@ func urls(info api.Info, config spillway.App, track string) []string {
 			hosts = t.Host
 		}
 		for _, address := range s.Listen {
-			list = append(list, "tcp://"+reachable(address))
+			list = append(list, "tcp://"+nearby(address))
 		}
 		scheme, listen, usual := "http", info.HTTP, "80"
 		if s.TLS != nil && info.HTTPS != "" {
@@ -183,8 +183,8 @@ func urls(info api.Info, config spillway.App, track string) []string {
 	return slices.Compact(list)
 }
 
-// reachable is an address that something listens at as one on this machine connects to it.
-func reachable(address string) string {
+// nearby is an address that something listens at as one on this machine connects to it.
+func nearby(address string) string {
 	if host, port, err := net.SplitHostPort(address); err == nil && host == "" {
 		return net.JoinHostPort("localhost", port)
 	}

@@ -22,8 +22,9 @@ const farewell = 2 * time.Second
 // hopHeaders belong to one connection and are not passed on (RFC 9110, 7.6.1).
 var hopHeaders = [...]string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
-// forwarded is the header of a request as a replica gets it.
-func forwarded(r *http.Request) http.Header {
+// forwarded is the header of a request as a replica gets it. What a client says about whom it forwards for is dropped,
+// unless it is trusted.
+func forwarded(r *http.Request, t *trust) http.Header {
 	h := r.Header.Clone()
 	upgrade, trailers := isUpgrade(h), hasToken(h["Te"], "trailers")
 	protocol := h.Get("Upgrade")
@@ -42,7 +43,7 @@ func forwarded(r *http.Request) http.Header {
 	if err != nil {
 		client = r.RemoteAddr
 	}
-	if !sameMachine(r, client) {
+	if ip, err := netip.ParseAddr(client); err != nil || !t.trusts(ip) {
 		for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", rescuedHeader} {
 			h.Del(name)
 		}
@@ -58,24 +59,6 @@ func forwarded(r *http.Request) http.Header {
 		h.Set("X-Forwarded-Proto", "http")
 	}
 	return h
-}
-
-// sameMachine reports whether the client is on this machine. Only then is believed what it says about
-// whom it forwards for: it is a TLS terminator in front, a replica, or the proxy that is being replaced.
-func sameMachine(r *http.Request, client string) bool {
-	ip, err := netip.ParseAddr(client)
-	if err != nil {
-		return false
-	}
-	if ip.IsLoopback() {
-		return true
-	}
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !ok {
-		return false
-	}
-	own, err := netip.ParseAddrPort(local.String())
-	return err == nil && own.Addr().Unmap() == ip.Unmap()
 }
 
 func dropHop(h http.Header) {

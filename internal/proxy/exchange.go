@@ -77,7 +77,7 @@ func (p *plane) serve(w http.ResponseWriter, r *http.Request, find func(*routing
 		return
 	}
 	x := &exchange{plane: p, w: w, r: r, find: find, who: e.identify(r, p.keys), interim: interim{w: w, r: r}}
-	x.header = forwarded(r)
+	x.header = forwarded(r, &p.trust)
 	x.rescued = x.header.Get(rescuedHeader) != ""
 	x.header.Del(rescuedHeader)
 	x.header.Set(bucketHeader, x.who.pass())

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -29,9 +30,9 @@ type listener struct {
 	conns   atomic.Int64 // open client connections
 }
 
-// open serves the requests that arrive at a bound listener, by the edge that find gives: over TLS and
+// open serves the requests that arrive at a bound listener, as arrive accepts them, by the edge that find gives: over TLS and
 // with HTTP/2 if there is a configuration of TLS.
-func (p *plane) open(address string, tcp *net.TCPListener, secure *tls.Config, find func(*routing, *http.Request) *edge) *listener {
+func (p *plane) open(address string, tcp *net.TCPListener, arrive net.Listener, secure *tls.Config, find func(*routing, *http.Request) *edge) *listener {
 	l := &listener{address: address, tcp: tcp}
 	l.server = &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,7 +65,7 @@ func (p *plane) open(address string, tcp *net.TCPListener, secure *tls.Config, f
 	// Owned by the plane; ends when the listener is closed; Run waits for it.
 	go func() {
 		defer p.servers.Done()
-		err := serve(tcp)
+		err := serve(arrive)
 		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 			p.broken <- fmt.Errorf("accept on %s: %w", address, err)
 		}
@@ -78,38 +79,44 @@ func byAddress(address string) func(*routing, *http.Request) *edge {
 	return func(t *routing, _ *http.Request) *edge { return t.private[address] }
 }
 
-// accept serves bound private addresses. p.mu is held.
+// accept serves bound addresses, by what is spoken there: requests or connections of TCP. p.mu is held.
 func (p *plane) accept(bound map[string]*net.TCPListener) {
 	for address, tcp := range bound {
-		p.listeners[address] = p.open(address, tcp, nil, byAddress(address))
+		if p.routing.Load().streams[address] != nil {
+			p.openIntake(address, tcp)
+			continue
+		}
+		p.listeners[address] = p.open(address, tcp, tcp, nil, byAddress(address))
 	}
 }
 
-// unbind gives up the private addresses that are in no table any more, once their requests have ended.
-// p.mu is held.
+// unbind gives up the addresses that are in no table any more, once their requests have ended. p.mu is held.
 func (p *plane) unbind() {
 	used := map[string]bool{}
 	for _, a := range p.apps {
-		for _, l := range a.table.Listeners {
-			used[l.Address] = true
+		for name := range socketsOf(a.table) {
+			used[name] = true
 		}
 	}
-	maps.DeleteFunc(p.missing, func(address, _ string) bool { return !used[address] })
-	for address, l := range p.listeners {
-		if used[address] {
-			continue
+	maps.DeleteFunc(p.missing, func(name, _ string) bool { return !used[name] })
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(p.listeners)), slices.Collect(maps.Keys(p.intakes))) {
+		if !used[name] {
+			p.giveUp(name)
 		}
-		delete(p.listeners, address)
-		l.tcp.Close() // at once, so that the address can be bound again
-		p.servers.Add(1)
-		// Owned by the plane; ends when the requests have ended, or after drainTime; Run waits for it.
-		go func() {
-			defer p.servers.Done()
-			ctx, cancel := context.WithTimeout(p.base, drainTime)
-			defer cancel()
-			if l.server.Shutdown(ctx) != nil {
-				l.server.Close()
-			}
-		}()
 	}
+}
+
+// retire closes a listener and lets its requests end.
+func (p *plane) retire(l *listener) {
+	l.tcp.Close() // at once, so that the address can be bound again
+	p.servers.Add(1)
+	// Owned by the plane; ends when the requests have ended, or after drainTime; Run waits for it.
+	go func() {
+		defer p.servers.Done()
+		ctx, cancel := context.WithTimeout(p.base, drainTime)
+		defer cancel()
+		if l.server.Shutdown(ctx) != nil {
+			l.server.Close()
+		}
+	}()
 }

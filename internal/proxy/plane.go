@@ -28,6 +28,10 @@ type plane struct {
 
 	certificates certificates
 
+	trust      trust
+	headers    bool // Config.ProxyProtocol
+	complaints complaints
+
 	routing atomic.Pointer[routing]
 	stage   atomic.Int32 // one of the stages
 	active  atomic.Int64 // requests being answered
@@ -51,7 +55,8 @@ type plane struct {
 	apps      map[spillway.Ref]*app
 	endpoints map[endpointKey]*endpoint
 	listeners map[string]*listener  // private ones, by the address in the table
-	missing   map[string]string     // why private addresses in tables are not bound
+	intakes   map[string]*intake    // of TCP, by the name of the socket
+	missing   map[string]string     // why sockets of tables are not bound, by name
 	elder     map[endpointKey]int64 // requests that the replaced process still has
 }
 
@@ -128,10 +133,14 @@ func (p *plane) push(t spillway.Table) error {
 	p.mu.Lock()
 	err := p.admitTable(t)
 	if err == nil {
+		p.convert(t)
 		bound := p.bind(t)
 		p.swap(t)
 		p.accept(bound)
 		p.unbind()
+		if p.lacks(t) {
+			p.accept(p.bind(t)) // an address may have been in the way of another
+		}
 	}
 	p.mu.Unlock()
 	if err != nil {
@@ -159,6 +168,9 @@ func (p *plane) admitTable(t spillway.Table) error {
 			p.watch.tell(t.App) // who pushed it has not heard
 			return fmt.Errorf("release %d was found harmful meanwhile, and would keep its users: %w", a.table.Route.Trial.Release, spillway.ErrConflict)
 		}
+	}
+	if address, ref := p.addressTaken(t); ref != "" {
+		return fmt.Errorf("the address %s belongs to %s: %w", address, ref, spillway.ErrConflict)
 	}
 	for ref, a := range p.apps {
 		if ref == t.App {
@@ -267,7 +279,7 @@ func (a *app) forgetTallies() {
 
 // reroute makes the routing of all tables visible. p.mu is held.
 func (p *plane) reroute() {
-	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, certificates: map[string]*certificate{}, changed: make(chan struct{})}
+	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, streams: map[string]*edge{}, certificates: map[string]*certificate{}, changed: make(chan struct{})}
 	for _, a := range p.apps {
 		ready := map[string][]*endpoint{}
 		for _, e := range a.table.Endpoints {
@@ -283,9 +295,16 @@ func (p *plane) reroute() {
 					next.certificates[normalHost(host)] = p.certificates.of(*spec.TLS)
 				}
 			}
+			for _, address := range spec.Listen {
+				next.streams[tcpName+address] = e
+			}
+			by := next.private
+			if spec.Protocol == spillway.TCP {
+				by = next.streams
+			}
 			for _, l := range a.table.Listeners {
 				if l.Service == spec.Service && l.From == spec.From {
-					next.private[l.Address] = e
+					by[l.Address] = e
 				}
 			}
 		}
@@ -415,6 +434,7 @@ func checkTable(t spillway.Table) error {
 			bad("listener of %s for %s: %q is no loopback address like 127.0.0.1:20017", l.Service, l.From, l.Address)
 		}
 	}
+	checkTCP(t, bad)
 	hosts := hostsOf(t)
 	if unique := slices.Compact(slices.Clone(hosts)); len(unique) != len(hosts) {
 		bad("a host is on two edges")

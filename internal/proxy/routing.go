@@ -14,6 +14,7 @@ import (
 type routing struct {
 	hosts   map[string]*edge // by normalHost
 	private map[string]*edge // by address of the private listener
+	streams map[string]*edge // of TCP, by the name of the socket: "tcp :6379", or a private address
 	// certificates of hosts that are served over HTTPS, by normalHost.
 	certificates map[string]*certificate
 	// changed is closed when a newer routing is there.

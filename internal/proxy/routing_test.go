@@ -175,7 +175,7 @@ func TestForwarded_BelievesOnlyThisMachine(t *testing.T) {
 	req.RemoteAddr = "198.51.100.7:4000"
 	req.Header.Set("X-Forwarded-For", "203.0.113.9")
 	req.Header.Set("X-Forwarded-Proto", "https")
-	h := forwarded(req)
+	h := forwarded(req, &trust{})
 	if h.Get("X-Forwarded-For") != "198.51.100.7" || h.Get("X-Forwarded-Proto") != "http" {
 		t.Errorf("a stranger is believed: %v", h)
 	}

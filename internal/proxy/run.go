@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,7 +25,13 @@ type Config struct {
 	HTTP string // address of the public listener: ":8080"
 	// HTTPS is the address where hosts with a certificate (Edge.TLS) are served over TLS: ":8443". "" = nowhere.
 	HTTPS string
-	Log   *slog.Logger
+	// Trust are the networks whose word counts, besides this machine's: about whom they forward requests for
+	// (X-Forwarded-For and its kin), and with ProxyProtocol about who is behind a connection.
+	Trust []netip.Prefix
+	// ProxyProtocol: connections from networks of Trust to the public addresses begin with a header of the PROXY
+	// protocol, version 1 or 2. One without, or with a malformed one, is closed.
+	ProxyProtocol bool
+	Log           *slog.Logger
 	// Version is told in Info; "" is fine.
 	Version string
 	// Takeover takes the listeners from the proxy that serves on Dir, which then drains and ends.
@@ -87,11 +94,14 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		dir: c.Dir, version: c.Version, log: c.Log, lock: lock, base: base, inherited: in.sockets,
 		broken: make(chan error, 1), dirty: make(chan struct{}, 1),
 		left: make(chan struct{}), heired: make(chan struct{}), drained: make(chan struct{}),
+		headers: c.ProxyProtocol, intakes: map[string]*intake{},
 		apps: map[spillway.Ref]*app{}, endpoints: map[endpointKey]*endpoint{}, listeners: map[string]*listener{}, missing: map[string]string{},
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
+	p.trust.extend(c.Trust)
+	p.trust.look()
 	p.reroute()
 	var err error
 	if p.keys.cookie, err = loadCookieKey(c.Dir); err == nil {
@@ -148,9 +158,9 @@ func (p *plane) run(ctx context.Context, c Config, in *inheritance, stop func())
 		return err
 	}
 	p.mu.Lock()
-	p.public = p.open(c.HTTP, p.public.tcp, nil, byHost)
+	p.public = p.open(c.HTTP, p.public.tcp, p.behindOthers(p.public.tcp), nil, byHost)
 	if p.secure != nil {
-		p.secure = p.open(c.HTTPS, p.secure.tcp, p.tlsConfig(), byHost)
+		p.secure = p.open(c.HTTPS, p.secure.tcp, p.behindOthers(p.secure.tcp), p.tlsConfig(), byHost)
 	}
 	p.inherited.close() // of apps that are gone
 	p.inherited = nil
@@ -247,6 +257,9 @@ func (p *plane) stopAccepting() []*listener {
 	}
 	for _, l := range all {
 		l.tcp.Close()
+	}
+	for _, in := range p.intakes {
+		in.tcp.Close()
 	}
 	return all
 }
