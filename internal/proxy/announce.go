@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -60,6 +61,7 @@ func readAnnouncement(conn net.Conn, n need) (a *announcement, head []byte, err 
 		return nil, nil, err
 	}
 	buffered := bufio.NewReaderSize(conn, 512)
+	awaitLine(buffered)
 	h, err := proxyproto.Read(buffered)
 	switch {
 	case errors.Is(err, proxyproto.ErrNoProxyProtocol) && n == mayHave:
@@ -73,6 +75,20 @@ func readAnnouncement(conn net.Conn, n need) (a *announcement, head []byte, err 
 		return nil, nil, err
 	}
 	return a, head, conn.SetReadDeadline(time.Time{})
+}
+
+// awaitLine has the whole line of a header of version 1 in the buffer, which may come in parts: the library takes only one
+// that is there. Whatever is wrong with it, the library finds.
+func awaitLine(r *bufio.Reader) {
+	const longest = 107
+	if begin, err := r.Peek(len(proxyproto.SIGV1)); err != nil || !bytes.Equal(begin, proxyproto.SIGV1) {
+		return
+	}
+	for n := len(proxyproto.SIGV1) + 1; n <= longest; n++ {
+		if line, err := r.Peek(n); err != nil || line[n-1] == '\n' {
+			return
+		}
+	}
 }
 
 // announced is what a header says; nil for a connection of the sender's own (a probe), or of another kind.

@@ -50,6 +50,12 @@ func tempDir(t *testing.T) string {
 // start runs a proxy until the test ends.
 func start(t *testing.T, dir string, takeover bool) *running {
 	t.Helper()
+	return startWith(t, dir, Config{Takeover: takeover})
+}
+
+// startWith is start with some of the configuration.
+func startWith(t *testing.T, dir string, c Config) *running {
+	t.Helper()
 	// A child that another test is just starting has a copy of every lock until it becomes its program.
 	syscall.ForkLock.RLock()
 	syscall.ForkLock.RUnlock() //lint:ignore SA2001 it only waits
@@ -58,10 +64,9 @@ func start(t *testing.T, dir string, takeover bool) *running {
 	var err error
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
-		err = Run(ctx, Config{
-			Dir: dir, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Takeover: takeover, Ready: func() { close(ready) },
-			Log: testLog(t),
-		})
+		c.Dir, c.HTTP, c.HTTPS, c.Version, c.Log = dir, "127.0.0.1:0", "127.0.0.1:0", "test", testLog(t)
+		c.Ready = func() { close(ready) }
+		err = Run(ctx, c)
 	}()
 	r := &running{Client: Dial(dir), t: t, dir: dir}
 	r.stop = sync.OnceValue(func() error {
