@@ -89,6 +89,9 @@ func buildService(n entry) spillway.Service {
 	s.Limits.CPU, _ = spillway.ParseMilli(text(limits.child("cpu"), "0"))
 	s.Limits.Memory, _ = spillway.ParseBytes(text(limits.child("memory"), "0"))
 	stop, d := n.child("stop"), spillway.DefaultStop()
+	if s.Protocol == spillway.TCP && s.Strategy == spillway.Recreate {
+		d.Drain = recreatedDrain
+	}
 	s.Stop = spillway.Stop{
 		Signal: text(stop.child("signal"), d.Signal),
 		Grace:  duration(stop.child("grace"), d.Grace),

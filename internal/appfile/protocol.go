@@ -6,12 +6,17 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
 
 // listenPattern is an address to listen at: a port, and an IP before it or none.
 var listenPattern = regexp.MustCompile(`^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9a-fA-F:.]+\])?:[1-9][0-9]{0,4}$`)
+
+// recreatedDrain is the longest wait for open connections of a service of TCP whose strategy is recreate. Programs keep
+// connections open between two requests, and while they do, nobody serves: new connections are held for 2 s, and no longer.
+const recreatedDrain = spillway.Duration(250 * time.Millisecond)
 
 // addressText is an address at which connections are taken.
 func addressText() textShape {

@@ -32,10 +32,11 @@ const (
 // installation is a state directory and the server on it.
 type installation struct {
 	t      *testing.T
-	dir    string // state directory
-	http   string // where users are served
-	https  string // where they are over TLS; "" = nowhere
-	listen string // of the API
+	dir    string   // state directory
+	http   string   // where users are served
+	https  string   // where they are over TLS; "" = nowhere
+	listen string   // of the API
+	flags  []string // of the server, besides these
 	client *api.Client
 
 	mu     sync.Mutex
@@ -131,6 +132,7 @@ func (in *installation) launch() {
 	if in.https != "" {
 		cmd.Args = append(cmd.Args, "--https", in.https)
 	}
+	cmd.Args = append(cmd.Args, in.flags...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
