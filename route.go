@@ -28,8 +28,7 @@ type Edge struct {
 	// Protocol is what the service behind the edge speaks. With TCP, connections are passed on instead of
 	// requests, and there are no hosts, rules and servers by URL.
 	Protocol Protocol `json:"protocol,omitempty"`
-	Listen   []string `json:"listen,omitempty"`         // public edge of TCP only: the addresses where it is reached: ":6379"
-	Announce Announce `json:"proxy_protocol,omitempty"` // TCP only: how replicas are told who connects
+	Listen   []string `json:"listen,omitempty"` // public edge of TCP only: the addresses where it is reached: ":6379"
 	// Only is the track that the hosts of this edge always reach, or "standby" for the dark colour of a
 	// blue-green service; "" = users are divided.
 	Only string `json:"only,omitempty"`
@@ -65,6 +64,10 @@ type Backend struct {
 	// URLs are the servers of a track that has no release; Group and Release are then zero, and the track
 	// is named in the X-Spillway-Release header instead.
 	URLs []string `json:"urls,omitempty"`
+	// Protocol is what its replicas speak, "" = HTTP/1.1: while a release moves a service from one protocol to
+	// another, the backends of an edge differ. They all speak TCP, or none does.
+	Protocol Protocol `json:"protocol,omitempty"`
+	Announce Announce `json:"proxy_protocol,omitempty"` // TCP only: how its replicas are told who connects
 }
 
 // Name identifies the backend in counts: its group, "www.4", or "www@legacy" for servers of a track.

@@ -244,7 +244,7 @@ func TestAnnounced_IsTheClientOfTheConnection(t *testing.T) {
 				fmt.Fprintf(c, "%s>%s %s", said.client, said.server, line)
 			})
 			table := trying(1, address, Bucket(shop, "203.0.113.9")+1, refused(t), told) // the candidate's highest bucket
-			table.Route.Edges[0].Announce = version
+			table.Route.Edges[0].Backends[1].Announce = version
 			p.push(table)
 			c := caller(t, "", address)
 			_, _ = io.WriteString(c, v2Header)
@@ -265,7 +265,7 @@ func TestAnnounced_IsThePeer(t *testing.T) {
 		line, _ := bufio.NewReader(c).ReadString('\n')
 		_, _ = io.WriteString(c, line)
 	}))
-	table.Route.Edges[0].Announce = spillway.AnnounceV1
+	table.Route.Edges[0].Backends[0].Announce = spillway.AnnounceV1
 	p.push(table)
 	c := caller(t, "127.0.0.7", address)
 	_, port, _ := net.SplitHostPort(address)

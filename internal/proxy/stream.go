@@ -259,10 +259,10 @@ func (s *stream) connect(ctx context.Context, c claim) (*net.TCPConn, error) {
 		return nil, err
 	}
 	replica := conn.(*net.TCPConn)
-	if c.edge.spec.Announce == "" {
+	if c.arm.Announce == "" {
 		return replica, nil
 	}
-	header, err := headerFor(c.edge.spec.Announce, s.about)
+	header, err := headerFor(c.arm.Announce, s.about)
 	if err == nil {
 		_, err = replica.Write(header) // it fits into any buffer
 	}

@@ -25,18 +25,35 @@ func publicNames(r spillway.Release) map[string]string {
 	return services
 }
 
-// speak says on an edge what its service speaks, as the first of the releases has it that knows the service.
-// For a private edge that is the release of those who call: their environment says it too.
-func speak(edge *spillway.Edge, service string, releases ...spillway.Release) {
-	for _, r := range releases {
-		s, ok := r.Config.Service(service)
-		if !ok {
-			continue
+// speak says on an edge what its service speaks, as the release has it: the one that counts, or for a private edge that of
+// those who call, whose environment says it too.
+func speak(edge *spillway.Edge, service string, r spillway.Release) {
+	s, _ := r.Config.Service(service)
+	edge.Protocol = spoken(s)
+}
+
+// spoken is what a service speaks as routes have it: "" for HTTP/1.1, as in those of before there was a choice.
+func spoken(s spillway.Service) spillway.Protocol {
+	if s.Protocol == spillway.HTTP {
+		return ""
+	}
+	return s.Protocol
+}
+
+// speakEach says on each backend what its replicas speak, by the release that its requests are of. A backend that speaks
+// TCP and one that does not cannot stand on one edge: then the edge says it.
+func (t *turn) speakEach(edges []spillway.Edge) {
+	for _, e := range edges {
+		for i := range e.Backends {
+			b := &e.Backends[i]
+			s, ok := t.spec.Releases[b.Release].Config.Service(b.Group.Service)
+			if !ok {
+				continue
+			}
+			b.Protocol, b.Announce = spoken(s), s.Announce
+			if tcp := e.Protocol == spillway.TCP; tcp != (b.Protocol == spillway.TCP) {
+				b.Protocol, b.Announce = e.Protocol, ""
+			}
 		}
-		if edge.Protocol = s.Protocol; s.Protocol == spillway.HTTP {
-			edge.Protocol = "" // as in routes of before there was a choice
-		}
-		edge.Announce = s.Announce
-		return
 	}
 }

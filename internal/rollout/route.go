@@ -16,6 +16,7 @@ func (t *turn) route() spillway.Route {
 	}
 	route := spillway.Route{Edges: slices.Concat(t.publicEdges(), t.trackEdges(), t.standbyEdges(), t.privateEdges())}
 	route.Edges = append(route.Edges, t.besideEdges(route.Edges)...)
+	t.speakEach(route.Edges)
 	route.Edges = append(route.Edges, t.leavingEdges(route.Edges)...)
 	slices.SortFunc(route.Edges, compareEdges)
 	route.Trial, route.Over = t.trial(), t.st.Tripped
@@ -68,7 +69,7 @@ func (t *turn) publicEdge(w way, names []string) spillway.Edge {
 		s, _ = t.file().Config.Service(w.new)
 	}
 	if w.tcp {
-		edge.Listen, edge.Protocol, edge.Announce = names, spillway.TCP, s.Announce
+		edge.Listen, edge.Protocol = names, spillway.TCP
 		if s.Protocol == spillway.TCP { // else its tracks are made for requests
 			t.addTracks(&edge, s)
 		}
@@ -76,7 +77,7 @@ func (t *turn) publicEdge(w way, names []string) spillway.Edge {
 	}
 	speak(&edge, s.Name, t.file())
 	if edge.Protocol == spillway.TCP { // its hosts are those of a release that spoke HTTP, or will
-		edge.Protocol, edge.Announce = "", ""
+		edge.Protocol = ""
 	}
 	edge.Hosts, edge.TLS = names, s.TLS
 	t.addTracks(&edge, s)
@@ -317,9 +318,9 @@ func sameRoute(a, b spillway.Route) bool {
 
 func sameEdge(x, y spillway.Edge) bool {
 	sameBackend := func(a, b spillway.Backend) bool {
-		return a.Group == b.Group && a.Release == b.Release && a.Weight == b.Weight && a.Within == b.Within && a.Track == b.Track && a.Color == b.Color && slices.Equal(a.URLs, b.URLs)
+		return a.Group == b.Group && a.Release == b.Release && a.Weight == b.Weight && a.Within == b.Within && a.Track == b.Track && a.Color == b.Color && a.Protocol == b.Protocol && a.Announce == b.Announce && slices.Equal(a.URLs, b.URLs)
 	}
 	sameTLS := x.TLS == y.TLS || x.TLS != nil && y.TLS != nil && *x.TLS == *y.TLS
 	return x.Service == y.Service && x.From == y.From && x.Closed == y.Closed && x.Only == y.Only && sameTLS &&
-		x.Protocol == y.Protocol && x.Announce == y.Announce && slices.Equal(x.Listen, y.Listen) && slices.Equal(x.Hosts, y.Hosts) && slices.Equal(x.Rules, y.Rules) && slices.EqualFunc(x.Backends, y.Backends, sameBackend)
+		x.Protocol == y.Protocol && slices.Equal(x.Listen, y.Listen) && slices.Equal(x.Hosts, y.Hosts) && slices.Equal(x.Rules, y.Rules) && slices.EqualFunc(x.Backends, y.Backends, sameBackend)
 }
