@@ -44,7 +44,7 @@ server ends or is killed they go on, and the next server on the same directory t
 An upgrade is a SIGTERM and a start of the new program: it takes up what runs and replaces the proxy.`,
 		Example: `  spillway server
   spillway server --http :80 --dir /var/lib/spillway
-  spillway server --trust 10.0.0.0/8 --proxy-protocol      # behind a load balancer that passes connections on`,
+  spillway server --trust 10.0.0.0/8 --proxy-protocol   # behind a load balancer`,
 		Args: atMost(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.dir, err = filepath.Abs(c.dir); err != nil {

@@ -73,9 +73,17 @@ services:
     protocol: tcp
     listen: %q
     strategy: %s
-`, address, strategy))
+`, address, strategy)+steps(strategy))
 	in.spillwayIn(dir, "deploy").want(t, 0).tells(t, "tcp://"+address)
 	return dir, address
+}
+
+// steps are those of a canary that all pings, which come from one address, reach at once and at the end.
+func steps(strategy string) string {
+	if strategy != "canary" {
+		return ""
+	}
+	return "    steps: [50%, 99%]\n"
 }
 
 // redis says one command on a connection of its own and gives the answer: "+PONG".
@@ -116,11 +124,17 @@ func ping(t *testing.T, address string) (p *pings, stop func()) {
 	return p, func() { cancel(); <-done }
 }
 
-// A real redis is reached by the program that needs it, and by users; it moves to another release replica by replica, its
-// proxy is replaced, and it is rolled back, and nobody's command is lost.
-func TestTCP_RedisRolls(t *testing.T) {
+// A real redis is reached by the program that needs it, and by users; it moves to another release, its proxy is replaced, and it
+// is rolled back, and nobody's command is lost.
+func TestTCP_RedisIsReplaced(t *testing.T) {
+	for _, strategy := range []string{"rolling", "blue-green", "canary"} {
+		t.Run(strategy, func(t *testing.T) { redisIsReplaced(t, strategy) })
+	}
+}
+
+func redisIsReplaced(t *testing.T, strategy string) {
 	in := install(t)
-	dir, address := redisApp(t, in, "rolling")
+	dir, address := redisApp(t, in, strategy)
 	for want := 1; want <= 3; want++ {
 		if status, text := in.get("shop.localhost", "/"); status != 200 || !strings.HasPrefix(text, "tcp://127.0.0.1:") || !strings.HasSuffix(text, fmt.Sprintf(" :%d", want)) {
 			t.Fatalf("visit %d: got %d %q", want, status, text)
@@ -134,6 +148,7 @@ func TestTCP_RedisRolls(t *testing.T) {
 	replace(t, filepath.Join(dir, "spillway.yaml"), `N: "1"`, `N: "2"`)
 	in.spillwayIn(dir, "deploy").want(t, 0)
 	in.renewProxy(t)
+	in.healthy("shop", 2, 30*time.Second)
 	if got, err := redis(address, "GET visits"); err != nil || got != "$-1" { // another redis, which begins at nothing
 		t.Errorf("after the deploy, users see %q, %v", got, err)
 	}
