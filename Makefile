@@ -1,18 +1,22 @@
 # Spillway
 #
-#   make run     start it, deploy examples/castle and follow; Ctrl-C stops it all
-#   make check   format, vet, staticcheck, unit tests with the race detector
-#   make test    check, a short simulation and the end-to-end tests
-#   make sim     millions of simulated rounds and the judge's tables in full, half an hour or so
-#   make bench   benchmarks against other proxies
+#   make run         start it, deploy examples/castle and follow; Ctrl-C stops it all
+#   make check       format, vet, staticcheck, unit tests with the race detector
+#   make test        check, a short simulation and the end-to-end tests
+#   make sim         millions of simulated rounds and the judge's tables in full, half an hour or so
+#   make storm       whole storms on the proxy: swaps, hand-overs and changes under load, some minutes
+#   make bench       measure the proxy beside nginx, HAProxy, Caddy and Traefik, an hour; writes bench/README.md
+#   make bench-gate  fail when a request costs too much CPU beside httputil.ReverseProxy, two minutes
 #
-# It needs Go and, for the race detector, a C compiler. The binary itself is pure Go.
+# It needs Go and, for the race detector, a C compiler. The binary itself is pure Go. What BENCH says goes
+# to the benchmarks as flags: make bench BENCH='-rounds 1 -cases small,h2'.
 
 export CGO_ENABLED = 0
 export SIM_ROUNDS ?= 2000000
 export SIM_ROLLOUTS ?= 2000
+STORM ?= 20
 
-.PHONY: help run check test needs sim bench
+.PHONY: help run check test needs sim storm bench bench-gate
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -26,10 +30,12 @@ check:
 	go tool -modfile=tools/go.mod staticcheck ./...
 	@command -v "$$(go env CC)" >/dev/null || { echo "the race detector needs a C compiler: install gcc, or set CC"; exit 1; }
 	CGO_ENABLED=1 go test -race ./...
+	cd bench && go vet ./... && go test ./...
 
 test: needs check
 	SIM_ROUNDS=50000 SIM_ROLLOUTS=400 go test -tags sim -count=1 -timeout 20m ./internal/sim
 	go test -tags prometheus -count=1 ./internal/metrics
+	STORM=$(STORM) go test -tags storm -run Storm -count=1 -timeout 20m ./internal/proxy
 	cd test/e2e && go vet ./... && go test -count=1 -timeout 30m ./...
 
 needs:
@@ -38,6 +44,11 @@ needs:
 sim:
 	go test -tags sim -timeout 2h ./internal/...
 
+storm:
+	go test -tags storm -run Storm -count=1 -timeout 1h -v ./internal/proxy
+
 bench:
-	@test -d bench || { echo "there is no bench directory"; exit 1; }
-	cd bench && go test -run '^$$' -bench . ./...
+	cd bench && go run . $(BENCH)
+
+bench-gate:
+	cd bench && go run . -gate $(BENCH)

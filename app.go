@@ -31,6 +31,8 @@ type App struct {
 	Keep   int      `json:"keep,omitempty"`   // releases kept, besides those in use; 0 = DefaultKeep
 	// Prometheus is the base URL of the store that gates of metric "query" ask; "" = none.
 	Prometheus string `json:"prometheus,omitempty"`
+	// Routes are rules for requests that the hosts and tracks of services do not say enough about, in their order.
+	Routes []HTTPRule `json:"routes,omitempty"`
 }
 
 // Window is a time in which no deploy begins: every week from one time of day to another, or once.
@@ -55,7 +57,7 @@ type Service struct {
 	Name     string   `json:"name"` // DNS label, 1-30 characters: "www"
 	Build    *Build   `json:"build,omitempty"`
 	Run      Command  `json:"run,omitzero"`
-	Host     []string `json:"host,omitempty"` // public names; none = private to the app
+	Host     []string `json:"host,omitempty"` // public names, or "*.example.com" for all below one; none = private to the app
 	Protocol Protocol `json:"protocol,omitempty"`
 	// Listen are the addresses at which the proxy takes connections for a service that speaks TCP: ":6379".
 	Listen []string `json:"listen,omitempty"`
@@ -297,7 +299,7 @@ func (a App) Lanes() []string {
 	return slices.Compact(names)
 }
 
-// Hosts lists the public names of all services, of their tracks and of their standbys, sorted, without
+// Hosts lists the public names of all services, of their tracks, their standbys and of routes, sorted, without
 // repetition.
 func (a App) Hosts() []string {
 	var hosts []string
@@ -309,6 +311,9 @@ func (a App) Hosts() []string {
 		if s.Standby != nil {
 			hosts = append(hosts, s.Standby.Host...)
 		}
+	}
+	for _, r := range a.Routes {
+		hosts = append(hosts, r.Hosts...)
 	}
 	slices.Sort(hosts)
 	return slices.Compact(hosts)

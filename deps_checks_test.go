@@ -36,6 +36,7 @@ var owners = []struct {
 	{"github.com/spf13/cobra", []string{"cmd"}},                                               // docs/adr/0004
 	{"github.com/spf13/pflag", []string{"cmd"}},                                               // docs/adr/0004
 	{"go.yaml.in/yaml/v3", []string{"internal/appfile"}},                                      // docs/adr/0005
+	{"golang.org/x/crypto/bcrypt", []string{"internal/proxy"}},                                // docs/adr/0023
 	{"golang.org/x/sys", []string{"internal/local", "internal/proxy", "internal/api", "cmd"}}, // docs/adr/0006
 	{"github.com/pires/go-proxyproto", []string{"internal/proxy"}},                            // docs/adr/0022
 	{"k8s.io", []string{"internal/kube"}},

@@ -12,7 +12,9 @@ type Route struct {
 	// falls. The data plane acknowledges the generation that it serves.
 	Generation int64  `json:"generation"`
 	Edges      []Edge `json:"edges"` // sorted by Service, then From
-	Trial      *Trial `json:"trial,omitempty"`
+	// Rules are those of routes. Each leads to the edges whose Target is what it names.
+	Rules []HTTPRule `json:"rules,omitempty"`
+	Trial *Trial     `json:"trial,omitempty"`
 	// Over is the newest trial whose candidate the engine knows to have been tripped: whom this route gives
 	// users was decided with that known. The data plane refuses a route that would undo a trip of a later trial.
 	Over int64 `json:"over,omitempty"`
@@ -23,8 +25,9 @@ type Route struct {
 type Edge struct {
 	Service string   `json:"service"`
 	From    Group    `json:"from,omitzero"`
-	Hosts   []string `json:"hosts,omitempty"` // public edge only
-	TLS     *TLS     `json:"tls,omitempty"`   // public edge only: its hosts are served over HTTPS too
+	Hosts   []string `json:"hosts,omitempty"`  // public edge only
+	TLS     *TLS     `json:"tls,omitempty"`    // public edge only: its hosts are served over HTTPS too
+	Target  string   `json:"target,omitempty"` // the Target.Name by which rules of the route lead here; "" = none does
 	// Protocol is what the service behind the edge speaks. With TCP, connections are passed on instead of
 	// requests, and there are no hosts, rules and servers by URL.
 	Protocol Protocol `json:"protocol,omitempty"`

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 	"github.com/spillway-dev/spillway/internal/proxy"
 )
 
@@ -14,9 +14,9 @@ type behindOptions struct {
 	headers bool     // connections from there begin with a header of the PROXY protocol
 }
 
-func (b *behindOptions) flags(set *pflag.FlagSet) {
-	set.StringSliceVar(&b.trust, "trust", nil, "`NETWORK` of load balancers, such as 10.0.0.0/8, whose word about who the client is counts; may be repeated")
-	set.BoolVar(&b.headers, "proxy-protocol", false, "connections from the networks of --trust begin with a header of the PROXY protocol (v1 or v2)")
+func (b *behindOptions) flags(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&b.trust, "trust", nil, "`NETWORK` of load balancers, such as 10.0.0.0/8, whose word about who the client is counts; may be repeated")
+	cmd.Flags().BoolVar(&b.headers, "proxy-protocol", false, "connections from the networks of --trust begin with a header of the PROXY protocol (v1 or v2)")
 }
 
 // check finds networks that are none.

@@ -67,7 +67,7 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 	cmd.Flags().StringVar(&o.http, "http", ":8080", "`ADDR` at which users reach the apps")
 	cmd.Flags().StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:7300", "`ADDR` of the API")
-	o.behind.flags(cmd.Flags())
+	o.behind.flags(cmd)
 	return cmd
 }
 
@@ -158,10 +158,10 @@ func (c *cli) proxyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			config.Dir, config.Version = filepath.Join(c.dir, "proxy"), fingerprint(self)
 			if err := behind.check(); err != nil {
 				return err
 			}
+			config.Dir, config.Version, config.Engine = filepath.Join(c.dir, "proxy"), fingerprint(self), os.Getenv("SPILLWAY_ENGINE")
 			config.Trust, config.ProxyProtocol = behind.networks(), behind.headers
 			config.Log = slog.New(slog.NewTextHandler(c.stderr, nil))
 			return proxy.Run(cmd.Context(), config)
@@ -169,7 +169,7 @@ func (c *cli) proxyCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&config.HTTP, "http", ":8080", "`ADDR` at which users reach the apps")
 	cmd.Flags().StringVar(&config.HTTPS, "https", "", "`ADDR` at which users reach the hosts that have a certificate")
-	behind.flags(cmd.Flags())
+	behind.flags(cmd)
 	cmd.Flags().BoolVar(&config.Takeover, "takeover", false, "take the listeners of the proxy that runs in the state directory")
 	return cmd
 }

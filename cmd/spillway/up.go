@@ -44,7 +44,7 @@ When a server ran already, Ctrl-C only stops watching.`,
 	flags.StringVar(&o.http, "http", "", "`ADDR` at which users reach the app (default :8080)")
 	flags.StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	flags.StringVar(&o.listen, "listen", "", "`ADDR` of the API (default 127.0.0.1:7300)")
-	o.behind.flags(flags)
+	o.behind.flags(cmd)
 	return cmd
 }
 

@@ -26,6 +26,7 @@ func crossCheck(r *report, root *node) {
 		checkProgram(r, e.child("release"), path+".release")
 		checkProgram(r, e.child("build").child("command"), path+".build.command")
 	}
+	checkRoutes(r, root, services)
 	checkGates(r, root)
 	seen := map[string]bool{}
 	for i, source := range listed(root.child("cohort").child("key")) {

@@ -94,6 +94,9 @@ func written(t testing.TB, app spillway.App) []byte {
 	if gates != nil {
 		file["gates"] = gates
 	}
+	if app.Routes != nil {
+		file["routes"] = writtenRoutes(app.Routes)
+	}
 	text, err := json.Marshal(file)
 	if err != nil {
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func fileShape() objectShape {
 			doc: "How many releases are kept besides those in use."},
 		{name: "prometheus", example: "http://127.0.0.1:9090", shape: baseURL(),
 			doc: "The base URL of the metric store that gates with query ask."},
-		{name: "routes", example: "give the service a host instead"},
+		routesKey(),
 		{name: "flags"}, {name: "alerts"}, {name: "pipeline"},
 	}}
 	file.keys = append(file.keys, environmentsKey(file))
@@ -83,7 +83,7 @@ func serviceShape() objectShape {
 	service := objectShape{name: "a mapping with at least run: COMMAND"}
 	service.keys = slices.Concat(processKeys(), rolloutKeys(), edgeKeys())
 	service.elsewhere = func(name string) string {
-		if slices.Contains([]string{"app", "cohort", "budget", "watch", "deadline", "gates", "thin", "warmup", "delay", "freeze", "keep", "prometheus", "environments"}, name) {
+		if slices.Contains([]string{"app", "cohort", "budget", "watch", "deadline", "gates", "thin", "warmup", "delay", "freeze", "keep", "prometheus", "routes", "environments"}, name) {
 			return "the app as a whole: write it at the beginning of a line, beside app and services"
 		}
 		return ""
@@ -102,8 +102,8 @@ func processKeys() []key {
 			doc: "The directory that the service is built from, or a mapping with dir and command. Without a command, go.mod means go build and package.json means npm ci. Without build, the service runs in the app's directory as it is."},
 		{name: "run", required: true, example: "./web --port $PORT", shape: commandShape(),
 			doc: "What starts a replica: a line for the shell, or a list of a program and its arguments. It must listen on $HOST and $PORT."},
-		{name: "host", example: "shop.example.com", shape: anyShape{hostText(), listShape{hostText()}},
-			doc: "The public names of the service. Without one it is private to the app."},
+		{name: "host", example: "shop.example.com", shape: anyShape{wildHostText(), listShape{wildHostText()}},
+			doc: "The public names of the service, or *.example.com for all below one. Without any it is private to the app, unless routes lead to it."},
 		{name: "needs", example: "[backend]", shape: listShape{label("a service's name", 30)},
 			doc: "Services whose address this one is given, as NAME_HOST, NAME_PORT and NAME_URL."},
 		{name: "env", example: "{LOG_LEVEL: info}", shape: envShape(),

@@ -43,6 +43,7 @@ func buildApp(root *node) spillway.App {
 		app.Services = append(app.Services, buildService(e))
 	}
 	slices.SortFunc(app.Services, func(a, b spillway.Service) int { return strings.Compare(a.Name, b.Name) })
+	app.Routes = buildRoutes(root.child("routes"), app.Services)
 	for _, source := range texts(root.child("cohort").child("key")) {
 		fields := strings.Fields(source)
 		app.Cohort.Key = append(app.Cohort.Key, spillway.KeySource{Kind: fields[0], Name: fields[1]})

@@ -88,7 +88,7 @@ func hostText() textShape {
 		case strings.Contains(text, "://"):
 			return quote(text) + " is a URL, not a host name", hint
 		case strings.Contains(text, "*"):
-			return quote(text) + " has a *: host names are exact in this version of Spillway", "list each name"
+			return quote(text) + " has a *: here host names are exact", "list each name"
 		case strings.Contains(text, "/") || rest != "":
 			return quote(text) + " has a path", hint
 		case strings.Contains(text, ":"):

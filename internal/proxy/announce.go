@@ -5,11 +5,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -109,78 +107,34 @@ func headerFor(version spillway.Announce, a announcement) ([]byte, error) {
 	return proxyproto.HeaderProxyFromAddrs(v, a.client, a.server).Format()
 }
 
-// announcedListener gives connections that know who is behind them.
-type announcedListener struct {
-	*net.TCPListener
-	plane *plane
+// from notes the address of the client behind a connection, and whether it is believed for whom it speaks.
+func (f *front) from(ip netip.Addr) {
+	f.client, f.ours = ip, f.plane.trust.trusts(ip)
+	if f.peer = ""; ip.IsValid() {
+		f.peer = ip.WithZone("").String()
+	}
 }
 
-// behindOthers is the listener, with the addresses that peers announce if that is asked for.
-func (p *plane) behindOthers(tcp *net.TCPListener) net.Listener {
-	if !p.headers {
-		return tcp
+// introduced learns who is behind a connection to a public address, if somebody in front of us says it. A bad header
+// ends the connection: nothing is owed to who speaks another protocol, no error page either.
+func (f *front) introduced() bool {
+	if f.listener.private {
+		return true
 	}
-	return announcedListener{tcp, p}
-}
-
-// Accept never waits for a header: the first to use the connection does.
-func (l announcedListener) Accept() (net.Conn, error) {
-	conn, err := l.AcceptTCP()
-	if err != nil {
-		return nil, err
-	}
-	n := l.plane.needOf(addressOf(conn.RemoteAddr()))
+	n := f.plane.needOf(f.client)
 	if n == noHeader {
-		return conn, nil
+		return true
 	}
-	return &announcedConn{Conn: conn, need: n, plane: l.plane}, nil
-}
-
-// announcedConn is a connection that begins with a header, or may. It is read by the first Read or RemoteAddr; one that
-// is malformed ends the connection.
-type announcedConn struct {
-	net.Conn
-	need  need
-	plane *plane
-
-	once sync.Once
-	head []byte // of what follows, not yet read
-	said *announcement
-	err  error
-}
-
-func (c *announcedConn) begin() error {
-	c.once.Do(func() {
-		if c.said, c.head, c.err = readAnnouncement(c.Conn, c.need); c.err != nil {
-			c.plane.complain("connection closed", "peer", c.Conn.RemoteAddr(), "error", c.err)
-			c.Conn.Close()
-		}
-	})
-	return c.err
-}
-
-func (c *announcedConn) Read(b []byte) (int, error) {
-	if c.begin() != nil {
-		return 0, io.EOF // nothing is owed to who speaks another protocol, no error page either
+	said, head, err := readAnnouncement(f.tcp, n)
+	if err != nil {
+		f.plane.complain("connection closed", "address", f.listener.address, "peer", f.peer, "error", err)
+		return false
 	}
-	if len(c.head) > 0 {
-		n := copy(b, c.head)
-		c.head = c.head[n:]
-		return n, nil
+	if f.first = head; said != nil {
+		f.from(addressOf(said.client))
 	}
-	return c.Conn.Read(b)
+	return true
 }
-
-// RemoteAddr is the address of the client behind the connection.
-func (c *announcedConn) RemoteAddr() net.Addr {
-	if c.begin() == nil && c.said != nil {
-		return c.said.client
-	}
-	return c.Conn.RemoteAddr()
-}
-
-// CloseWrite ends one direction of an upgraded connection.
-func (c *announcedConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
 
 func addressOf(a net.Addr) netip.Addr {
 	if tcp, ok := a.(*net.TCPAddr); ok {

@@ -53,17 +53,15 @@ func TestTrust_KnowsTheListAndThisMachine(t *testing.T) {
 	}
 }
 
-func TestForwarded_BelievesTheList(t *testing.T) {
-	var tr trust
-	tr.extend([]netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")})
+func TestFront_BelievesTheList(t *testing.T) {
+	p := &plane{}
+	p.trust.extend([]netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")})
 	for from, want := range map[string]string{"198.51.100.7": "203.0.113.9, 198.51.100.7", "198.51.101.7": "198.51.101.7"} {
-		r, err := http.NewRequest("GET", "http://shop.test/", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.RemoteAddr = from + ":4000"
-		r.Header.Set("X-Forwarded-For", "203.0.113.9")
-		if got := forwarded(r, &tr).Get("X-Forwarded-For"); got != want {
+		f := &front{plane: p}
+		f.from(netip.MustParseAddr(from))
+		c := asks("X-Forwarded-For", "203.0.113.9")
+		c.ours, c.peer = f.ours, f.peer
+		if got := c.forwardedFor(); got != want {
 			t.Errorf("from %s: %q, want %q", from, got, want)
 		}
 	}

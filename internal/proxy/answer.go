@@ -5,275 +5,212 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptrace"
-	"net/netip"
-	"net/textproto"
-	"net/url"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/spillway-dev/spillway/internal/proxy/http1"
 )
 
-// farewell is how long a client may still send to a replica that has ended an upgraded connection.
-const farewell = 2 * time.Second
+const (
+	releaseHeader = "X-Spillway-Release"
+	// farewell is how long a client may still send to a replica that has ended an upgraded connection.
+	farewell = 2 * time.Second
+	// largeBody is from where on a body is passed on without being looked at, where that can be done.
+	largeBody = 32 << 10
+	// spliceEnd is what is left of such a body for the usual way, so that its answer is judged before all of
+	// it is with the client.
+	spliceEnd = 4 << 10
+	// spliceBlock is passed on at once: the client has sendTime for it.
+	spliceBlock = 1 << 20
+)
 
-// hopHeaders belong to one connection and are not passed on (RFC 9110, 7.6.1).
-var hopHeaders = [...]string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
-
-// forwarded is the header of a request as a replica gets it. What a client says about whom it forwards for is dropped,
-// unless it is trusted.
-func forwarded(r *http.Request, t *trust) http.Header {
-	h := r.Header.Clone()
-	upgrade, trailers := isUpgrade(h), hasToken(h["Te"], "trailers")
-	protocol := h.Get("Upgrade")
-	dropHop(h)
-	if upgrade {
-		h.Set("Connection", "Upgrade")
-		h.Set("Upgrade", protocol)
-	}
-	if trailers {
-		h.Set("Te", "trailers")
-	}
-	if _, ok := h["User-Agent"]; !ok {
-		h.Set("User-Agent", "") // else http.Transport adds its own
-	}
-	client, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		client = r.RemoteAddr
-	}
-	if ip, err := netip.ParseAddr(client); err != nil || !t.trusts(ip) {
-		for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", rescuedHeader} {
-			h.Del(name)
-		}
-	}
-	h.Set("X-Forwarded-For", strings.Join(append(h["X-Forwarded-For"], client), ", "))
-	if h.Get("X-Forwarded-Host") == "" {
-		h.Set("X-Forwarded-Host", r.Host)
-	}
-	switch {
-	case r.TLS != nil:
-		h.Set("X-Forwarded-Proto", "https")
-	case h.Get("X-Forwarded-Proto") == "":
-		h.Set("X-Forwarded-Proto", "http")
-	}
-	return h
-}
-
-func dropHop(h http.Header) {
-	for _, line := range h["Connection"] {
-		for name := range strings.SplitSeq(line, ",") {
-			h.Del(textproto.TrimString(name))
-		}
-	}
-	for _, name := range hopHeaders {
-		h.Del(name)
-	}
-}
-
-func isUpgrade(h http.Header) bool { return hasToken(h["Connection"], "upgrade") }
-
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for t := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(textproto.TrimString(t), token) {
-				return true
-			}
-		}
-	}
-	return false
+// add adds a field of the proxy's own to the answer.
+func (x *exchange) add(name, value string) {
+	x.head.add = append(x.head.add, http1.Field{Name: name, Value: value})
 }
 
 // refuse answers with a page of the proxy's own.
-func refuse(w http.ResponseWriter, why *refusal) {
-	h := w.Header()
-	h.Set("Server", "spillway")
-	h.Set("X-Spillway-Reason", why.reason)
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
+func (x *exchange) refuse(why *refusal) {
+	page := fmt.Sprintf("%d %s\n\nSpillway: %s.\n", why.status, http.StatusText(why.status), why.reason)
+	x.add("Server", "spillway")
+	x.add("X-Spillway-Reason", why.reason)
+	x.add("Content-Type", "text/plain; charset=utf-8")
+	x.add("Cache-Control", "no-store")
 	if why.status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
+		x.add("Retry-After", "1")
 	}
-	w.WriteHeader(why.status)
-	fmt.Fprintf(w, "%d %s\n\nSpillway: %s.\n", why.status, http.StatusText(why.status), why.reason)
+	x.head.status, x.head.reason, x.head.length = why.status, http.StatusText(why.status), int64(len(page))
+	x.head.last = x.head.last || x.plane.closing()
+	if x.call.method == http.MethodHead {
+		page = ""
+	}
+	x.send(page)
 }
 
-// interim writes 1xx answers. They come from other goroutines than the handler's, and only while an
-// attempt waits for its answer proper.
-type interim struct {
-	w http.ResponseWriter
-	r *http.Request
-
-	mu   sync.Mutex
-	open bool
+// send writes an answer of the proxy's own, whose head is there.
+func (x *exchange) send(page string) {
+	err := x.client.begin(&x.head)
+	if err == nil {
+		err = x.client.write([]byte(page))
+	}
+	if err == nil {
+		err = x.client.end(nil)
+	}
+	if err != nil {
+		x.client.abort()
+	}
 }
 
-func (i *interim) allow(open bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.open = open
-}
-
-func (i *interim) write(code int, header textproto.MIMEHeader) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if !i.open || !i.r.ProtoAtLeast(1, 1) {
+// respond gives the answer of a way that asks nobody.
+func (x *exchange) respond(now *instant) {
+	for _, f := range now.header {
+		x.add(f.Name, f.Value)
+	}
+	if now.reason != "" {
+		x.refuse(&refusal{now.status, now.reason})
 		return
 	}
-	h := i.w.Header()
-	for k, v := range header {
-		h[k] = v
-	}
-	i.w.WriteHeader(code)
-	clear(h)
+	x.add("Server", "spillway")
+	x.head.status, x.head.reason, x.head.last = now.status, http.StatusText(now.status), x.head.last || x.plane.closing()
+	x.send("")
 }
 
-// try makes one attempt at an endpoint. Interim answers go to the client as they come, but for 100: the
-// client gets that when its body is first read.
-func (x *exchange) try(e *endpoint) (*http.Response, error) {
-	x.interim.allow(true)
-	defer x.interim.allow(false)
-	ctx := httptrace.WithClientTrace(x.r.Context(), &httptrace.ClientTrace{
-		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-			if code != http.StatusContinue {
-				x.interim.write(code, header)
-			}
-			return nil
-		},
-	})
-	return e.send(outgoing(ctx, x.r, x.header, x.body, e.base))
-}
-
-// outgoing is the request of one attempt to pass a client's request on to the server at base: with the
-// Host header as it came, and with the path of base, which is mostly empty, before its own.
-func outgoing(ctx context.Context, r *http.Request, header http.Header, body *upload, base *url.URL) *http.Request {
-	u := *r.URL
-	u.Scheme, u.Host = base.Scheme, base.Host
-	if prefix := strings.TrimSuffix(base.Path, "/"); prefix != "" {
-		u.Path, u.RawPath = prefix+r.URL.Path, strings.TrimSuffix(base.EscapedPath(), "/")+r.URL.EscapedPath()
+// try makes one attempt at an endpoint.
+func (x *exchange) try(e *endpoint) (*reply, error) {
+	x.out = outgoing{
+		call: x.way.outbound(x.call), host: x.call.host, body: x.body, client: x.client, base: e.base, unit: x.who, synthetic: x.synthetic,
+		again: x.body == nil && x.call.idempotent() && x.way.retries != 0, limit: answerTimeout,
 	}
-	out := &http.Request{
-		Method: r.Method, URL: &u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Host: r.Host, Header: header, ContentLength: r.ContentLength, Trailer: r.Trailer,
+	if x.way.timeout > 0 {
+		x.out.until = x.began.Add(x.way.timeout)
+		x.out.limit = x.way.timeout
 	}
-	if body != nil {
-		out.Body = body.start()
-	}
-	return out.WithContext(ctx)
+	return e.sender.send(&x.out)
 }
 
 // answer passes a replica's answer on to the client, and settles the lease before the client can have
 // all of it: whoever asks one request after the other finds each one counted.
-func (x *exchange) answer(a *arm, resp *http.Response) {
-	defer resp.Body.Close()
-	if resp.StatusCode >= 500 {
+func (x *exchange) answer(a *arm, r *reply) {
+	defer r.close()
+	if r.status >= 500 {
 		x.lease.settle(true)
 	}
-	resp.Header.Del("X-Spillway-Release") // of a release further behind
-	h := x.w.Header()
-	h.Set("X-Spillway-Release", a.title())
+	x.add(releaseHeader, a.title)
 	if x.who.cookie != "" {
 		c := http.Cookie{
 			Name: cookieName, Value: x.who.cookie, Path: "/", MaxAge: cookieAge,
-			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: x.header.Get("X-Forwarded-Proto") == "https",
+			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: x.call.scheme() == "https",
 		}
-		h.Add("Set-Cookie", c.String())
+		x.add("Set-Cookie", c.String())
 	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
+	if r.status == http.StatusSwitchingProtocols {
 		x.lease.settle(false)
-		join(x.plane.base, x.w, resp)
+		x.join(r)
 		return
 	}
-	if early(x.r, resp) {
+	if x.early(r) {
 		x.lease.settle(false)
 	}
-	err := pass(x.w, resp, x.plane.closing(), func() { x.lease.settle(false) })
+	err := x.pass(r)
 	switch {
 	case err == nil:
 		x.lease.settle(false)
 		return
 	case errors.Is(err, errReplica) && !x.clientLeft():
-		if resp.StatusCode < 500 {
+		if r.status < 500 {
 			a.tally.fail() // it had been counted as good
 		}
 		x.lease.settle(true)
 	default:
 		x.lease.drop()
 	}
-	panic(http.ErrAbortHandler) // the client must see that the answer is not whole
+	x.client.abort() // the client must see that the answer is not whole
 }
 
 // early reports whether an answer is judged by its head: it has no body, or one that may never end.
-func early(r *http.Request, resp *http.Response) bool {
-	return resp.ContentLength == 0 || r.Method == http.MethodHead || isEventStream(resp)
+func (x *exchange) early(r *reply) bool {
+	return r.length == 0 || x.call.method == http.MethodHead || isEventStream(r)
 }
 
-func isEventStream(resp *http.Response) bool {
-	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+func isEventStream(r *reply) bool {
+	kind, _, _ := strings.Cut(r.header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
 }
 
 // errReplica is an answer that broke off on the replica's side.
 var errReplica = errors.New("the answer broke off")
 
-// pass copies an answer to the client. whole is called when all of it is there, before the last of it
-// is written. An error that is no errReplica comes from the client's connection.
-func pass(w http.ResponseWriter, resp *http.Response, lastOnConnection bool, whole func()) error {
-	h := w.Header()
-	dropHop(resp.Header)
-	for k, v := range resp.Header {
-		h[k] = append(h[k], v...)
+// pass copies an answer to the client. The lease is settled when all of it is there, before the last of it is
+// written. An error that is no errReplica comes from the client's connection.
+func (x *exchange) pass(r *reply) error {
+	h := &x.head
+	h.status, h.reason, h.header, h.named, h.length = r.status, r.reason, x.way.answered(x.call, r.header), r.named, r.length
+	h.last = h.last || x.plane.closing()
+	if x.call.method == http.MethodHead || r.status == http.StatusNotModified {
+		h.length = told(r.header)
 	}
-	if _, ok := h["Content-Type"]; !ok {
-		h["Content-Type"] = nil // else the server guesses one
-	}
-	for k := range resp.Trailer {
-		h.Add("Trailer", k)
-	}
-	if lastOnConnection {
-		h.Set("Connection", "close")
-	}
-	w.WriteHeader(resp.StatusCode)
-	control := http.NewResponseController(w)
-	stream := resp.ContentLength < 0
-	if stream || len(resp.Trailer) > 0 {
-		_ = control.Flush() // a broken connection shows at the next write
-	}
-	announced := len(resp.Trailer)
-	if err := copyBody(w, resp, stream, control, whole); err != nil {
+	if err := x.client.begin(h); err != nil {
 		return err
 	}
-	for k, v := range resp.Trailer {
-		if announced != len(resp.Trailer) {
-			k = http.TrailerPrefix + k // some came unannounced
+	if r.length != 0 {
+		if err := x.copyBody(r); err != nil {
+			return err
 		}
-		h[k] = append([]string(nil), v...)
 	}
-	return nil
+	var trailer http1.Fields
+	if r.trailer != nil {
+		trailer = r.trailer()
+	}
+	return x.client.end(trailer)
 }
 
-func copyBody(w io.Writer, resp *http.Response, stream bool, control *http.ResponseController, whole func()) error {
-	size, left := int64(16<<10), resp.ContentLength
-	if 0 <= left && left < size {
-		size = left + 1 // one more, so that the first read can see the end
+// told is the length that an answer without a body tells of the body that it would have; unknown otherwise.
+func told(header http1.Fields) int64 {
+	if n, ok := http1.ParseLength(header.Get("Content-Length")); ok {
+		return n
 	}
-	buf := make([]byte, size)
+	return http1.ToTheEnd
+}
+
+func (x *exchange) copyBody(r *reply) error {
+	block := x.plane.blocks.take()
+	defer x.plane.blocks.give(block)
+	left, stream := r.length, r.length < 0
+	waits := func() bool { return stream && (r.ready == nil || !r.ready()) }
+	if waits() {
+		if err := x.client.flush(); err != nil {
+			return err
+		}
+	}
 	for {
-		n, err := resp.Body.Read(buf)
-		if left -= int64(n); n > 0 && left == 0 {
-			whole()
+		if r.plain != nil && left > largeBody && !r.ready() {
+			n, err := x.client.splice(r.plain, min(left-spliceEnd, spliceBlock))
+			r.skip(n)
+			if left -= n; err != nil || n == 0 {
+				r.plain = nil // the usual way finds out whose fault that is
+			}
+			continue
+		}
+		buf := *block
+		if 0 <= left && left < int64(len(buf)) {
+			buf = buf[:left+1] // one more, so that the first read can see the end
+		}
+		n, err := r.body.Read(buf)
+		if left -= int64(n); n > 0 && left == 0 || err == io.EOF {
+			x.lease.settle(false)
 		}
 		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
+			if err := x.client.write(buf[:n]); err != nil {
 				return err
 			}
-			if stream {
-				_ = control.Flush()
+			if err == nil && waits() {
+				if err := x.client.flush(); err != nil {
+					return err
+				}
 			}
 		}
 		if err == io.EOF {
-			whole()
 			return nil
 		}
 		if err != nil {
@@ -283,35 +220,29 @@ func copyBody(w io.Writer, resp *http.Response, stream bool, control *http.Respo
 }
 
 // join makes one connection of the client's and the replica's after they switched protocols, until both
-// directions have ended, or until ctx ends.
-func join(ctx context.Context, w http.ResponseWriter, resp *http.Response) {
-	replica, ok := resp.Body.(io.ReadWriteCloser)
-	if !ok {
-		refuse(w, &refusal{http.StatusBadGateway, "the replica switched protocols without a connection"})
-		return
-	}
-	for k, v := range w.Header() {
-		resp.Header[k] = v
-	}
-	client, buffered, err := http.NewResponseController(w).Hijack()
+// directions have ended, or until the plane is done.
+func (x *exchange) join(r *reply) {
+	replica := r.switched
+	h := &x.head
+	h.status, h.reason, h.header, h.named = r.status, r.reason, r.header, r.named
+	client, first, err := x.client.takeOver()
 	if err != nil {
-		refuse(w, &refusal{http.StatusBadGateway, "the connection cannot switch protocols: " + err.Error()})
+		x.head = head{}
+		x.refuse(&refusal{http.StatusBadGateway, "the connection cannot switch protocols: " + err.Error()})
 		return
 	}
 	defer client.Close()
 	defer replica.Close()
-	defer context.AfterFunc(ctx, func() { client.Close(); replica.Close() })()
-	resp.Body = nil
-	if resp.Write(buffered) != nil || buffered.Flush() != nil {
+	defer context.AfterFunc(x.plane.base, func() { client.Close(); replica.Close() })()
+	if _, err := client.Write(h.appendSwitch(nil)); err != nil {
 		return
 	}
 	up := make(chan struct{})
 	// Owned by this call, which waits for it; ends when the client sends no more or a side is closed.
 	go func() {
 		defer close(up)
-		// buffered may hold the first bytes of the new protocol already. The rest is read from the
-		// connection itself: the server's reader ends the request's context at the end of input.
-		_, err := io.CopyN(replica, buffered, int64(buffered.Reader.Buffered()))
+		// first are bytes of the new protocol already.
+		_, err := replica.Write(first)
 		if err == nil {
 			_, err = io.Copy(replica, client)
 		}
@@ -326,4 +257,13 @@ func join(ctx context.Context, w http.ResponseWriter, resp *http.Response) {
 	// The replica is gone. The client gets a moment to read what is left and to hang up.
 	_ = client.SetReadDeadline(time.Now().Add(farewell))
 	<-up
+}
+
+// appendSwitch appends the head of an answer that switches the protocol of the connection.
+func (h *head) appendSwitch(b []byte) []byte {
+	b = append(b, "HTTP/1.1 101 Switching Protocols\r\n"...)
+	h.fields(func(name, value string) { b = http1.AppendField(b, name, value) })
+	b = http1.AppendField(b, "Connection", "Upgrade")
+	b = http1.AppendField(b, "Upgrade", h.header.Get("Upgrade"))
+	return append(b, "\r\n"...)
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	mathrand "math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,7 +20,7 @@ import (
 const (
 	// cookieName is the signed first-party cookie of users whom no key source identifies.
 	cookieName = "spillway"
-	// bucketHeader carries the bucket of a request to the replicas, and from them to private edges. See unit.pass.
+	// bucketHeader carries the bucket of a request to the replicas, and from them to private edges. See unit.appendPass.
 	bucketHeader = "X-Spillway-Bucket"
 	// cookieAge is how long a browser keeps the cookie, in seconds: a year.
 	cookieAge = 365 * 24 * 60 * 60
@@ -67,37 +66,36 @@ type unit struct {
 	uneven bool   // not all buckets were equally likely, so that what is dealt by it is no evidence
 }
 
-// pass is the bucket as it is told to replicas: a number, after a + if not all were equally likely.
-func (u unit) pass() string {
-	text := strconv.Itoa(int(u.bucket))
+// appendPass appends the bucket as it is told to replicas: a number, after a + if not all were equally likely.
+func (u unit) appendPass(b []byte) []byte {
 	if u.tossed != nil || u.uneven {
-		return "+" + text
+		b = append(b, '+')
 	}
-	return text
+	return strconv.AppendInt(b, int64(u.bucket), 10)
 }
 
 // identify finds out who is behind a request on an edge.
-func (e *edge) identify(r *http.Request, k keys) unit {
+func (e *edge) identify(c *call, k keys) unit {
 	app := e.app.ref
 	if e.private() {
-		return privateUnit(app, r)
+		return privateUnit(app, c)
 	}
-	if k.synthetic.made(r) {
+	if k.synthetic.made(c) {
 		return e.toss()
 	}
 	for _, source := range e.cohort.Key {
-		if key := keyFrom(source, r); key != "" {
+		if key := keyFrom(source, c); key != "" {
 			h := hashKey(app, key)
 			return unit{bucket: bucketOf(h), key: h}
 		}
 	}
-	for _, c := range r.CookiesNamed(cookieName) {
-		if id, ok := k.cookie.verify(app, c.Value); ok {
+	for value := range c.header.Cookies(cookieName) {
+		if id, ok := k.cookie.verify(app, value); ok {
 			h := hashKey(app, id)
 			return unit{bucket: bucketOf(h), key: h}
 		}
 	}
-	if i, weight := e.chosen(r, 0); !e.sticky || i >= 0 && weight == 0 { // the rule says it each time
+	if i, weight := e.chosen(c, 0); !e.sticky || i >= 0 && weight == 0 { // the rule says it each time
 		return unit{bucket: randomBucket()}
 	}
 	id, value := k.cookie.issue(app)
@@ -107,8 +105,8 @@ func (e *edge) identify(r *http.Request, k keys) unit {
 
 // privateUnit takes the bucket that the calling replica passes on from its own request. The user behind
 // it is not known here, so the bucket stands for its users.
-func privateUnit(app spillway.Ref, r *http.Request) unit {
-	text := r.Header.Get(bucketHeader)
+func privateUnit(app spillway.Ref, c *call) unit {
+	text := c.header.Get(bucketHeader)
 	digits, uneven := strings.CutPrefix(text, "+")
 	if b, err := strconv.Atoi(digits); err == nil && b >= 0 && b < int(spillway.Whole) {
 		return unit{bucket: spillway.Share(b), key: hashKey(app, "bucket "+digits), uneven: uneven}
@@ -118,13 +116,13 @@ func privateUnit(app spillway.Ref, r *http.Request) unit {
 
 func randomBucket() spillway.Share { return spillway.Share(mathrand.IntN(int(spillway.Whole))) }
 
-func keyFrom(source spillway.KeySource, r *http.Request) string {
+func keyFrom(source spillway.KeySource, c *call) string {
 	switch source.Kind {
 	case "header":
-		return r.Header.Get(source.Name)
+		return c.header.Get(source.Name)
 	case "cookie":
-		if c, err := r.Cookie(source.Name); err == nil {
-			return c.Value
+		for value := range c.header.Cookies(source.Name) {
+			return value
 		}
 	}
 	return ""

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +13,7 @@ func TestEdge_HoldsNobodyWhomStableCanHave(t *testing.T) {
 	table := canary(1, spillway.Percent(10), "127.0.0.1:1", "")
 	table.Route.Edges[1].Backends = append(table.Route.Edges[1].Backends, spillway.Backend{Group: www1, Release: 1})
 	for i, e := range edgesOf(t, table) {
-		x := &exchange{plane: e.app.plane, r: &http.Request{Header: http.Header{"X-Canary": {"yes"}}}, who: unit{bucket: 9999}}
+		x := &exchange{plane: e.app.plane, call: asks("X-Canary", "yes"), client: &recorder{}, who: unit{bucket: 9999}}
 		if got, want := x.deal(e), []int{1, -1}[i]; got != want {
 			t.Errorf("on the edge of %v without a replica of the track: arm %d, want %d", e.spec.Hosts, got, want)
 		}
@@ -89,7 +88,7 @@ func TestExchange_WaitsWhereItIs(t *testing.T) {
 	e := edgesOf(t, legacy(1, spillway.Percent(50), "127.0.0.1:1", "http://127.0.0.1:9"))[0]
 	changed := make(chan struct{})
 	close(changed)
-	x := &exchange{plane: e.app.plane, r: &http.Request{}, who: unit{bucket: 9000}}
+	x := &exchange{plane: e.app.plane, call: asks("X-None", ""), client: &recorder{}, who: unit{bucket: 9000}}
 	if err := x.wait(e, changed); err == nil || !strings.Contains(err.Error(), "www@legacy") {
 		t.Errorf("not dealt yet: %v, want a refusal at once", err)
 	}

@@ -31,19 +31,16 @@ type endpoint struct {
 	closed   atomic.Bool  // draining or gone: takes no new request
 	cold     atomic.Int64 // passed over until then, in Unix nanoseconds
 
-	// Each endpoint has connections of its own, so that those of one that drains can be closed. That is
-	// done when nothing is in flight only: http.Transport takes a connection for idle a moment before
-	// it hands out the answer.
-	send      engine
-	closeIdle func()
+	// Each endpoint has connections of its own, so that those of one that drains can be closed.
+	sender sender
 }
 
-func newEndpoint(key endpointKey) *endpoint {
+func newEndpoint(key endpointKey, blocks *blocks) *endpoint {
 	e := &endpoint{endpointKey: key, base: &url.URL{Scheme: "http", Host: key.Address}}
 	if u, err := serverURL(key.Address); err == nil { // checkTable has seen to that where it is one
 		e.base = u
 	}
-	e.send, e.closeIdle = newEngine()
+	e.sender = newOrigin(e.base, blocks)
 	return e
 }
 

@@ -2,11 +2,11 @@ package proxy
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -23,24 +23,27 @@ const (
 
 // exchange is one request from its arrival to the end of its answer.
 type exchange struct {
-	plane *plane
-	w     http.ResponseWriter
-	r     *http.Request
-	find  func(*routing) *edge // the edge by which it came in, in any routing
-	who   unit
+	plane  *plane
+	call   *call
+	client responder
+	find   func(*routing, *call) *way // the way by which it came in, in any routing
+	who    unit
+	body   *upload // nil when there is none
+	routes *routing
+	way    *way // in routes
 
-	header  http.Header // as replicas get it
-	body    *upload     // nil when there is none
-	interim interim
-
-	dealt   bool   // it belongs to arm, and stays there for its attempts
-	arm     string // the name of an arm; see dealt
-	lease   lease
-	failed  []*endpoint // passed over, because they failed this request
-	resends int
-	rescued bool      // the candidate failed it: only stable may answer it now
-	until   time.Time // end of the hold; zero = not held yet
-	last    error     // of the last attempt
+	began     time.Time
+	out       outgoing
+	head      head
+	synthetic bool   // Spillway itself made the request
+	dealt     bool   // it belongs to arm, and stays there for its attempts
+	arm       string // the name of an arm; see dealt
+	lease     lease
+	failed    []*endpoint // passed over, because they failed this request
+	resends   int
+	rescued   bool      // the candidate failed it: only stable may answer it now
+	until     time.Time // end of the hold; zero = not held yet
+	last      error     // of the last attempt
 }
 
 // claim is an endpoint that counts this request as in flight.
@@ -58,47 +61,56 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.reason }
 
+// errClientLeft: the client went away while its request was held.
+var errClientLeft = errors.New("the client went away")
+
 // errHandedOver: another process claims endpoints now; it has to answer.
 var errHandedOver = errors.New("handed over")
 
-// serve answers one request that came in by an edge.
-func (p *plane) serve(w http.ResponseWriter, r *http.Request, find func(*routing) *edge) {
-	if r.Method == http.MethodConnect {
-		refuse(w, &refusal{http.StatusMethodNotAllowed, "CONNECT is not served"})
+// serve answers one request that came in by an edge. x.plane, call, client, find and body are set; the rest is
+// zero.
+func (x *exchange) serve() {
+	c, p := x.call, x.plane
+	if c.method == http.MethodConnect {
+		x.head.last = true // what follows may be of any protocol
+		x.refuse(&refusal{http.StatusMethodNotAllowed, "CONNECT is not served"})
 		return
 	}
 	if p.handedOver() {
-		p.relay(w, r, nil, false)
+		x.relay()
 		return
 	}
-	e := find(p.routing.Load())
-	if e == nil {
-		refuse(w, &refusal{http.StatusNotFound, "no app answers to this host"})
+	x.began = time.Now()
+	if x.seek(p.routing.Load()); x.way == nil {
+		x.refuse(&refusal{http.StatusNotFound, "no app answers to this host"})
 		return
 	}
-	x := &exchange{plane: p, w: w, r: r, find: find, who: e.identify(r, p.keys), interim: interim{w: w, r: r}}
-	x.header = forwarded(r, &p.trust)
-	x.rescued = x.header.Get(rescuedHeader) != ""
-	x.header.Del(rescuedHeader)
-	x.header.Set(bucketHeader, x.who.pass())
-	x.header.Del(syntheticHeader)
-	if !e.private() && p.keys.synthetic.made(r) {
-		x.header.Set(syntheticHeader, "1")
+	if no := x.way.instant(c, x.began); no != nil {
+		x.respond(no)
+		return
 	}
-	if r.ContentLength != 0 {
-		x.body = &upload{from: r.Body}
-		if hasToken(r.Header["Expect"], "100-continue") {
-			// The server would do it by itself, but at the same time as other interim answers.
-			x.body.begun = func() { x.interim.write(http.StatusContinue, nil) }
-		}
-		if r.ProtoMajor == 1 {
-			// Else the server takes the rest of the body away as soon as an answer begins. It fails
-			// only for writers that are not the server's.
-			_ = http.NewResponseController(w).EnableFullDuplex()
-		}
+	e := x.way.first()
+	x.who = e.identify(c, p.keys)
+	x.rescued = p.trust.here(c.client) && c.header.Has(rescuedHeader)
+	x.synthetic = !e.private() && p.keys.synthetic.made(c)
+	if x.body != nil {
+		x.body.limit = x.way.maxBody
 	}
-	defer x.lease.drop() // when the handler ends by a panic; settled leases do not mind
+	if c.expect && x.body != nil {
+		x.body.begun = func() { x.client.interim(http.StatusContinue, nil) }
+	}
+	defer x.lease.drop() // when it ends by a panic; settled leases do not mind
 	x.run()
+	if len(x.way.mirrors) > 0 {
+		p.reflect(x.way, c, x.who.bucket, x.body.content)
+	}
+}
+
+// seek finds the way in a routing.
+func (x *exchange) seek(routes *routing) {
+	if x.routes != routes {
+		x.routes, x.way = routes, x.find(routes, x.call)
+	}
 }
 
 // run makes attempts until one is answered or none is left.
@@ -108,15 +120,16 @@ func (x *exchange) run() {
 		var no *refusal
 		switch {
 		case errors.Is(err, errHandedOver):
-			x.plane.relay(x.w, x.r, x.body, x.rescued)
+			x.relay()
 			return
 		case errors.As(err, &no):
 			x.lease.settle(true)
-			refuse(x.w, no)
+			x.refuse(no)
 			return
 		case err != nil: // the client went away while it was held
 			x.lease.drop()
-			panic(http.ErrAbortHandler)
+			x.client.abort()
+			return
 		}
 		if x.attempt(c) {
 			return
@@ -128,12 +141,15 @@ func (x *exchange) run() {
 func (x *exchange) claim() (claim, error) {
 	for {
 		routes := x.plane.routing.Load()
-		e := x.find(routes)
-		switch {
-		case x.plane.handedOver():
+		x.seek(routes)
+		if x.plane.handedOver() {
 			return claim{}, errHandedOver
-		case e == nil:
-			return claim{}, &refusal{http.StatusServiceUnavailable, "the app was removed"}
+		}
+		if x.way == nil || x.way.first() == nil {
+			return claim{}, &refusal{http.StatusServiceUnavailable, "the app or the route was removed"}
+		}
+		e := x.way.edge(x.who.bucket)
+		switch {
 		case len(e.arms) == 0:
 			return claim{}, &refusal{http.StatusServiceUnavailable, closedReason(e.spec)}
 		}
@@ -191,7 +207,7 @@ func (x *exchange) deal(e *edge) int {
 // belongs gives the arm that the request should go to: a rule's, or that of its bucket. weight is that of
 // its answer as evidence, 0 when it was not dealt at random.
 func (x *exchange) belongs(e *edge) (i int, weight spillway.Share) {
-	i, weight = e.chosen(x.r, x.who.bucket)
+	i, weight = e.chosen(x.call, x.who.bucket)
 	switch uneven := x.who.tossed != nil || x.who.uneven; {
 	case i >= 0 && uneven:
 		return i, 0
@@ -270,13 +286,15 @@ func (x *exchange) wait(e *edge, changed <-chan struct{}) error {
 	if len(x.failed) > 0 {
 		left = min(left, holdRetry)
 	}
+	gone := make(chan struct{})
+	defer x.client.watch(sync.OnceFunc(func() { close(gone) }))()
 	timer := time.NewTimer(left)
 	defer timer.Stop()
 	select {
 	case <-changed:
 	case <-timer.C:
-	case <-x.r.Context().Done():
-		return context.Cause(x.r.Context())
+	case <-gone:
+		return errClientLeft
 	}
 	if !x.overdue() {
 		x.failed = nil
@@ -321,11 +339,11 @@ func (x *exchange) attempt(c claim) (answered bool) {
 	}
 	x.plane.judgeReach(c.endpoint, err)
 	now := time.Now()
-	c.arm.tally.add(now.Sub(began), err != nil || resp.StatusCode >= 500, now)
+	c.arm.tally.add(now.Sub(began), err != nil || resp.status >= 500, now)
 	if err == nil {
 		x.lease.outcome.Took = max(now.Sub(began), 1)
-		if resp.StatusCode >= 500 && c.arm.candidate && x.mayRepeat() && x.rescue(c.edge) {
-			resp.Body.Close()
+		if resp.status >= 500 && c.arm.candidate && x.mayRepeat() && x.rescue(c.edge) {
+			resp.close()
 			return false
 		}
 		x.answer(c.arm, resp)
@@ -351,7 +369,7 @@ func (x *exchange) again(c claim, err error) bool {
 			return true
 		}
 	case lost:
-		if x.mayRepeat() && x.resends < maxResends && c.arm.able(x.failed) {
+		if x.mayRepeat() && x.resends < x.way.resends() && c.arm.able(x.failed) {
 			x.resends++
 			return true
 		}
@@ -364,34 +382,32 @@ func (x *exchange) again(c claim, err error) bool {
 	if f.kind == late {
 		status = http.StatusGatewayTimeout
 	}
-	x.w.Header().Set("X-Spillway-Release", c.arm.title()) // it is this release that did not answer
-	refuse(x.w, &refusal{status, x.last.Error()})
+	x.add(releaseHeader, c.arm.title) // it is this release that did not answer
+	x.refuse(&refusal{status, x.last.Error()})
 	return false
 }
 
 // mayRepeat reports whether the request may reach a second replica although a first one may have acted
 // on it.
 func (x *exchange) mayRepeat() bool {
-	switch x.r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-	default:
-		if x.r.Header.Get("Idempotency-Key") == "" {
-			return false
-		}
-	}
-	return !isUpgrade(x.r.Header) && (x.body == nil || x.body.repeatable())
+	return x.call.idempotent() && (x.body == nil || x.body.repeatable())
 }
 
 // clientLeft reports whether the attempt ended because of the client: it went away, or its body broke off.
 func (x *exchange) clientLeft() bool {
-	return x.r.Context().Err() != nil || (x.body != nil && x.body.broken() != nil)
+	return x.client.gone() || (x.body != nil && x.body.broken() != nil)
 }
 
 // turnAway ends a request whose client is to blame for its end.
 func (x *exchange) turnAway() {
-	if x.r.Context().Err() != nil {
-		panic(http.ErrAbortHandler) // nobody is there to read an answer
+	if x.client.gone() {
+		x.client.abort() // nobody is there to read an answer
+		return
 	}
-	x.w.Header().Set("Connection", "close")
-	refuse(x.w, &refusal{http.StatusBadRequest, "the body of the request cannot be read: " + x.body.broken().Error()})
+	x.head.last = true
+	if errors.Is(x.body.broken(), errTooLarge) {
+		x.refuse(&refusal{http.StatusRequestEntityTooLarge, "the body of the request is larger than the route allows"})
+		return
+	}
+	x.refuse(&refusal{http.StatusBadRequest, "the body of the request cannot be read: " + x.body.broken().Error()})
 }

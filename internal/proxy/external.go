@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -109,12 +107,4 @@ func serverURL(text string) (*url.URL, error) {
 		return nil, fmt.Errorf("server %q: %w: %w", text, err, spillway.ErrInvalid)
 	}
 	return u, nil
-}
-
-// dialTLS connects to a server by https URL. Without a good certificate there is no connection.
-func dialTLS(ctx context.Context, dialer *net.Dialer, network, address string) (net.Conn, error) {
-	d := tls.Dialer{NetDialer: dialer, Config: &tls.Config{NextProtos: []string{"http/1.1"}}}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	return d.DialContext(ctx, network, address)
 }

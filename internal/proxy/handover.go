@@ -245,41 +245,42 @@ func (p *plane) openRequests() []openRequests {
 	return open
 }
 
+// passage is the way of what an heir answers: nothing is done to it.
+var passage = &way{retries: -1}
+
 // relay passes a request that can claim nothing after the hand-over on to the heir, at the address where
-// it came in; what came over TLS goes to the public listener without, with the header that says so.
-// rescued: the candidate has failed it here already, and stable has to answer it.
-func (p *plane) relay(w http.ResponseWriter, r *http.Request, body *upload, rescued bool) {
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if r.TLS != nil {
-		local = p.public.tcp.Addr()
+// it came in; what came over TLS goes to the public listener without, with the header that says so. If the
+// candidate has failed it here already, stable has to answer it there.
+func (x *exchange) relay() {
+	p, c := x.plane, x.call
+	local := c.local.String()
+	if c.secure {
+		local = p.public.tcp.Addr().String()
 	}
-	if !ok || (body != nil && !body.repeatable()) {
-		w.Header().Set("Connection", "close")
-		refuse(w, &refusal{http.StatusBadGateway, "the proxy was replaced while the request was being sent"})
+	x.head.last = true
+	if x.body != nil && !x.body.repeatable() {
+		x.refuse(&refusal{http.StatusBadGateway, "the proxy was replaced while the request was being sent"})
 		return
 	}
-	if body == nil && r.ContentLength != 0 {
-		body = &upload{from: r.Body}
-		_ = http.NewResponseController(w).EnableFullDuplex()
+	x.out = outgoing{
+		call: c, host: c.host, body: x.body, client: x.client, base: &url.URL{Scheme: "http", Host: local}, unit: x.who, synthetic: x.synthetic,
+		rescued: x.rescued, relayed: true, last: !c.upgrade, limit: answerTimeout + holdTime,
 	}
-	header := forwarded(r, &p.trust)
-	if rescued {
-		header.Set(rescuedHeader, "1")
-	}
-	out := outgoing(r.Context(), r, header, body, &url.URL{Scheme: "http", Host: local.String()})
-	out.Close = !isUpgrade(header) // the heir must not wait for idle connections of ours when it leaves
-	resp, err := p.send(out)
+	r, err := newOrigin(x.out.base, p.blocks).send(&x.out)
 	if err != nil {
-		w.Header().Set("Connection", "close")
-		refuse(w, &refusal{http.StatusBadGateway, "the new proxy " + err.Error()})
+		x.refuse(&refusal{http.StatusBadGateway, "the new proxy " + err.Error()})
 		return
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		join(p.base, w, resp)
+	defer r.close()
+	if release := r.header.Get(releaseHeader); release != "" {
+		x.add(releaseHeader, release)
+	}
+	if r.status == http.StatusSwitchingProtocols {
+		x.join(r)
 		return
 	}
-	if pass(w, resp, true, func() {}) != nil {
-		panic(http.ErrAbortHandler)
+	x.way = passage
+	if x.pass(r) != nil {
+		x.client.abort()
 	}
 }

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(runTests(m))
 	}
-	err := Run(context.Background(), Config{Dir: dir, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Takeover: true, Ready: func() { fmt.Println("ready") }})
+	err := Run(context.Background(), Config{Dir: dir, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Engine: os.Getenv("PROXY_TEST_ENGINE"), Takeover: true, Ready: func() { fmt.Println("ready") }})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

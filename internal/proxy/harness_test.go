@@ -64,7 +64,7 @@ func startWith(t *testing.T, dir string, c Config) *running {
 	var err error
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
-		c.Dir, c.HTTP, c.HTTPS, c.Version, c.Log = dir, "127.0.0.1:0", "127.0.0.1:0", "test", testLog(t)
+		c.Dir, c.HTTP, c.HTTPS, c.Version, c.Log, c.Engine = dir, "127.0.0.1:0", "127.0.0.1:0", "test", testLog(t), os.Getenv("SPILLWAY_ENGINE")
 		c.Ready = func() { close(ready) }
 		err = Run(ctx, c)
 	}()

@@ -22,7 +22,18 @@ func (p *plane) lookAround(ctx context.Context) {
 			return
 		case <-tick.C:
 			p.look()
+			p.prune()
 		}
+	}
+}
+
+// prune closes connections to replicas that were idle for too long.
+func (p *plane) prune() {
+	before := time.Now().Add(-idleTimeout)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.endpoints {
+		e.sender.prune(before)
 	}
 }
 

@@ -18,15 +18,16 @@ import (
 
 // plane is a running data plane.
 type plane struct {
-	dir       string
-	version   string
-	log       *slog.Logger
-	keys      keys
-	send      engine
-	closeIdle func() // of send
-	watch     watchers
+	dir     string
+	version string
+	log     *slog.Logger
+	keys    keys
+	blocks  *blocks
+	general bool // see Config.Engine
+	watch   watchers
 
 	certificates certificates
+	copies       copies // of requests, for mirrors
 
 	trust      trust
 	headers    bool // Config.ProxyProtocol
@@ -102,7 +103,7 @@ func (p *plane) claim(e *endpoint) bool {
 // release counts a request out. The end of the last one of a closed endpoint is news.
 func (p *plane) release(e *endpoint) {
 	if e.inFlight.Add(-1) == 0 && e.closed.Load() {
-		e.closeIdle()
+		e.sender.closeIdle()
 		p.watch.tell(e.App)
 	}
 }
@@ -172,12 +173,14 @@ func (p *plane) admitTable(t spillway.Table) error {
 	if address, ref := p.addressTaken(t); ref != "" {
 		return fmt.Errorf("the address %s belongs to %s: %w", address, ref, spillway.ErrConflict)
 	}
+	claims := claimsOf(t)
 	for ref, a := range p.apps {
 		if ref == t.App {
 			continue
 		}
-		for _, host := range hostsOf(t) {
-			if slices.Contains(hostsOf(a.table), host) {
+		taken := claimsOf(a.table)
+		for _, host := range claims {
+			if _, is := slices.BinarySearch(taken, host); is {
 				return fmt.Errorf("host %s belongs to %s: %w", host, ref, spillway.ErrConflict)
 			}
 		}
@@ -212,7 +215,7 @@ func (p *plane) swap(t spillway.Table) {
 	known := endpointsOf(t)
 	for key, open := range known {
 		if p.endpoints[key] == nil {
-			p.endpoints[key] = newEndpoint(key)
+			p.endpoints[key] = newEndpoint(key, p.blocks)
 		}
 		if open {
 			p.endpoints[key].closed.Store(false)
@@ -252,7 +255,7 @@ func (p *plane) closeEndpoints(ref spillway.Ref, known map[endpointKey]bool) {
 		if e.inFlight.Load() > 0 {
 			continue // release does the rest
 		}
-		e.closeIdle()
+		e.sender.closeIdle()
 		if !listed {
 			delete(p.endpoints, key)
 		}
@@ -279,7 +282,11 @@ func (a *app) forgetTallies() {
 
 // reroute makes the routing of all tables visible. p.mu is held.
 func (p *plane) reroute() {
-	next := &routing{hosts: map[string]*edge{}, private: map[string]*edge{}, streams: map[string]*edge{}, certificates: map[string]*certificate{}, changed: make(chan struct{})}
+	next := &routing{private: map[string]*way{}, streams: map[string]*edge{}, certificates: map[string]*certificate{}, changed: make(chan struct{}), ways: newWays()}
+	var before *ways
+	if old := p.routing.Load(); old != nil {
+		before = old.ways
+	}
 	for _, a := range p.apps {
 		ready := map[string][]*endpoint{}
 		for _, e := range a.table.Endpoints {
@@ -287,10 +294,13 @@ func (p *plane) reroute() {
 				ready[name] = append(ready[name], p.endpoints[endpointKey{a.ref, e.Replica, e.Address}])
 			}
 		}
+		var edges []*edge
+		sticky := a.sticky()
 		for _, spec := range a.table.Route.Edges {
 			e := newEdge(a, spec, ready)
+			e.sticky = sticky
+			edges = append(edges, e)
 			for _, host := range spec.Hosts {
-				next.hosts[normalHost(host)] = e
 				if spec.TLS != nil {
 					next.certificates[normalHost(host)] = p.certificates.of(*spec.TLS)
 				}
@@ -298,15 +308,18 @@ func (p *plane) reroute() {
 			for _, address := range spec.Listen {
 				next.streams[tcpName+address] = e
 			}
-			by := next.private
-			if spec.Protocol == spillway.TCP {
-				by = next.streams
-			}
 			for _, l := range a.table.Listeners {
 				if l.Service == spec.Service && l.From == spec.From {
-					by[l.Address] = e
+					if spec.Protocol == spillway.TCP {
+						next.streams[l.Address] = e
+					} else {
+						next.private[l.Address] = plainWay(e, l.Address)
+					}
 				}
 			}
+		}
+		if err := next.ways.add(a, edges, before); err != nil {
+			p.log.Error("the rules of a table are no good, although they were checked", "app", a.ref, "error", err)
 		}
 	}
 	if old := p.routing.Swap(next); old != nil {
@@ -397,6 +410,18 @@ func hostsOf(t spillway.Table) []string {
 	return hosts
 }
 
+// claimsOf are the public names that a table has, by edges and by rules, sorted, without repetition.
+func claimsOf(t spillway.Table) []string {
+	hosts := hostsOf(t)
+	for _, r := range t.Route.Rules {
+		for _, h := range r.Hosts {
+			hosts = append(hosts, normalHost(h))
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
 // checkTable refuses what cannot be served.
 func checkTable(t spillway.Table) error {
 	var problems []error
@@ -438,6 +463,9 @@ func checkTable(t spillway.Table) error {
 	hosts := hostsOf(t)
 	if unique := slices.Compact(slices.Clone(hosts)); len(unique) != len(hosts) {
 		bad("a host is on two edges")
+	}
+	if err := checkRules(t); err != nil {
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,8 +11,8 @@ import (
 
 // routing is what all tables together mean. It never changes; a push makes a new one.
 type routing struct {
-	hosts   map[string]*edge // by normalHost
-	private map[string]*edge // by address of the private listener
+	ways    *ways            // of public requests
+	private map[string]*way  // by address of the private listener
 	streams map[string]*edge // of TCP, by the name of the socket: "tcp :6379", or a private address
 	// certificates of hosts that are served over HTTPS, by normalHost.
 	certificates map[string]*certificate
@@ -39,6 +38,7 @@ type edge struct {
 type arm struct {
 	spillway.Backend
 	name      string      // Backend.Name
+	title     string      // what the X-Spillway-Release header says
 	candidate bool        // of the trial, be it for stable or for another track
 	baseline  bool        // what the candidate is compared with
 	endpoints []*endpoint // that may get requests, as of this routing
@@ -51,23 +51,28 @@ func (a *arm) external() bool { return len(a.URLs) > 0 }
 // stable reports whether the arm is of the stable track, and not tried for it.
 func (a *arm) stable() bool { return a.Track == "" && !a.external() && !a.candidate }
 
-// title is what the X-Spillway-Release header says: the number of a release, or the track of servers by URL.
-func (a *arm) title() string {
-	if a.external() {
-		return a.Track
+// titleOf is what the X-Spillway-Release header says: the number of a release, or the track of servers by URL.
+func titleOf(b spillway.Backend) string {
+	if len(b.URLs) > 0 {
+		return b.Track
 	}
-	return strconv.Itoa(a.Release)
+	return strconv.Itoa(b.Release)
 }
 
 func (e *edge) private() bool { return e.spec.From != (spillway.Group{}) }
 
+// sticky reports whether users without a key get a cookie, because something is divided. plane.mu is held.
+func (a *app) sticky() bool {
+	return slices.ContainsFunc(a.table.Route.Edges, divides) || slices.ContainsFunc(a.table.Route.Rules, dividesUsers)
+}
+
 // newEdge puts an edge of a table together. ready holds the open replicas by Backend.Name. plane.mu is held.
 func newEdge(a *app, spec spillway.Edge, ready map[string][]*endpoint) *edge {
 	trial := a.table.Route.Trial
-	e := &edge{app: a, spec: spec, cohort: a.table.Cohort, sticky: slices.ContainsFunc(a.table.Route.Edges, divides), home: -1}
+	e := &edge{app: a, spec: spec, cohort: a.table.Cohort, home: -1}
 	for i, b := range spec.Backends {
 		name := b.Name(spec.Service)
-		next := arm{Backend: b, name: name, endpoints: ready[name], tally: a.tally(name)}
+		next := arm{Backend: b, name: name, title: titleOf(b), endpoints: ready[name], tally: a.tally(name)}
 		for _, server := range b.URLs {
 			next.endpoints = append(next.endpoints, a.plane.endpoints[endpointKey{a.ref, name, server}])
 		}
@@ -233,9 +238,9 @@ func (e *edge) track(name string, bucket spillway.Share) (i int, weight spillway
 
 // chosen gives the arm that a rule of the edge sends the request to, and the weight of its answer as evidence: see
 // track. The first rule that fits counts, among those whose track has an arm here; -1 when none does.
-func (e *edge) chosen(r *http.Request, bucket spillway.Share) (i int, weight spillway.Share) {
+func (e *edge) chosen(c *call, bucket spillway.Share) (i int, weight spillway.Share) {
 	for _, rule := range e.spec.Rules {
-		if fits(rule.Match, r) {
+		if fits(rule.Match, c) {
 			if i, weight := e.track(rule.Track, bucket); i >= 0 {
 				return i, weight
 			}
@@ -245,13 +250,15 @@ func (e *edge) chosen(r *http.Request, bucket spillway.Share) (i int, weight spi
 }
 
 // fits reports whether a request carries the header or cookie with the value of the match.
-func fits(m spillway.Match, r *http.Request) bool {
-	is := func(value string) bool { return m.Value == "*" || m.Value == value }
-	switch m.Kind {
-	case "header":
-		return slices.ContainsFunc(r.Header.Values(m.Name), is)
-	case "cookie":
-		return slices.ContainsFunc(r.CookiesNamed(m.Name), func(c *http.Cookie) bool { return is(c.Value) })
+func fits(m spillway.Match, c *call) bool {
+	values := c.header.All
+	if m.Kind == "cookie" {
+		values = c.header.Cookies
+	}
+	for v := range values(m.Name) {
+		if m.Value == "*" || m.Value == v {
+			return true
+		}
 	}
 	return false
 }

@@ -31,7 +31,10 @@ type Config struct {
 	// ProxyProtocol: connections from networks of Trust to the public addresses begin with a header of the PROXY
 	// protocol, version 1 or 2. One without, or with a malformed one, is closed.
 	ProxyProtocol bool
-	Log           *slog.Logger
+	// Engine is what reads HTTP/1: "" for the fast one, which leaves to the general one what it does not
+	// know; EngineGeneral to have that read everything.
+	Engine string
+	Log    *slog.Logger
 	// Version is told in Info; "" is fine.
 	Version string
 	// Takeover takes the listeners from the proxy that serves on Dir, which then drains and ends.
@@ -40,6 +43,9 @@ type Config struct {
 	// Ready is called once, when every listener is served and the control socket answers. nil is fine.
 	Ready func()
 }
+
+// EngineGeneral is the server of net/http.
+const EngineGeneral = "general"
 
 const (
 	// Kept connections are not closed under the hands of a client that is just sending: for so long
@@ -91,7 +97,7 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		}
 	}
 	p := &plane{
-		dir: c.Dir, version: c.Version, log: c.Log, lock: lock, base: base, inherited: in.sockets,
+		dir: c.Dir, general: c.Engine == EngineGeneral, blocks: newBlocks(), version: c.Version, log: c.Log, lock: lock, base: base, inherited: in.sockets,
 		broken: make(chan error, 1), dirty: make(chan struct{}, 1),
 		left: make(chan struct{}), heired: make(chan struct{}), drained: make(chan struct{}),
 		headers: c.ProxyProtocol, intakes: map[string]*intake{},
@@ -115,7 +121,6 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		lock.Close()
 		return nil, err
 	}
-	p.send, p.closeIdle = newEngine()
 	return p, nil
 }
 
@@ -158,9 +163,9 @@ func (p *plane) run(ctx context.Context, c Config, in *inheritance, stop func())
 		return err
 	}
 	p.mu.Lock()
-	p.public = p.open(c.HTTP, p.public.tcp, p.behindOthers(p.public.tcp), nil, byHost)
+	p.public = p.open(c.HTTP, p.public.tcp, nil, byHost)
 	if p.secure != nil {
-		p.secure = p.open(c.HTTPS, p.secure.tcp, p.behindOthers(p.secure.tcp), p.tlsConfig(), byHost)
+		p.secure = p.open(c.HTTPS, p.secure.tcp, p.tlsConfig(), byHost)
 	}
 	p.inherited.close() // of apps that are gone
 	p.inherited = nil
@@ -282,26 +287,27 @@ func (p *plane) drain(linger time.Duration, stop func()) {
 	})
 	ctx, cancel := context.WithDeadline(p.base, begin.Add(drainTime))
 	defer cancel()
+	var shutting sync.WaitGroup
 	for _, l := range all {
-		_ = l.server.Shutdown(ctx) // what is left is closed below
+		shutting.Go(func() { l.shut(ctx) }) // owned by this call, which waits
 	}
+	shutting.Wait()
 	poll(begin.Add(drainTime), func() bool { return p.active.Load() == 0 }) // upgraded connections too
 	stop()
 	for _, l := range all {
-		l.server.Close()
+		l.close()
 	}
 	p.hangUp()
 	close(p.drained)
 	p.servers.Wait()
 }
 
-// hangUp closes the idle connections to replicas and to an heir.
+// hangUp closes the idle connections to replicas.
 func (p *plane) hangUp() {
-	p.closeIdle()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.endpoints {
-		e.closeIdle()
+		e.sender.closeIdle()
 	}
 }
 

@@ -1,23 +1,23 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"math"
+	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"slices"
-	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/proxy/http1"
 )
 
 // handler is a plane whose replicas answer without sockets, so that many users can be asked.
 func handler(t *testing.T) *plane {
 	t.Helper()
-	p := &plane{dir: tempDir(t), log: testLog(t), dirty: make(chan struct{}, 1), keys: keys{cookie: cookieKey("0123456789abcdef0123456789abcdef"), synthetic: "x"},
+	p := &plane{dir: tempDir(t), blocks: newBlocks(), log: testLog(t), dirty: make(chan struct{}, 1), keys: keys{cookie: cookieKey("0123456789abcdef0123456789abcdef"), synthetic: "x"},
 		apps: map[spillway.Ref]*app{}, endpoints: map[endpointKey]*endpoint{}, listeners: map[string]*listener{}, missing: map[string]string{}}
 	p.reroute()
 	return p
@@ -30,22 +30,51 @@ func (p *plane) serveTable(t *testing.T, table spillway.Table) {
 		t.Fatal(err)
 	}
 	for _, e := range p.endpoints {
-		e.send = func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(""))}, nil
-		}
+		e.sender = always200{}
 	}
+}
+
+// always200 is a replica that answers without sockets.
+type always200 struct{}
+
+func (always200) send(*outgoing) (*reply, error) {
+	return &reply{status: 200, reason: "OK", body: http.NoBody, close: func() {}}, nil
+}
+func (always200) closeIdle()      {}
+func (always200) prune(time.Time) {}
+
+// recorder is a client that notes the head of its answer.
+type recorder struct{ head head }
+
+func (r *recorder) interim(int, http1.Fields)                 {}
+func (r *recorder) begin(h *head) error                       { r.head = *h; return nil }
+func (r *recorder) write([]byte) error                        { return nil }
+func (r *recorder) flush() error                              { return nil }
+func (r *recorder) splice(*net.TCPConn, int64) (int64, error) { return 0, nil }
+func (r *recorder) end(http1.Fields) error                    { return nil }
+func (r *recorder) abort()                                    {}
+func (r *recorder) gone() bool                                { return false }
+func (r *recorder) watch(func()) (stop func())                { return func() {} }
+func (r *recorder) hush()                                     {}
+func (r *recorder) takeOver() (net.Conn, []byte, error)       { return nil, nil, errors.ErrUnsupported }
+
+// asks is a request for / of shop.test with one header field.
+func asks(name, value string) *call {
+	c := &call{method: "GET", major: 1, minor: 1, peer: "127.0.0.1", ours: true, header: http1.Fields{{Name: name, Value: value}}}
+	c.aim("shop.test", "/")
+	return c
 }
 
 // releaseOf asks as one user, and gives the release that answered.
 func (p *plane) releaseOf(t *testing.T, name, value string) string {
 	t.Helper()
-	r := &http.Request{Method: "GET", URL: &url.URL{Path: "/"}, ProtoMajor: 1, ProtoMinor: 1, Host: "shop.test", RemoteAddr: "127.0.0.1:9", Header: http.Header{name: {value}}}
-	w := httptest.NewRecorder()
-	p.serve(w, r, func(routes *routing) *edge { return byHost(routes, r) })
-	if w.Code != 200 || w.Header().Get("Set-Cookie") != "" {
-		t.Fatalf("%s %s: %d %v", name, value, w.Code, w.Header())
+	w := &recorder{}
+	x := &exchange{plane: p, call: asks(name, value), client: w, find: byHost}
+	x.serve()
+	if w.head.status != 200 || w.head.add.Has("Set-Cookie") {
+		t.Fatalf("%s %s: %d %v", name, value, w.head.status, w.head.add)
 	}
-	return w.Header().Get("X-Spillway-Release")
+	return w.head.add.Get("X-Spillway-Release")
 }
 
 // TestSticky_KeepsTenThousandUsersOnTheirSide: at weight w, w of 10,000 users see the candidate, to within

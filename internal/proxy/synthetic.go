@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	mathrand "math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,9 +56,9 @@ func loadSyntheticKey(dir string) (syntheticKey, error) {
 }
 
 // made reports whether a request is Spillway's own.
-func (k syntheticKey) made(r *http.Request) bool {
-	shown := r.Header[syntheticHeader] // nearly always nil
-	return len(shown) == 1 && subtle.ConstantTimeCompare([]byte(shown[0]), []byte(k)) == 1
+func (k syntheticKey) made(c *call) bool {
+	shown := c.header.Get(syntheticHeader) // nearly always none
+	return shown != "" && subtle.ConstantTimeCompare([]byte(shown), []byte(k)) == 1
 }
 
 // toss is the unit of a synthetic request: nobody, with a bucket of the candidate or of the baseline, at

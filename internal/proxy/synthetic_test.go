@@ -89,7 +89,7 @@ func TestToss_StaysOnItsTwoSides(t *testing.T) {
 	seen := map[int]int{}
 	for range 2000 {
 		u := e.toss()
-		if u.tossed != e || u.key != 0 || u.pass()[0] != '+' {
+		if u.tossed != e || u.key != 0 || string(u.appendPass(nil))[0] != '+' {
 			t.Fatalf("%+v", u)
 		}
 		seen[e.arm(u.bucket)]++
@@ -108,7 +108,7 @@ func TestSynthetic_ReachesWhatOnlyARuleLeadsTo(t *testing.T) {
 	e := edgesOf(t, table)[0]
 	seen := map[int]int{}
 	for range 400 {
-		x := &exchange{plane: e.app.plane, r: &http.Request{}, who: e.toss()}
+		x := &exchange{plane: e.app.plane, call: asks("X-None", ""), who: e.toss()}
 		i, weight := x.belongs(e)
 		if weight != spillway.Percent(50) {
 			t.Fatalf("%+v: arm %d with the weight %s", x.who, i, weight)

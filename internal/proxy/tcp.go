@@ -150,7 +150,7 @@ func (p *plane) convert(t spillway.Table) {
 		default:
 			continue
 		}
-		copied, err := copyOf(old)
+		copied, err := duplicate(old)
 		if err != nil {
 			p.log.Warn("an address is bound anew, because something else is spoken there now", "address", name, "error", err)
 		} else {
@@ -163,8 +163,8 @@ func (p *plane) convert(t spillway.Table) {
 	}
 }
 
-// copyOf is a second listener on the socket of a first one.
-func copyOf(l *net.TCPListener) (*net.TCPListener, error) {
+// duplicate is a second listener on the socket of a first one.
+func duplicate(l *net.TCPListener) (*net.TCPListener, error) {
 	f, err := l.File()
 	if err != nil {
 		return nil, err

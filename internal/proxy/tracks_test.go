@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -267,14 +266,14 @@ func edgesOf(t *testing.T, table spillway.Table) []*edge {
 	routes := p.routing.Load()
 	var edges []*edge
 	for _, e := range table.Route.Edges {
-		edges = append(edges, routes.hosts[e.Hosts[0]])
+		edges = append(edges, routes.ways.hosts[e.Hosts[0]].rest.first())
 	}
 	return edges
 }
 
 func TestEdge_SendsNobodyToATrippedCandidate(t *testing.T) {
 	e := edgesOf(t, tried(canary(1, spillway.Percent(10), "127.0.0.1:1", "127.0.0.1:5")))[0]
-	r := &http.Request{Header: http.Header{"X-Canary": {"yes"}}}
+	r := asks("X-Canary", "yes")
 	if i, _ := e.chosen(r, 0); i != 0 || e.arm(9999) != 0 || e.home != 1 {
 		t.Fatalf("before: by rule %d, by bucket %d", i, e.arm(9999))
 	}

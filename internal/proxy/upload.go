@@ -9,18 +9,24 @@ import (
 // keptBody is how much of a request's body is kept, so that it can be sent once more.
 const keptBody = 64 << 10
 
-var errSuperseded = errors.New("the request is being sent to another replica")
+var (
+	errSuperseded = errors.New("the request is being sent to another replica")
+	errTooLarge   = errors.New("it is larger than the route allows")
+)
 
 // upload is the body of a request. What has been read of it is kept up to keptBody, so that another
 // attempt can begin at the front, while nothing is read before a replica wants it.
 type upload struct {
+	reading sync.Mutex // one attempt reads at a time; taken before mu
 	mu      sync.Mutex
 	from    io.Reader
 	kept    []byte
 	over    bool  // more than keptBody was read: there is no second attempt
 	err     error // of from; io.EOF at the end
+	read    int64 // bytes of from
+	limit   int64 // more bytes than this are an error; 0 = any number
 	current *sending
-	begun   func() // called before the first read; nil is fine
+	begun   func() // called before the first read; nil is fine. reading guards it
 }
 
 // sending is one attempt's view of an upload. Only the newest one reads.
@@ -35,6 +41,13 @@ func (u *upload) start() *sending {
 	defer u.mu.Unlock()
 	u.current = &sending{upload: u}
 	return u.current
+}
+
+// stop ends the present attempt: what is left of the body is not read for it any more.
+func (u *upload) stop() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.current = nil
 }
 
 // repeatable reports whether another attempt can begin at the front.
@@ -54,26 +67,61 @@ func (u *upload) broken() error {
 	return u.err
 }
 
-func (s *sending) Read(p []byte) (int, error) {
+// whole reports whether all of the body was read.
+func (u *upload) whole() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.err == io.EOF
+}
+
+// content is the whole body, if it was read and is still there. A request without one has an empty one.
+func (u *upload) content() (body []byte, whole bool) {
+	if u == nil {
+		return nil, true
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.kept, u.err == io.EOF && !u.over
+}
+
+// again gives what was kept and is not sent yet. done: there is nothing to be read of the client for now.
+func (s *sending) again(p []byte) (n int, done bool, err error) {
 	u := s.upload
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.current != s {
-		return 0, errSuperseded
-	}
-	if !u.over && s.at < len(u.kept) {
-		n := copy(p, u.kept[s.at:])
+	switch {
+	case u.current != s:
+		return 0, true, errSuperseded
+	case !u.over && s.at < len(u.kept):
+		n = copy(p, u.kept[s.at:])
 		s.at += n
-		return n, nil
+		return n, true, nil
+	case u.err != nil:
+		return 0, true, u.err
 	}
-	if u.err != nil {
-		return 0, u.err
+	return 0, false, nil
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	if n, done, err := s.again(p); done {
+		return n, err
+	}
+	u := s.upload
+	u.reading.Lock()
+	defer u.reading.Unlock()
+	if n, done, err := s.again(p); done { // somebody else has read meanwhile
+		return n, err
 	}
 	if u.begun != nil {
 		u.begun()
 		u.begun = nil
 	}
 	n, err := u.from.Read(p)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.read += int64(n); u.limit > 0 && u.read > u.limit {
+		n, err = 0, errTooLarge
+	}
 	u.err = err
 	s.at += n
 	if !u.over && len(u.kept)+n > keptBody {
@@ -81,6 +129,9 @@ func (s *sending) Read(p []byte) (int, error) {
 	}
 	if !u.over {
 		u.kept = append(u.kept, p[:n]...)
+	}
+	if u.current != s {
+		return 0, errSuperseded
 	}
 	return n, err
 }

@@ -248,7 +248,7 @@ func scaled(backends []spillway.Backend, left spillway.Share) []spillway.Backend
 	return list
 }
 
-// trackEdges are the ways in by the own hosts of tracks.
+// trackEdges are the ways in by the own hosts of tracks. See targetEdges for those that have none.
 func (t *turn) trackEdges() []spillway.Edge {
 	var edges []spillway.Edge
 	for _, s := range t.file().Config.Services {
@@ -262,6 +262,7 @@ func (t *turn) trackEdges() []spillway.Edge {
 				edge = spillway.Edge{Service: s.Name, Only: def.Name, Backends: []spillway.Backend{b}}
 			}
 			edge.Hosts, edge.TLS = slices.Sorted(slices.Values(def.Host)), s.TLS
+			edge.Target = spillway.Target{Service: s.Name, Track: def.Name}.Name()
 			edges = append(edges, edge)
 		}
 	}

@@ -48,6 +48,9 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 			p.Changes = append(p.Changes, spillway.Change{Service: s.Name, What: "gone", Restart: true})
 		}
 	}
+	if from.Number != 0 {
+		p.Changes = append(p.Changes, ruleChanges(from.Config.Routes, to.Config.Routes)...)
+	}
 	if from.Number != 0 && !sameText(appSettings(from.Config), appSettings(to.Config)) {
 		p.Changes = append(p.Changes, spillway.Change{What: "settings of rollouts (cohort, budget, watch, deadline, gates, freeze)"})
 	}
@@ -224,7 +227,7 @@ func merged(a, b map[string]string) map[string]string {
 }
 
 func appSettings(a spillway.App) spillway.App {
-	a.Services = nil
+	a.Services, a.Routes = nil, nil
 	return a
 }
 

@@ -14,7 +14,9 @@ func (t *turn) route() spillway.Route {
 	if t.st.Destroy {
 		return spillway.Route{}
 	}
-	route := spillway.Route{Edges: slices.Concat(t.publicEdges(), t.trackEdges(), t.standbyEdges(), t.privateEdges())}
+	route := spillway.Route{Rules: t.rules()}
+	route.Edges = t.targetEdges(route.Rules, slices.Concat(t.publicEdges(), t.trackEdges()))
+	route.Edges = slices.Concat(route.Edges, t.standbyEdges(), t.privateEdges())
 	route.Edges = append(route.Edges, t.besideEdges(route.Edges)...)
 	t.speakEach(route.Edges)
 	route.Edges = append(route.Edges, t.leavingEdges(route.Edges)...)
@@ -24,7 +26,8 @@ func (t *turn) route() spillway.Route {
 }
 
 func compareEdges(a, b spillway.Edge) int {
-	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.From.Service, b.From.Service), cmp.Compare(a.From.Release, b.From.Release), slices.Compare(a.Hosts, b.Hosts), slices.Compare(a.Listen, b.Listen))
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.From.Service, b.From.Service), cmp.Compare(a.From.Release, b.From.Release),
+		slices.Compare(a.Hosts, b.Hosts), slices.Compare(a.Listen, b.Listen), cmp.Compare(a.Target, b.Target))
 }
 
 // incoming is the candidate for stable as far as requests may be given to it: none on the way back.
@@ -61,6 +64,7 @@ func (t *turn) publicEdges() []spillway.Edge {
 
 func (t *turn) publicEdge(w way, names []string) spillway.Edge {
 	edge := t.edge(w.old, true, true)
+	edge.Target = w.old
 	if w.old != w.new {
 		edge = t.moving(w.old, w.new)
 	}
@@ -69,7 +73,7 @@ func (t *turn) publicEdge(w way, names []string) spillway.Edge {
 		s, _ = t.file().Config.Service(w.new)
 	}
 	if w.tcp {
-		edge.Listen, edge.Protocol = names, spillway.TCP
+		edge.Listen, edge.Protocol, edge.Target = names, spillway.TCP, ""
 		if s.Protocol == spillway.TCP { // else its tracks are made for requests
 			t.addTracks(&edge, s)
 		}
@@ -305,7 +309,7 @@ func compareGroups(a, b spillway.Group) int {
 
 // sameRoute compares what routes ask for; generation and the judge's memory are not part of it.
 func sameRoute(a, b spillway.Route) bool {
-	if a.Over != b.Over || !slices.EqualFunc(a.Edges, b.Edges, sameEdge) || (a.Trial == nil) != (b.Trial == nil) {
+	if a.Over != b.Over || !slices.EqualFunc(a.Edges, b.Edges, sameEdge) || !sameRules(a.Rules, b.Rules) || (a.Trial == nil) != (b.Trial == nil) {
 		return false
 	}
 	if a.Trial == nil {
@@ -316,11 +320,15 @@ func sameRoute(a, b spillway.Route) bool {
 	return sameText(x, y)
 }
 
+func sameRules(a, b []spillway.HTTPRule) bool {
+	return len(a) == len(b) && (len(a) == 0 || sameText(a, b))
+}
+
 func sameEdge(x, y spillway.Edge) bool {
 	sameBackend := func(a, b spillway.Backend) bool {
 		return a.Group == b.Group && a.Release == b.Release && a.Weight == b.Weight && a.Within == b.Within && a.Track == b.Track && a.Color == b.Color && a.Protocol == b.Protocol && a.Announce == b.Announce && slices.Equal(a.URLs, b.URLs)
 	}
 	sameTLS := x.TLS == y.TLS || x.TLS != nil && y.TLS != nil && *x.TLS == *y.TLS
-	return x.Service == y.Service && x.From == y.From && x.Closed == y.Closed && x.Only == y.Only && sameTLS &&
+	return x.Service == y.Service && x.From == y.From && x.Closed == y.Closed && x.Only == y.Only && x.Target == y.Target && sameTLS &&
 		x.Protocol == y.Protocol && slices.Equal(x.Listen, y.Listen) && slices.Equal(x.Hosts, y.Hosts) && slices.Equal(x.Rules, y.Rules) && slices.EqualFunc(x.Backends, y.Backends, sameBackend)
 }

@@ -202,10 +202,29 @@ func (d *deploy) setApp(key, value string) (known bool, err error) {
 		d.config.Freeze = []spillway.Window{{Text: "the next " + value, Begin: d.now, End: d.now.Add(time.Duration(length))}}
 	case "gate":
 		err = d.setGate(value)
+	case "rule":
+		err = d.setRule(value)
 	default:
 		return false, nil
 	}
 	return true, err
+}
+
+// setRule adds a rule of routes: "shop.test/api:backend" leads to a service or SERVICE@TRACK, "shop.test/old:" away.
+func (d *deploy) setRule(text string) error {
+	match, to, ok := strings.Cut(text, ":")
+	host, path, rooted := strings.Cut(match, "/")
+	if !ok || !rooted {
+		return fmt.Errorf("the rule %s is not HOST/PATH:SERVICE", text)
+	}
+	rule := spillway.HTTPRule{Hosts: []string{host}, Path: spillway.PathMatch{Kind: spillway.PathPrefix, Text: strings.TrimSuffix("/"+path, "/")}}
+	if service, track, _ := strings.Cut(to, "@"); service != "" {
+		rule.To = []spillway.Target{{Service: service, Track: track, Weight: 1}}
+	} else {
+		rule.Redirect = &spillway.Redirect{Prefix: "/new", Status: 302}
+	}
+	d.config.Routes = append(d.config.Routes, rule)
+	return nil
 }
 
 // setGate adds a gate: "query", "cpu:for=30s", "rps:from=25%:dry", "latency".

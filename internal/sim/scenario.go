@@ -58,9 +58,16 @@ func describeWants(wants []rollout.Want) string {
 	return text
 }
 
-// describeRoute prints the public edges, and the private ones with their callers.
+// describeRoute prints the rules, the public edges, and the private ones with their callers.
 func describeRoute(route spillway.Route) string {
 	text := ""
+	for _, rule := range route.Rules {
+		to := "elsewhere"
+		if len(rule.To) > 0 {
+			to = rule.To[0].Name()
+		}
+		text += fmt.Sprintf(" %s to %s", rule, to)
+	}
 	for _, e := range route.Edges {
 		text += " " + e.Service
 		if e.Only != "" {

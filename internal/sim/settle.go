@@ -119,7 +119,7 @@ func (r *Run) atRest() error {
 func (r *Run) served(stable spillway.Release) error {
 	for _, e := range r.World.plane.effective().Edges {
 		for _, b := range e.Backends {
-			if g := front(stable); e.Only == "" && e.From.Release == 0 && b.Track == "" && b.Group != g {
+			if g, _ := stable.Group(e.Service); e.Only == "" && e.From.Release == 0 && b.Track == "" && b.Group != g {
 				return fmt.Errorf("healthy means everything on the promoted release: %s has %s beside %s", b.Group, b.Weight, g)
 			}
 		}

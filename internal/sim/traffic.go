@@ -26,14 +26,14 @@ func (w *World) endRequests() {
 }
 
 // entrance is the edge that a user comes through: mostly that of all users, now and then the own host of a
-// track or of the dark colour.
+// track or of the dark colour, or by a rule to a service that has no host.
 func (w *World) entrance(route spillway.Route) (spillway.Edge, bool) {
 	var own []spillway.Edge
 	public := -1
 	for i, e := range route.Edges {
 		switch {
-		case len(e.Hosts) == 0 || len(e.Backends) == 0:
-		case e.Only != "":
+		case len(e.Hosts) == 0 && e.Target == "" || len(e.Backends) == 0:
+		case e.Only != "" || len(e.Hosts) == 0:
 			own = append(own, e)
 		case public < 0:
 			public = i

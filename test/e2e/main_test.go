@@ -9,12 +9,15 @@ import (
 )
 
 // binary is the program under test, and self is this test program, which the apps run as their services:
-// see site_test.go. Both are set once, before any test.
+// see site_test.go and rpc_test.go. Both are set once, before any test.
 var binary, self string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "site" {
 		os.Exit(runSite())
+	}
+	if len(os.Args) > 1 && os.Args[1] == "rpc" {
+		os.Exit(runRPC())
 	}
 	os.Exit(buildAndRun(m))
 }

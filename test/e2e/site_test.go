@@ -28,6 +28,7 @@ import (
 //	DELAY=50ms        every answer takes this much longer
 //	SPREAD=0.8        DELAY is the median, and this the sigma, of a log-normal distribution
 //	START=1s          it listens this much later
+//	SOCKETS=abandon   it ends without a word to its sockets
 //	PEER_URL          set for a service that needs peer: it is asked too, and its answer is part of ours
 func runSite() int {
 	log.SetFlags(0)
@@ -41,8 +42,12 @@ func runSite() int {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	live := &streams{over: make(chan struct{})}
+	mux.HandleFunc("GET /socket", live.serveSocket)
+	mux.HandleFunc("GET /events", live.serveEvents)
 	mux.HandleFunc("/", serveSite)
 	server := &http.Server{Handler: mux}
+	server.RegisterOnShutdown(live.end)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }() // ends with server; waited for here
 	select {
@@ -57,6 +62,7 @@ func runSite() int {
 		log.Print(err)
 		return 1
 	}
+	live.open.Wait()
 	return 0
 }
 

@@ -1,0 +1,204 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spillway-dev/spillway/internal/proxy/http1"
+)
+
+// The general engine is the server of net/http: it takes what the fast one leaves, HTTP/2 above all.
+
+// frontKey is where the context of a request has its connection.
+type frontKey struct{}
+
+// general answers a request that net/http has read.
+func (l *listener) general(w http.ResponseWriter, r *http.Request) {
+	p := l.plane
+	p.active.Add(1)
+	defer p.active.Add(-1)
+	f := r.Context().Value(frontKey{}).(*front)
+	g := &netHTTP{w: w, r: r, control: http.NewResponseController(w), open: true}
+	x := &exchange{plane: p, client: g, find: l.find, call: f.callOf(r)}
+	x.head.last = r.ProtoMajor == 1 && x.call.header.Token("Connection", "close") // also beside keep-alive
+	if why := f.objection(r, x.call); why != nil {
+		x.head.last = true
+		x.refuse(why)
+		return
+	}
+	if r.ContentLength != 0 {
+		x.body = &upload{from: &slowBody{from: r.Body, rush: g.rush, length: r.ContentLength}}
+		if r.ProtoMajor == 1 {
+			// Else the server takes the rest of the body away as soon as an answer begins. It fails
+			// only for writers that are not the server's.
+			_ = g.control.EnableFullDuplex()
+		}
+	}
+	x.serve()
+}
+
+// callOf is a request of net/http as a call.
+func (f *front) callOf(r *http.Request) *call {
+	c := &call{
+		method: r.Method, major: r.ProtoMajor, minor: r.ProtoMinor, length: r.ContentLength,
+		peer: f.peer, client: f.client, local: f.local, secure: f.tls != nil, ours: f.ours,
+	}
+	target := r.RequestURI
+	if !strings.HasPrefix(target, "/") && target != "*" {
+		target = r.URL.RequestURI()
+	}
+	c.aim(r.Host, target)
+	c.header = make(http1.Fields, 0, len(r.Header)+2)
+	for name, values := range r.Header {
+		for _, v := range values {
+			c.header = append(c.header, http1.Field{Name: name, Value: v})
+		}
+	}
+	c.named = r.ProtoMajor == 1 && len(r.Header["Connection"]) > 0
+	c.upgrade = r.ProtoMajor == 1 && c.header.Upgrades()
+	c.expect = c.header.Token("Expect", "100-continue")
+	c.trailer = func() http1.Fields { return fieldsOf(r.Trailer) }
+	return c
+}
+
+func fieldsOf(h http.Header) (fields http1.Fields) {
+	for name, values := range h {
+		for _, v := range values {
+			fields = append(fields, http1.Field{Name: name, Value: v})
+		}
+	}
+	return fields
+}
+
+// objection is why a request that net/http has let through is refused; nil when it is not.
+func (f *front) objection(r *http.Request, c *call) *refusal {
+	if f.guard != nil && r.Method == http1.RefusedMethod {
+		if why := f.guard.Refused(); why != nil {
+			return &refusal{why.Status, why.Reason}
+		}
+	}
+	if r.ProtoMajor > 1 {
+		if why := http1.CheckTarget(c.method, c.target, c.host); why != nil {
+			return &refusal{why.Status, why.Reason}
+		}
+	}
+	return nil
+}
+
+// netHTTP is the client of a request that net/http has read.
+type netHTTP struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	control *http.ResponseController
+
+	mu   sync.Mutex // of interim answers, which come from two goroutines
+	open bool       // the answer proper has not begun
+}
+
+func (g *netHTTP) interim(status int, header http1.Fields) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.open || !g.r.ProtoAtLeast(1, 1) {
+		return
+	}
+	h := g.w.Header()
+	for _, f := range header {
+		if !http1.IsHop(f.Name) {
+			h.Add(f.Name, f.Value)
+		}
+	}
+	g.w.WriteHeader(status)
+	clear(h)
+}
+
+func (g *netHTTP) begin(a *head) error {
+	g.mu.Lock()
+	g.open = false
+	g.mu.Unlock()
+	h := g.w.Header()
+	a.fields(func(name, value string) {
+		name = http.CanonicalHeaderKey(name)
+		h[name] = append(h[name], value)
+	})
+	for v := range a.header.All("Trailer") {
+		h["Trailer"] = append(h["Trailer"], v)
+	}
+	if a.length >= 0 && a.status != http.StatusNoContent {
+		h["Content-Length"] = []string{strconv.FormatInt(a.length, 10)}
+	}
+	if g.r.ProtoMajor == 1 && a.length < 0 && g.r.Method != http.MethodHead && a.status != http.StatusNotModified {
+		a.last = a.last || g.r.ProtoMinor == 0
+		if g.r.ProtoMinor > 0 {
+			h["Transfer-Encoding"] = []string{"chunked"}
+		}
+	}
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // else the server guesses one
+	}
+	if a.last {
+		h["Connection"] = []string{"close"}
+	}
+	g.w.WriteHeader(a.status)
+	return nil
+}
+
+func (g *netHTTP) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	_, err := g.w.Write(p)
+	return err
+}
+
+func (g *netHTTP) flush() error {
+	_ = g.control.Flush() // a broken connection shows at the next write
+	return nil
+}
+
+func (g *netHTTP) splice(*net.TCPConn, int64) (int64, error) { return 0, nil }
+
+func (g *netHTTP) end(trailer http1.Fields) error {
+	h := g.w.Header()
+	for _, f := range trailer {
+		h.Add(http.TrailerPrefix+f.Name, f.Value)
+	}
+	return nil
+}
+
+func (g *netHTTP) abort() { panic(http.ErrAbortHandler) }
+
+func (g *netHTTP) gone() bool { return g.r.Context().Err() != nil }
+
+func (g *netHTTP) watch(f func()) (stop func()) {
+	end := context.AfterFunc(g.r.Context(), f)
+	return func() { end() }
+}
+
+func (g *netHTTP) hush() { g.rush(time.Unix(1, 0)) }
+
+// rush sets when the next bytes of the body must be there.
+func (g *netHTTP) rush(until time.Time) {
+	_ = g.control.SetReadDeadline(until) // a broken connection shows at the next read
+}
+
+func (g *netHTTP) takeOver() (net.Conn, []byte, error) {
+	conn, buffered, err := g.control.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	first, err := buffered.Peek(buffered.Reader.Buffered())
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("take over a connection: %w", err)
+	}
+	return conn, first, nil
+}
