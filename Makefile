@@ -37,6 +37,7 @@ test: needs check
 	go test -tags prometheus -count=1 ./internal/metrics
 	STORM=$(STORM) go test -tags storm -run Storm -count=1 -timeout 20m ./internal/proxy
 	cd test/e2e && go vet ./... && go test -count=1 -timeout 30m ./...
+	cd test/otlp && go vet ./... && go test -count=1 ./...
 
 needs:
 	test/e2e/needs.sh

@@ -86,10 +86,22 @@ type Service struct {
 	Synthetic *Synthetic `json:"synthetic,omitempty"` // requests of our own while a candidate is judged
 }
 
-// TLS is a certificate in files on the server's machine. They are read again when they change.
+// TLS says where the certificate of public names comes from: from two files on the server's machine, which are
+// read again when they change, or, with Auto, from a certificate authority that the data plane asks by ACME
+// (RFC 8555), a certificate per name, and asks again before it expires.
 type TLS struct {
-	Cert string `json:"cert"` // absolute path of the PEM certificate chain
-	Key  string `json:"key"`  // absolute path of the PEM private key
+	Cert string `json:"cert,omitempty"` // absolute path of the PEM certificate chain
+	Key  string `json:"key,omitempty"`  // absolute path of the PEM private key
+
+	Auto  bool   `json:"auto,omitempty"`  // from a certificate authority; Cert and Key are then ""
+	Email string `json:"email,omitempty"` // Auto: whom the authority may write to; "" = nobody
+	CA    string `json:"ca,omitempty"`    // Auto: URL of the authority's ACME directory; "" = Let's Encrypt
+	// Root is, with Auto, the absolute path of PEM certificates by which the authority's own server may be known
+	// beside those that the machine trusts; "" = none.
+	Root string `json:"root,omitempty"`
+
+	// Redirect sends requests by HTTP to HTTPS with 308, once there is a certificate and where there is HTTPS.
+	Redirect bool `json:"redirect,omitempty"`
 }
 
 // Standby is what a blue-green release keeps of the colour that went dark.

@@ -145,8 +145,9 @@ type Report struct {
 	Counts     map[string]Traffic `json:"counts"`     // since the proxy started, by Backend.Name ("www.4")
 	Evidence   *Evidence          `json:"evidence,omitempty"`
 	Memory     json.RawMessage    `json:"memory,omitempty"` // the trial's whole state, for safe keeping
-	// Dead says what cannot be used, and why: servers of tracks by URL, files of certificates by path, and
-	// private and public addresses that another program has ("127.0.0.1:20017", ":6379"). All are tried again.
+	// Dead says what cannot be used, and why: servers of tracks by URL, files of certificates by path, what an
+	// authority does not give by "certificate of shop.example.com", and private and public addresses that another
+	// program has ("127.0.0.1:20017", ":6379"). All are tried again.
 	Dead map[string]string `json:"dead,omitempty"`
 }
 

@@ -25,11 +25,13 @@ type serverOptions struct {
 	https  string // "" = none
 	listen string
 	behind behindOptions
+	seen   proxy.Seen
 	self   string // our own program
 }
 
 func (c *cli) serverCommand() *cobra.Command {
 	var o serverOptions
+	var seen seenOptions
 	cmd := c.verb(groupStart, &cobra.Command{
 		Use:   "server [flags]",
 		Short: "Run the server: it keeps apps running and steers rollouts",
@@ -56,6 +58,9 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 			if err := o.behind.check(); err != nil {
 				return err
 			}
+			if o.seen, err = seen.seen(); err != nil {
+				return err
+			}
 			if o.self = c.self; o.self == "" {
 				if o.self, err = os.Executable(); err != nil {
 					return err
@@ -68,6 +73,7 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 	cmd.Flags().StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:7300", "`ADDR` of the API")
 	o.behind.flags(cmd)
+	seen.bind(cmd.Flags())
 	return cmd
 }
 
@@ -147,6 +153,7 @@ func checkAddresses(http, https, listen string) error {
 func (c *cli) proxyCommand() *cobra.Command {
 	var config proxy.Config
 	var behind behindOptions
+	var seen seenOptions
 	cmd := &cobra.Command{
 		Use:    "proxy [flags]",
 		Short:  "Run the data plane; the server starts it",
@@ -161,6 +168,9 @@ func (c *cli) proxyCommand() *cobra.Command {
 			if err := behind.check(); err != nil {
 				return err
 			}
+			if config.Seen, err = seen.seen(); err != nil {
+				return err
+			}
 			config.Dir, config.Version, config.Engine = filepath.Join(c.dir, "proxy"), fingerprint(self), os.Getenv("SPILLWAY_ENGINE")
 			config.Trust, config.ProxyProtocol = behind.networks(), behind.headers
 			config.Log = slog.New(slog.NewTextHandler(c.stderr, nil))
@@ -170,6 +180,7 @@ func (c *cli) proxyCommand() *cobra.Command {
 	cmd.Flags().StringVar(&config.HTTP, "http", ":8080", "`ADDR` at which users reach the apps")
 	cmd.Flags().StringVar(&config.HTTPS, "https", "", "`ADDR` at which users reach the hosts that have a certificate")
 	behind.flags(cmd)
+	seen.bind(cmd.Flags())
 	cmd.Flags().BoolVar(&config.Takeover, "takeover", false, "take the listeners of the proxy that runs in the state directory")
 	return cmd
 }

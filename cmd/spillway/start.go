@@ -98,6 +98,11 @@ func (c *cli) spawnServer(o upOptions) (*serverProcess, int64, error) {
 		args = append(args, "--listen", o.listen)
 	}
 	args = append(args, o.behind.args()...)
+	seen, err := o.seen.seen()
+	if err != nil {
+		return nil, 0, err
+	}
+	args = append(args, seenArgs(seen)...)
 	cmd := exec.Command(self, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

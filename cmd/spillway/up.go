@@ -22,6 +22,7 @@ type upOptions struct {
 	https  string
 	behind behindOptions
 	listen string
+	seen   seenOptions
 }
 
 func (c *cli) upCommand() *cobra.Command {
@@ -45,6 +46,7 @@ When a server ran already, Ctrl-C only stops watching.`,
 	flags.StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	flags.StringVar(&o.listen, "listen", "", "`ADDR` of the API (default 127.0.0.1:7300)")
 	o.behind.flags(cmd)
+	o.seen.bind(flags)
 	return cmd
 }
 
@@ -53,6 +55,9 @@ func (c *cli) up(ctx context.Context, o upOptions, dir string) error {
 		return err
 	}
 	if err := o.behind.check(); err != nil {
+		return err
+	}
+	if _, err := o.seen.seen(); err != nil {
 		return err
 	}
 	src, err := c.openSource(dir)
@@ -133,8 +138,8 @@ func complete(o spillway.Overview) bool {
 func (c *cli) ensureServer(ctx context.Context, client *api.Client, o upOptions) (*serverProcess, error) {
 	_, err := client.Info(ctx)
 	if err == nil {
-		if o.http != "" || o.https != "" || o.listen != "" || o.behind.given() {
-			c.say("a server runs already; --http, --https, --listen, --trust and --proxy-protocol are for starting one, and are not used")
+		if o.http != "" || o.https != "" || o.listen != "" || o.behind.given() || o.seen.asked() {
+			c.say("a server runs already; --http, --listen and the like are for starting one, and are not used")
 		}
 		return nil, nil
 	}

@@ -75,6 +75,7 @@ func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *instal
 		argv = append(argv, "--https", o.https)
 	}
 	argv = append(argv, o.behind.args()...)
+	argv = append(argv, seenArgs(o.seen)...)
 	if in.daemon, err = in.platform.Daemon("proxy", argv, nil); err != nil {
 		return nil, err
 	}
@@ -159,6 +160,10 @@ func (in *installation) run(ctx context.Context, o serverOptions, ready func()) 
 // kept when it is that, and replaced without a refused connection when it is another.
 func (in *installation) startProxy(ctx context.Context, o serverOptions, part func(string, func(context.Context) error)) error {
 	running := in.daemon.PID() != 0
+	has, _ := in.proxy.Info(ctx) // without an answer it has nothing
+	if err := checkSeen(o.seen, has.Seen); err != nil {
+		return err
+	}
 	if !running {
 		for _, address := range []string{o.http, o.https} {
 			if err := addressFree(address); err != nil {
@@ -171,8 +176,8 @@ func (in *installation) startProxy(ctx context.Context, o serverOptions, part fu
 	if err != nil {
 		return err
 	}
-	if running && (info.Version != fingerprint(in.self) || (info.HTTPS == "") != (o.https == "") || !o.behind.same(info.Behind)) {
-		in.log.Info("the proxy is of another version, or serves elsewhere or others, and is replaced", "pid", info.PID)
+	if running && (info.Version != fingerprint(in.self) || (info.HTTPS == "") != (o.https == "") || !o.behind.same(info.Behind) || info.Seen != o.seen) {
+		in.log.Info("the proxy is of another version, or was started with other flags, and is replaced", "pid", info.PID)
 		return in.replaceProxy(ctx)
 	}
 	return nil

@@ -19,6 +19,7 @@ func checkEdges(r *report, service entry, path string) {
 			r.add(&node{place: e.key}, join(path, name), "is for public services, and "+service.name+" has no host", "give it a host, or remove "+name)
 		}
 	}
+	checkTLS(r, service, path)
 	if e, ok := find(service.node, "standby"); ok {
 		checkStandby(r, service, e, path+".standby")
 	}

@@ -134,7 +134,7 @@ func writtenService(s spillway.Service) map[string]any {
 		file["release"] = writtenCommand(s.Release)
 	}
 	if s.TLS != nil {
-		file["tls"] = s.TLS
+		file["tls"] = writtenTLS(*s.TLS)
 	}
 	if s.Standby != nil {
 		file["standby"] = s.Standby
@@ -150,6 +150,18 @@ func writtenService(s spillway.Service) map[string]any {
 		file["build"] = build
 	}
 	return file
+}
+
+func writtenTLS(t spillway.TLS) map[string]any {
+	written := map[string]any{"redirect": t.Redirect}
+	if !t.Auto {
+		written["cert"], written["key"] = t.Cert, t.Key
+		return written
+	}
+	acme := map[string]any{"email": t.Email, "ca": t.CA, "root": t.Root}
+	maps.DeleteFunc(acme, func(_ string, v any) bool { return v == "" })
+	written["acme"] = acme
+	return written
 }
 
 func writtenTracks(tracks []spillway.Track) map[string]any {

@@ -34,7 +34,8 @@ func TestSchema_AcceptsWhatParseAccepts(t *testing.T) {
 func TestSchema_RefusesWhatIsWrongByItself(t *testing.T) {
 	const service = "app: shop\nservices: {web: {run: x, %s}}\n"
 	for _, wrong := range []string{
-		"scael: 3", "scale: 0", `scale: "3"`, "scale: {min: 0}", "scale: {max: 2, cpu: 60%}", "tls: auto", "tls: {cert: /a}",
+		"scael: 3", "scale: 0", `scale: "3"`, "scale: {min: 0}", "scale: {max: 2, cpu: 60%}", "tls: automatic", "tls: {cert: /a}", "tls: {}", "tls: {redirect: true}",
+		"tls: {acme: {email: me}}", "tls: {acme: {ca: http://ca.example.com/}}", "tls: {acme: auto}",
 		"tls: {cert: a, key: /b}", "standby: {kep: 1h}", "tracks: {A: {}}", "tracks: {a: {share: 10}}", "tracks: {a: {cookie: x}}",
 		"tracks: {a: {urls: [example.com]}}", "synthetic: {rate: 0}", "release: []", "image: redis", "health: healthz", "health: {timeout: 5}",
 		"steps: [half]", "steps: []", "host: http://a.example.com", "strategy: canery", "env: {1A: x}", "env: {A: [x]}",
@@ -225,6 +226,9 @@ func refusedObject(schema map[string]any, value any, path string) string {
 		if _, ok := object[key.(string)]; !ok {
 			return key.(string) + " is missing"
 		}
+	}
+	if schema["properties"] == nil && schema["patternProperties"] == nil {
+		return "" // it says nothing about the keys
 	}
 	properties, _ := schema["properties"].(map[string]any)
 	for key, v := range object {

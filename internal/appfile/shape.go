@@ -88,8 +88,14 @@ func quote(text string) string {
 // choiceShape is one of a few words.
 type choiceShape []string
 
-func (s choiceShape) noun() string      { return "one of " + strings.Join(s, ", ") }
 func (s choiceShape) takes(k kind) bool { return k == aText }
+
+func (s choiceShape) noun() string {
+	if len(s) == 1 {
+		return s[0]
+	}
+	return "one of " + strings.Join(s, ", ")
+}
 
 func (s choiceShape) check(r *report, n *node, path, hint string) {
 	if slices.Contains(s, n.text) {

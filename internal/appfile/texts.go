@@ -23,6 +23,8 @@ var (
 	absolute     = regexp.MustCompile(`^/.*[^/]$`)
 	branchName   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._/-]*$`)
 	webURL       = regexp.MustCompile(`^https?://[^\s/?#@]+[^\s?#]*$`)
+	emailText    = regexp.MustCompile(`^[^\s@<>,;:"]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$`)
+	directoryURL = regexp.MustCompile(`^https://[^\s/?#@]+[^\s#]*$`)
 	cookieRule   = regexp.MustCompile("^([A-Za-z0-9!#$%&'*+.^_`|~-]+)=([!#-+./0-9:<-\\[\\]-~-]+)$")
 	headerRule   = regexp.MustCompile("^([A-Za-z0-9!#$%&'*+.^_`|~-]+)=([!-~]([ -~]*[!-~])?)$")
 	shareOrAuto  = regexp.MustCompile(`^(auto|[0-9]{1,3}(\.[0-9]{1,2})?%)$`)

@@ -25,9 +25,8 @@ const (
 // edgeKeys are the keys of a service about who reaches which release of it.
 func edgeKeys() []key {
 	return []key{
-		{name: "tls", example: "{cert: /etc/ssl/shop.pem, key: /etc/ssl/shop.key}", shape: anyShape{tlsShape(),
-			laterShape{aText, "a certificate by ACME", "give cert and key: tls: {cert: /etc/ssl/shop.pem, key: /etc/ssl/shop.key}"}},
-			doc: "The certificate of the public names, which are then served over HTTPS too. The files are read again when they change."},
+		{name: "tls", example: "auto", shape: tlsShape(),
+			doc: "The certificate of the public names, which are then served over HTTPS too: auto (from Let's Encrypt, by ACME), or files. Files are read again when they change."},
 		{name: "standby", example: "{keep: 1h, host: off.example.com}", shape: standbyShape(),
 			doc: "Blue-green: what is kept of the colour that went dark."},
 		{name: "tracks", example: "{canary: {replicas: 1, share: 10%}}", shape: tracksShape(),
@@ -35,13 +34,6 @@ func edgeKeys() []key {
 		{name: "synthetic", example: "{path: /, rate: 5}", shape: syntheticShape(),
 			doc: "Requests that Spillway itself makes while a new release is judged and users make too few. Half of them go to each release."},
 	}
-}
-
-func tlsShape() objectShape {
-	return objectShape{name: "a mapping with cert and key", keys: []key{
-		{name: "cert", required: true, example: "/etc/ssl/shop.pem", shape: absolutePath(), doc: "The absolute path of the PEM certificate chain."},
-		{name: "key", required: true, example: "/etc/ssl/shop.key", shape: absolutePath(), doc: "The absolute path of the PEM private key."},
-	}}
 }
 
 func standbyShape() objectShape {
@@ -217,13 +209,6 @@ func buildTracks(n *node) []spillway.Track {
 func matchOf(kind, rule string) spillway.Match {
 	name, value, _ := strings.Cut(rule, "=")
 	return spillway.Match{KeySource: spillway.KeySource{Kind: kind, Name: name}, Value: value}
-}
-
-func buildTLS(n *node) *spillway.TLS {
-	if n == nil {
-		return nil
-	}
-	return &spillway.TLS{Cert: text(n.child("cert"), ""), Key: text(n.child("key"), "")}
 }
 
 func buildStandby(n *node) *spillway.Standby {

@@ -31,14 +31,14 @@ const (
 // needOf says what is expected of a peer at an HTTP address. From this machine, where the server's own
 // requests and those of a replaced proxy come from, a header is accepted and not asked for, because the
 // beginning of a request is never taken for one.
-func (p *plane) needOf(peer netip.Addr) need {
+func (p *plane) needOf(peer, local netip.Addr) need {
 	switch {
 	case !p.headers:
 		return noHeader
-	case p.trust.lists(peer) && !p.trust.here(peer):
-		return mustHave
-	case p.trust.here(peer):
+	case here(peer, local):
 		return mayHave
+	case p.trust.lists(peer):
+		return mustHave
 	}
 	return noHeader
 }
@@ -109,7 +109,7 @@ func headerFor(version spillway.Announce, a announcement) ([]byte, error) {
 
 // from notes the address of the client behind a connection, and whether it is believed for whom it speaks.
 func (f *front) from(ip netip.Addr) {
-	f.client, f.ours = ip, f.plane.trust.trusts(ip)
+	f.client, f.ours = ip, f.plane.trust.trusts(ip, f.local.Addr())
 	if f.peer = ""; ip.IsValid() {
 		f.peer = ip.WithZone("").String()
 	}
@@ -121,7 +121,7 @@ func (f *front) introduced() bool {
 	if f.listener.private {
 		return true
 	}
-	n := f.plane.needOf(f.client)
+	n := f.plane.needOf(f.client, f.local.Addr())
 	if n == noHeader {
 		return true
 	}

@@ -29,26 +29,17 @@ const v1Header = "PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n"
 
 func TestTrust_KnowsTheListAndThisMachine(t *testing.T) {
 	var tr trust
+	own := netip.MustParseAddr("198.51.100.1") // where they connect to
 	tr.extend([]netip.Prefix{netip.MustParsePrefix("10.1.2.3/8"), netip.MustParsePrefix("2001:db8::/32")})
-	tr.look()
 	for text, want := range map[string]bool{
 		"10.255.0.1": true, "::ffff:10.0.0.1": true, "11.0.0.1": false, "2001:db8::1": true, "2001:db9::1": false,
-		"127.0.0.9": true, "::1": true, "198.51.100.7": false,
+		"127.0.0.9": true, "::1": true, "198.51.100.7": false, "198.51.100.1": true, "::ffff:198.51.100.1": true,
 	} {
-		if got := tr.trusts(netip.MustParseAddr(text)); got != want {
+		if got := tr.trusts(netip.MustParseAddr(text), own); got != want {
 			t.Errorf("%s is trusted: %v, want %v", text, got, want)
 		}
 	}
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range addresses {
-		if ip, ok := netip.AddrFromSlice(a.(*net.IPNet).IP); !ok || !tr.trusts(ip) {
-			t.Errorf("%s of this machine is not trusted", a)
-		}
-	}
-	if tr.trusts(netip.Addr{}) || (&trust{}).trusts(netip.MustParseAddr("10.0.0.1")) {
+	if tr.trusts(netip.Addr{}, netip.Addr{}) || (&trust{}).trusts(netip.MustParseAddr("10.0.0.1"), own) {
 		t.Error("somebody is trusted without a reason")
 	}
 }
@@ -72,13 +63,13 @@ func TestNeedOf(t *testing.T) {
 	p := &plane{headers: true}
 	p.trust.extend([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.1/32")})
 	for text, want := range map[string][2]need{ // at HTTP, at TCP
-		"10.0.0.1": {mustHave, mustHave}, "127.0.0.1": {mayHave, mustHave}, "127.0.0.2": {mayHave, noHeader}, "192.0.2.1": {noHeader, noHeader},
+		"10.0.0.1": {mustHave, mustHave}, "127.0.0.1": {mayHave, mustHave}, "127.0.0.2": {mayHave, noHeader}, "192.0.2.1": {noHeader, noHeader}, "192.0.2.9": {mayHave, noHeader},
 	} {
 		ip := netip.MustParseAddr(text)
-		if got := [2]need{p.needOf(ip), p.needOfTCP(ip)}; got != want {
+		if got := [2]need{p.needOf(ip, netip.MustParseAddr("192.0.2.9")), p.needOfTCP(ip)}; got != want {
 			t.Errorf("%s: %v, want %v", text, got, want)
 		}
-		if off := (&plane{trust: trust{listed: p.trust.listed}}); off.needOf(ip) != noHeader || off.needOfTCP(ip) != noHeader {
+		if off := (&plane{trust: p.trust}); off.needOf(ip, ip) != noHeader || off.needOfTCP(ip) != noHeader {
 			t.Errorf("%s: headers are expected that nobody asked for", text)
 		}
 	}

@@ -32,6 +32,10 @@ func (x *exchange) add(name, value string) {
 
 // refuse answers with a page of the proxy's own.
 func (x *exchange) refuse(why *refusal) {
+	if x.rec.refused = why.kind; why.kind == notRefused {
+		x.rec.refused = kindOf(why.status)
+	}
+	x.rec.status, x.rec.why = why.status, why.reason
 	page := fmt.Sprintf("%d %s\n\nSpillway: %s.\n", why.status, http.StatusText(why.status), why.reason)
 	x.add("Server", "spillway")
 	x.add("X-Spillway-Reason", why.reason)
@@ -68,10 +72,11 @@ func (x *exchange) respond(now *instant) {
 		x.add(f.Name, f.Value)
 	}
 	if now.reason != "" {
-		x.refuse(&refusal{now.status, now.reason})
+		x.refuse(&refusal{status: now.status, reason: now.reason})
 		return
 	}
 	x.add("Server", "spillway")
+	x.rec.status = now.status
 	x.head.status, x.head.reason, x.head.last = now.status, http.StatusText(now.status), x.head.last || x.plane.closing()
 	x.send("")
 }
@@ -79,7 +84,7 @@ func (x *exchange) respond(now *instant) {
 // try makes one attempt at an endpoint.
 func (x *exchange) try(e *endpoint) (*reply, error) {
 	x.out = outgoing{
-		call: x.way.outbound(x.call), host: x.call.host, body: x.body, client: x.client, base: e.base, unit: x.who, synthetic: x.synthetic,
+		trace: x.rec.trace, call: x.way.outbound(x.call), host: x.call.host, body: x.body, client: x.client, base: e.base, unit: x.who, synthetic: x.synthetic,
 		again: x.body == nil && x.call.idempotent() && x.way.retries != 0, limit: answerTimeout,
 	}
 	if x.way.timeout > 0 {
@@ -93,6 +98,7 @@ func (x *exchange) try(e *endpoint) (*reply, error) {
 // all of it: whoever asks one request after the other finds each one counted.
 func (x *exchange) answer(a *arm, r *reply) {
 	defer r.close()
+	x.rec.status = r.status
 	if r.status >= 500 {
 		x.lease.settle(true)
 	}
@@ -122,8 +128,10 @@ func (x *exchange) answer(a *arm, r *reply) {
 			a.tally.fail() // it had been counted as good
 		}
 		x.lease.settle(true)
+		x.rec.broken, x.rec.why = true, err.Error()
 	default:
 		x.lease.drop()
+		x.rec.left = true
 	}
 	x.client.abort() // the client must see that the answer is not whole
 }
@@ -187,6 +195,7 @@ func (x *exchange) copyBody(r *reply) error {
 		if r.plain != nil && left > largeBody && !r.ready() {
 			n, err := x.client.splice(r.plain, min(left-spliceEnd, spliceBlock))
 			r.skip(n)
+			x.rec.out += n
 			if left -= n; err != nil || n == 0 {
 				r.plain = nil // the usual way finds out whose fault that is
 			}
@@ -204,6 +213,7 @@ func (x *exchange) copyBody(r *reply) error {
 			if err := x.client.write(buf[:n]); err != nil {
 				return err
 			}
+			x.rec.out += int64(n)
 			if err == nil && waits() {
 				if err := x.client.flush(); err != nil {
 					return err
@@ -228,7 +238,7 @@ func (x *exchange) join(r *reply) {
 	client, first, err := x.client.takeOver()
 	if err != nil {
 		x.head = head{}
-		x.refuse(&refusal{http.StatusBadGateway, "the connection cannot switch protocols: " + err.Error()})
+		x.refuse(&refusal{status: http.StatusBadGateway, reason: "the connection cannot switch protocols: " + err.Error()})
 		return
 	}
 	defer client.Close()

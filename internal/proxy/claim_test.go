@@ -70,7 +70,7 @@ func (m *claimModel) look() {
 func (m *claimModel) step(c *claimant) {
 	switch {
 	case c.edge == nil:
-		c.edge = m.plane.routing.Load().hosts["shop.test"]
+		c.edge = m.plane.routing.Load().ways.hosts["shop.test"].rest.first()
 	case c.picked == nil:
 		if c.picked = pick(c.edge.arms[0].endpoints, nil, time.Now()); c.picked == nil {
 			c.edge = nil // it waits for another table

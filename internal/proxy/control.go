@@ -25,13 +25,15 @@ const maxTable = 64 << 20
 // Info describes a running proxy.
 type Info struct {
 	PID     int      `json:"pid"`
-	Version string   `json:"version"`         // Config.Version
-	HTTP    string   `json:"http"`            // where the public listener is bound: "[::]:8080"
-	HTTPS   string   `json:"https,omitempty"` // the same over TLS; "" = nowhere
-	Private []string `json:"private"`         // addresses of the private listeners, sorted
-	TCP     []string `json:"tcp,omitempty"`   // public addresses at which connections are passed through, sorted
-	Behind  string   `json:"behind"`          // Config.Behind: whose word counts
-	Leaving bool     `json:"leaving"`         // it drains and takes no table
+	Version string   `json:"version"`           // Config.Version
+	HTTP    string   `json:"http"`              // where the public listener is bound: "[::]:8080"
+	HTTPS   string   `json:"https,omitempty"`   // the same over TLS; "" = nowhere
+	Private []string `json:"private"`           // addresses of the private listeners, sorted
+	TCP     []string `json:"tcp,omitempty"`     // public addresses at which connections are passed through, sorted
+	Behind  string   `json:"behind"`            // Config.Behind: whose word counts
+	Leaving bool     `json:"leaving"`           // it drains and takes no table
+	Seen    Seen     `json:"seen"`              // Config.Seen
+	Metrics string   `json:"metrics,omitempty"` // where the listener of metrics is bound
 }
 
 // wireError is an error on the control socket.
@@ -148,9 +150,12 @@ func (p *plane) serveWatch(w http.ResponseWriter, r *http.Request) {
 func (p *plane) info() Info {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := Info{PID: os.Getpid(), Version: p.version, HTTP: p.public.tcp.Addr().String(), Leaving: p.closing()}
+	i := Info{PID: os.Getpid(), Version: p.version, HTTP: p.public.tcp.Addr().String(), Leaving: p.closing(), Seen: p.seen.conf}
 	if p.secure != nil {
 		i.HTTPS = p.secure.tcp.Addr().String()
+	}
+	if p.seen.metrics != nil {
+		i.Metrics = p.seen.metrics.Addr().String()
 	}
 	for address := range p.listeners {
 		i.Private = append(i.Private, address)

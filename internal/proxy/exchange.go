@@ -44,6 +44,11 @@ type exchange struct {
 	rescued   bool      // the candidate failed it: only stable may answer it now
 	until     time.Time // end of the hold; zero = not held yet
 	last      error     // of the last attempt
+
+	rec      record // of how it went
+	attempts int
+	passedOn bool // to an heir, which sees it
+	fast     bool // by the fast engine
 }
 
 // claim is an endpoint that counts this request as in flight.
@@ -57,6 +62,7 @@ type claim struct {
 type refusal struct {
 	status int
 	reason string
+	kind   refusedFor // notRefused: as kindOf has it
 }
 
 func (r *refusal) Error() string { return r.reason }
@@ -71,27 +77,33 @@ var errHandedOver = errors.New("handed over")
 // zero.
 func (x *exchange) serve() {
 	c, p := x.call, x.plane
+	x.began = time.Now()
+	x.rec.began = x.began
+	defer x.ended()
 	if c.method == http.MethodConnect {
 		x.head.last = true // what follows may be of any protocol
-		x.refuse(&refusal{http.StatusMethodNotAllowed, "CONNECT is not served"})
+		x.refuse(&refusal{status: http.StatusMethodNotAllowed, reason: "CONNECT is not served"})
 		return
 	}
 	if p.handedOver() {
 		x.relay()
 		return
 	}
-	x.began = time.Now()
 	if x.seek(p.routing.Load()); x.way == nil {
-		x.refuse(&refusal{http.StatusNotFound, "no app answers to this host"})
+		x.refuse(&refusal{status: http.StatusNotFound, reason: "no app answers to this host"})
 		return
 	}
+	x.rec.route = x.way.name
 	if no := x.way.instant(c, x.began); no != nil {
+		x.rec.edge = x.way.first()
 		x.respond(no)
 		return
 	}
 	e := x.way.first()
+	x.rec.edge = e
+	x.trace()
 	x.who = e.identify(c, p.keys)
-	x.rescued = p.trust.here(c.client) && c.header.Has(rescuedHeader)
+	x.rescued = here(c.client, c.local.Addr()) && c.header.Has(rescuedHeader)
 	x.synthetic = !e.private() && p.keys.synthetic.made(c)
 	if x.body != nil {
 		x.body.limit = x.way.maxBody
@@ -128,6 +140,7 @@ func (x *exchange) run() {
 			return
 		case err != nil: // the client went away while it was held
 			x.lease.drop()
+			x.rec.left = true
 			x.client.abort()
 			return
 		}
@@ -146,12 +159,12 @@ func (x *exchange) claim() (claim, error) {
 			return claim{}, errHandedOver
 		}
 		if x.way == nil || x.way.first() == nil {
-			return claim{}, &refusal{http.StatusServiceUnavailable, "the app or the route was removed"}
+			return claim{}, &refusal{status: http.StatusServiceUnavailable, reason: "the app or the route was removed"}
 		}
 		e := x.way.edge(x.who.bucket)
 		switch {
 		case len(e.arms) == 0:
-			return claim{}, &refusal{http.StatusServiceUnavailable, closedReason(e.spec)}
+			return claim{}, &refusal{status: http.StatusServiceUnavailable, reason: closedReason(e.spec)}
 		}
 		if i := x.deal(e); i >= 0 {
 			a := &e.arms[i]
@@ -265,6 +278,9 @@ func (x *exchange) rescue(e *edge) bool {
 	}
 	x.lease.settle(true)
 	x.rescued, x.failed = true, nil
+	if i := slices.IndexFunc(e.arms, func(a arm) bool { return a.name == x.arm }); i >= 0 {
+		x.rec.failing = &e.arms[i]
+	}
 	return true
 }
 
@@ -276,7 +292,8 @@ func (x *exchange) wait(e *edge, changed <-chan struct{}) error {
 		return x.noReplica(e)
 	}
 	now := time.Now()
-	if x.until.IsZero() {
+	first := x.until.IsZero()
+	if first {
 		x.until = now.Add(holdTime)
 	}
 	left := x.until.Sub(now)
@@ -287,6 +304,7 @@ func (x *exchange) wait(e *edge, changed <-chan struct{}) error {
 		left = min(left, holdRetry)
 	}
 	gone := make(chan struct{})
+	defer x.plane.seen.hold(first)()
 	defer x.client.watch(sync.OnceFunc(func() { close(gone) }))()
 	timer := time.NewTimer(left)
 	defer timer.Stop()
@@ -306,9 +324,9 @@ func (x *exchange) overdue() bool { return !x.until.IsZero() && !time.Now().Befo
 
 func (x *exchange) noReplica(e *edge) *refusal {
 	if x.last != nil {
-		return &refusal{http.StatusBadGateway, x.last.Error()}
+		return &refusal{http.StatusBadGateway, x.last.Error(), refusedBy(x.last)}
 	}
-	return &refusal{http.StatusServiceUnavailable, laneOf(e.spec) + "no ready replica of " + x.place(e).name}
+	return &refusal{http.StatusServiceUnavailable, laneOf(e.spec) + "no ready replica of " + x.place(e).name, noReplica}
 }
 
 func closedReason(e spillway.Edge) string {
@@ -330,6 +348,8 @@ func laneOf(e spillway.Edge) string {
 // answered; if not, the next attempt is due.
 func (x *exchange) attempt(c claim) (answered bool) {
 	defer x.plane.release(c.endpoint)
+	x.rec.arm, x.rec.replica = c.arm, c.endpoint.name()
+	x.attempts++
 	began := time.Now()
 	resp, err := x.try(c.endpoint)
 	if err != nil && x.clientLeft() {
@@ -341,6 +361,7 @@ func (x *exchange) attempt(c claim) (answered bool) {
 	now := time.Now()
 	c.arm.tally.add(now.Sub(began), err != nil || resp.status >= 500, now)
 	if err == nil {
+		x.rec.first = now.Sub(x.rec.began)
 		x.lease.outcome.Took = max(now.Sub(began), 1)
 		if resp.status >= 500 && c.arm.candidate && x.mayRepeat() && x.rescue(c.edge) {
 			resp.close()
@@ -383,7 +404,7 @@ func (x *exchange) again(c claim, err error) bool {
 		status = http.StatusGatewayTimeout
 	}
 	x.add(releaseHeader, c.arm.title) // it is this release that did not answer
-	x.refuse(&refusal{status, x.last.Error()})
+	x.refuse(&refusal{status, x.last.Error(), refusedBy(err)})
 	return false
 }
 
@@ -400,14 +421,15 @@ func (x *exchange) clientLeft() bool {
 
 // turnAway ends a request whose client is to blame for its end.
 func (x *exchange) turnAway() {
+	x.rec.left = true
 	if x.client.gone() {
 		x.client.abort() // nobody is there to read an answer
 		return
 	}
 	x.head.last = true
 	if errors.Is(x.body.broken(), errTooLarge) {
-		x.refuse(&refusal{http.StatusRequestEntityTooLarge, "the body of the request is larger than the route allows"})
+		x.refuse(&refusal{status: http.StatusRequestEntityTooLarge, reason: "the body of the request is larger than the route allows"})
 		return
 	}
-	x.refuse(&refusal{http.StatusBadRequest, "the body of the request cannot be read: " + x.body.broken().Error()})
+	x.refuse(&refusal{status: http.StatusBadRequest, reason: "the body of the request cannot be read: " + x.body.broken().Error()})
 }

@@ -78,10 +78,10 @@ type front struct {
 
 func (l *listener) front(conn *net.TCPConn) *front {
 	f := &front{plane: l.plane, listener: l, conn: conn, tcp: conn}
-	f.from(addressOf(conn.RemoteAddr()))
 	if a, ok := conn.LocalAddr().(*net.TCPAddr); ok {
 		f.local = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
+	f.from(addressOf(conn.RemoteAddr()))
 	return f
 }
 
@@ -131,6 +131,7 @@ func (f *front) handshake() error {
 		return err
 	}
 	if err := f.tls.HandshakeContext(f.plane.base); err != nil {
+		f.plane.seen.handshakes.Add(1)
 		f.plane.log.Debug("tls handshake", "client", f.peer, "error", err)
 		return err
 	}
@@ -161,10 +162,10 @@ func (f *front) await() bool {
 	err := f.in.ReadRequest(&f.req)
 	switch {
 	case errors.As(err, &no):
-		f.turnDown(&refusal{no.Status, no.Reason})
+		f.turnDown(&refusal{status: no.Status, reason: no.Reason})
 		return false
 	case err != nil && isTimeout(err) && len(f.in.Buffered()) > 0:
-		f.turnDown(&refusal{http.StatusRequestTimeout, fmt.Sprintf("the head of the request did not come within %s", headerTimeout)})
+		f.turnDown(&refusal{status: http.StatusRequestTimeout, reason: fmt.Sprintf("the head of the request did not come within %s", headerTimeout)})
 		return false
 	}
 	return err == nil
@@ -179,7 +180,7 @@ func (f *front) awaitPreface() {
 		}
 	}
 	if b := f.in.Buffered(); !bytes.HasPrefix(b, preface) {
-		f.turnDown(&refusal{http.StatusBadRequest, "the request line is not METHOD TARGET HTTP/1.1"})
+		f.turnDown(&refusal{status: http.StatusBadRequest, reason: "the request line is not METHOD TARGET HTTP/1.1"})
 	}
 }
 
@@ -196,10 +197,11 @@ func (f *front) headBegun() {
 // turnDown answers what cannot be taken for a request.
 func (f *front) turnDown(why *refusal) {
 	f.call = call{method: http.MethodGet}
-	f.x = exchange{plane: f.plane, call: &f.call, client: f}
+	f.x = exchange{plane: f.plane, call: &f.call, client: f, fast: true, rec: record{began: time.Now()}}
 	f.x.head.last, f.begun, f.last = true, false, true
 	f.plane.active.Add(1)
 	f.x.refuse(why)
+	f.x.ended()
 	f.plane.active.Add(-1)
 	f.linger()
 }
@@ -234,7 +236,7 @@ func (f *front) answer() bool {
 	}
 	f.call.aim(r.Host, r.Target)
 	failed, add := f.x.failed[:0], f.x.head.add[:0]
-	f.x = exchange{plane: p, call: &f.call, client: f, find: f.listener.find, failed: failed, head: head{add: add}}
+	f.x = exchange{plane: p, call: &f.call, client: f, find: f.listener.find, failed: failed, head: head{add: add}, fast: true}
 	f.begun, f.chunked, f.last = false, false, r.Close
 	f.body.Start(&f.in, r.Length)
 	if r.Length != 0 {

@@ -28,8 +28,9 @@ func (l *listener) general(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{plane: p, client: g, find: l.find, call: f.callOf(r)}
 	x.head.last = r.ProtoMajor == 1 && x.call.header.Token("Connection", "close") // also beside keep-alive
 	if why := f.objection(r, x.call); why != nil {
-		x.head.last = true
+		x.head.last, x.rec.began = true, time.Now()
 		x.refuse(why)
+		x.ended()
 		return
 	}
 	if r.ContentLength != 0 {
@@ -80,12 +81,12 @@ func fieldsOf(h http.Header) (fields http1.Fields) {
 func (f *front) objection(r *http.Request, c *call) *refusal {
 	if f.guard != nil && r.Method == http1.RefusedMethod {
 		if why := f.guard.Refused(); why != nil {
-			return &refusal{why.Status, why.Reason}
+			return &refusal{status: why.Status, reason: why.Reason}
 		}
 	}
 	if r.ProtoMajor > 1 {
 		if why := http1.CheckTarget(c.method, c.target, c.host); why != nil {
-			return &refusal{why.Status, why.Reason}
+			return &refusal{status: why.Status, reason: why.Reason}
 		}
 	}
 	return nil

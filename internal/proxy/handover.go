@@ -154,6 +154,9 @@ func (p *plane) introduce(conn *net.UnixConn) error {
 	if p.secure != nil {
 		all[secureName+p.secure.address] = p.secure.tcp
 	}
+	if p.seen.metrics != nil {
+		all[metricsName+p.seen.conf.Metrics] = p.seen.metrics
+	}
 	for address, l := range p.listeners {
 		all[address] = l.tcp
 	}
@@ -245,21 +248,20 @@ func (p *plane) openRequests() []openRequests {
 	return open
 }
 
-// passage is the way of what an heir answers: nothing is done to it.
-var passage = &way{retries: -1}
-
 // relay passes a request that can claim nothing after the hand-over on to the heir, at the address where
 // it came in; what came over TLS goes to the public listener without, with the header that says so. If the
 // candidate has failed it here already, stable has to answer it there.
 func (x *exchange) relay() {
 	p, c := x.plane, x.call
+	x.passedOn = true
 	local := c.local.String()
 	if c.secure {
 		local = p.public.tcp.Addr().String()
 	}
 	x.head.last = true
 	if x.body != nil && !x.body.repeatable() {
-		x.refuse(&refusal{http.StatusBadGateway, "the proxy was replaced while the request was being sent"})
+		x.passedOn = false
+		x.refuse(&refusal{status: http.StatusBadGateway, reason: "the proxy was replaced while the request was being sent", kind: replaced})
 		return
 	}
 	x.out = outgoing{
@@ -268,7 +270,8 @@ func (x *exchange) relay() {
 	}
 	r, err := newOrigin(x.out.base, p.blocks).send(&x.out)
 	if err != nil {
-		x.refuse(&refusal{http.StatusBadGateway, "the new proxy " + err.Error()})
+		x.passedOn = false
+		x.refuse(&refusal{status: http.StatusBadGateway, reason: "the new proxy " + err.Error(), kind: replaced})
 		return
 	}
 	defer r.close()
@@ -279,7 +282,7 @@ func (x *exchange) relay() {
 		x.join(r)
 		return
 	}
-	x.way = passage
+	x.way = &way{retries: -1} // nothing is done to the heir's answer
 	if x.pass(r) != nil {
 		x.client.abort()
 	}

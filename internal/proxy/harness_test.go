@@ -53,6 +53,12 @@ func start(t *testing.T, dir string, takeover bool) *running {
 	return startWith(t, dir, Config{Takeover: takeover})
 }
 
+// startSeen runs a proxy whose requests are seen.
+func startSeen(t *testing.T, dir string, takeover bool, seen Seen) *running {
+	t.Helper()
+	return startWith(t, dir, Config{Takeover: takeover, Seen: seen})
+}
+
 // startWith is start with some of the configuration.
 func startWith(t *testing.T, dir string, c Config) *running {
 	t.Helper()

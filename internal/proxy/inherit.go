@@ -25,7 +25,7 @@ func (s sockets) take(name string) (*net.TCPListener, error) {
 		delete(s, name)
 		return l, nil
 	}
-	address := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(name, publicName), secureName), tcpName)
+	address := name[strings.LastIndexByte(name, ' ')+1:] // without publicName and the like
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)

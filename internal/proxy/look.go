@@ -8,8 +8,8 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// lookEvery is how often files of certificates and the addresses of this machine are looked at, and addresses
-// that another program has are tried again.
+// lookEvery is how often files of certificates are looked at, and addresses that another program
+// has are tried again.
 const lookEvery = time.Second
 
 // lookAround notices what changes beside tables and requests, until ctx ends.
@@ -38,7 +38,6 @@ func (p *plane) prune() {
 }
 
 func (p *plane) look() {
-	p.trust.look()
 	p.mu.Lock()
 	var tables []spillway.Table
 	for _, a := range p.apps {

@@ -16,6 +16,7 @@ type outgoing struct {
 	client responder // has interim answers passed on, and knows when the client goes away
 	base   *url.URL  // of the server; its path goes before the call's
 	unit   unit      // who is behind the call
+	trace  traceState
 	synthetic,
 	rescued bool // see the headers of these names
 	relayed bool          // to an heir, which finds out by itself who is behind the call
@@ -83,13 +84,25 @@ func (c *call) replaced(name string) bool {
 // isOurs reports whether a field tells a proxy who is behind a call.
 func isOurs(name string) bool { return http1.Is(name, bucketHeader) || http1.Is(name, syntheticHeader) }
 
+// isTrace reports whether a field says where a call stands in a trace.
+func isTrace(name string) bool { return http1.Is(name, "Traceparent") || http1.Is(name, "Tracestate") }
+
 // fields calls add for each header field that the server gets, but for Host and those about the connection.
 func (o *outgoing) fields(add func(name, value string)) {
-	c := o.call
+	c, parent := o.call, o.trace.Header()
 	for i := range c.header {
 		f := &c.header[i]
+		if parent != "" && isTrace(f.Name) {
+			continue
+		}
 		if c.header.Passes(f.Name, c.named) && (!c.replaced(f.Name) || o.relayed && isOurs(f.Name)) {
 			add(f.Name, f.Value)
+		}
+	}
+	if parent != "" {
+		add("Traceparent", parent)
+		if o.trace.state != "" {
+			add("Tracestate", o.trace.state)
 		}
 	}
 	add("X-Forwarded-For", c.forwardedFor())

@@ -25,6 +25,7 @@ type plane struct {
 	blocks  *blocks
 	general bool // see Config.Engine
 	watch   watchers
+	seen    seen
 
 	certificates certificates
 	copies       copies // of requests, for mirrors
@@ -78,6 +79,7 @@ type app struct {
 	table   spillway.Table    // Route.Trial.Memory is left out
 	trial   *trial            // the newest, also while the table has none; nil = never one
 	tallies map[string]*tally // by Backend.Name
+	seen    appSeen
 }
 
 func (a *app) tally(name string) *tally {
@@ -112,6 +114,7 @@ func (p *plane) release(e *endpoint) {
 func (p *plane) react(a *app, n news) {
 	switch {
 	case n.tripped:
+		a.seen.trips.Add(1)
 		p.log.Warn("candidate is harmful", "app", a.ref, "reason", n.because)
 		if err := p.save(); err != nil {
 			p.log.Error("the trip is in force and could not be saved", "app", a.ref, "error", err)
@@ -224,6 +227,7 @@ func (p *plane) swap(t spillway.Table) {
 	p.reroute()
 	p.closeEndpoints(t.App, known)
 	a.forgetTallies()
+	a.forgetSeries()
 }
 
 // try begins the trial of a table, or goes on with it under new terms. p.mu is held.

@@ -32,6 +32,7 @@ type edge struct {
 	// judged: the answers are evidence. Those to a candidate's own calls are not, because the user's
 	// request behind them is judged already.
 	judged bool
+	series *series // counts of requests that came to no arm
 }
 
 // arm is one backend of an edge with its endpoints.
@@ -43,6 +44,7 @@ type arm struct {
 	baseline  bool        // what the candidate is compared with
 	endpoints []*endpoint // that may get requests, as of this routing
 	tally     *tally
+	series    *series
 }
 
 // external reports whether the arm is servers by URL.
@@ -69,10 +71,10 @@ func (a *app) sticky() bool {
 // newEdge puts an edge of a table together. ready holds the open replicas by Backend.Name. plane.mu is held.
 func newEdge(a *app, spec spillway.Edge, ready map[string][]*endpoint) *edge {
 	trial := a.table.Route.Trial
-	e := &edge{app: a, spec: spec, cohort: a.table.Cohort, home: -1}
+	e := &edge{app: a, spec: spec, cohort: a.table.Cohort, home: -1, series: a.series(spec, nil)}
 	for i, b := range spec.Backends {
 		name := b.Name(spec.Service)
-		next := arm{Backend: b, name: name, title: titleOf(b), endpoints: ready[name], tally: a.tally(name)}
+		next := arm{Backend: b, name: name, title: titleOf(b), endpoints: ready[name], tally: a.tally(name), series: a.series(spec, &b)}
 		for _, server := range b.URLs {
 			next.endpoints = append(next.endpoints, a.plane.endpoints[endpointKey{a.ref, name, server}])
 		}

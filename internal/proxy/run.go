@@ -35,6 +35,8 @@ type Config struct {
 	// know; EngineGeneral to have that read everything.
 	Engine string
 	Log    *slog.Logger
+	// Seen says what is to be seen of requests.
+	Seen Seen
 	// Version is told in Info; "" is fine.
 	Version string
 	// Takeover takes the listeners from the proxy that serves on Dir, which then drains and ends.
@@ -107,9 +109,12 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	p.trust.extend(c.Trust)
-	p.trust.look()
 	p.reroute()
 	var err error
+	if err = p.seen.open(c, p.log); err != nil {
+		lock.Close()
+		return nil, err
+	}
 	if p.keys.cookie, err = loadCookieKey(c.Dir); err == nil {
 		p.keys.synthetic, err = loadSyntheticKey(c.Dir)
 	}
@@ -131,6 +136,12 @@ func (p *plane) bindPublic(c Config) error {
 		return err
 	}
 	p.public = &listener{address: c.HTTP, tcp: tcp}
+	if c.Seen.Metrics != "" {
+		if p.seen.metrics, err = p.inherited.take(metricsName + c.Seen.Metrics); err != nil {
+			p.unbindPublic()
+			return err
+		}
+	}
 	if c.HTTPS == "" {
 		return nil
 	}
@@ -148,6 +159,7 @@ func (p *plane) unbindPublic() {
 	if p.secure != nil {
 		p.secure.tcp.Close()
 	}
+	p.seen.unbind()
 }
 
 // run serves from the first connection to the last answer. stop ends the base context of connections.
@@ -175,6 +187,7 @@ func (p *plane) run(ctx context.Context, c Config, in *inheritance, stop func())
 	defer background.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	p.startSeen(ctx, &background)
 	server := p.controlServer()
 	defer server.Close()
 	err = p.succeed(in, &background)
@@ -266,6 +279,7 @@ func (p *plane) stopAccepting() []*listener {
 	for _, in := range p.intakes {
 		in.tcp.Close()
 	}
+	p.seen.unbind()
 	return all
 }
 

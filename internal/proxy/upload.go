@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // keptBody is how much of a request's body is kept, so that it can be sent once more.
@@ -21,10 +22,10 @@ type upload struct {
 	mu      sync.Mutex
 	from    io.Reader
 	kept    []byte
-	over    bool  // more than keptBody was read: there is no second attempt
-	err     error // of from; io.EOF at the end
-	read    int64 // bytes of from
-	limit   int64 // more bytes than this are an error; 0 = any number
+	over    bool         // more than keptBody was read: there is no second attempt
+	err     error        // of from; io.EOF at the end
+	read    atomic.Int64 // bytes of from; an attempt may hang in a Read, so it has no lock
+	limit   int64        // more bytes than this are an error; 0 = any number
 	current *sending
 	begun   func() // called before the first read; nil is fine. reading guards it
 }
@@ -119,7 +120,7 @@ func (s *sending) Read(p []byte) (int, error) {
 	n, err := u.from.Read(p)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.read += int64(n); u.limit > 0 && u.read > u.limit {
+	if read := u.read.Add(int64(n)); u.limit > 0 && read > u.limit {
 		n, err = 0, errTooLarge
 	}
 	u.err = err

@@ -39,6 +39,7 @@ type site struct {
 type way struct {
 	app  *app
 	rule spillway.HTTPRule // zero: it is the rest of its host
+	name string            // of the rule, as people are told it; "" = there is none
 	host string            // of its site
 	arms []wayArm          // none: it is answered by the proxy
 
@@ -188,7 +189,7 @@ func (s *site) ruled() bool {
 
 // wayOf makes a rule ready.
 func (t *ways) wayOf(a *app, rule spillway.HTTPRule, targets map[string]*edge, old *ways) (*way, error) {
-	w := &way{app: a, rule: rule, timeout: time.Duration(rule.Timeout), maxBody: int64(rule.MaxBody), retries: -1}
+	w := &way{app: a, rule: rule, name: rule.String(), timeout: time.Duration(rule.Timeout), maxBody: int64(rule.MaxBody), retries: -1}
 	if rule.Retries != nil {
 		w.retries = *rule.Retries
 	}

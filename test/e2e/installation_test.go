@@ -36,7 +36,7 @@ type installation struct {
 	http   string   // where users are served
 	https  string   // where they are over TLS; "" = nowhere
 	listen string   // of the API
-	flags  []string // of the server, besides these
+	flags  []string // of the server, besides those of the addresses
 	client *api.Client
 
 	mu     sync.Mutex

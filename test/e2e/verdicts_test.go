@@ -137,7 +137,7 @@ func gateOf(o spillway.Overview, text string) spillway.GateOverview {
 	return o.Rollout.Gates[i]
 }
 
-// metricStore is a real Prometheus that scrapes itself.
+// metricStore is a real Prometheus that scrapes itself, as the job itself, and others.
 type metricStore struct {
 	t       *testing.T
 	dir     string
@@ -146,12 +146,18 @@ type metricStore struct {
 	ended   chan struct{}
 }
 
-func newMetricStore(t *testing.T) *metricStore {
+func newMetricStore(t *testing.T, jobs ...string) *metricStore {
 	need(t, "prometheus")
 	m := &metricStore{t: t, dir: t.TempDir(), address: freeAddress(t)}
-	writeFile(t, filepath.Join(m.dir, "prometheus.yml"), fmt.Sprintf(`global: {scrape_interval: 1s}
-scrape_configs: [{job_name: itself, static_configs: [{targets: ["%s"]}]}]
-`, m.address))
+	config := fmt.Sprintf(`global: {scrape_interval: 1s}
+scrape_configs:
+  - {job_name: itself, static_configs: [{targets: ["%s"]}]}
+`, m.address)
+	for _, job := range jobs { // "proxy 127.0.0.1:7301"
+		name, target, _ := strings.Cut(job, " ")
+		config += fmt.Sprintf("  - {job_name: %s, static_configs: [{targets: [%q]}]}\n", name, target)
+	}
+	writeFile(t, filepath.Join(m.dir, "prometheus.yml"), config)
 	m.start()
 	t.Cleanup(m.stop)
 	return m
