@@ -38,6 +38,9 @@ var owners = []struct {
 	{"go.yaml.in/yaml/v3", []string{"internal/appfile"}},                                      // docs/adr/0005
 	{"golang.org/x/crypto/bcrypt", []string{"internal/proxy"}},                                // docs/adr/0023
 	{"golang.org/x/sys", []string{"internal/local", "internal/proxy", "internal/api", "cmd"}}, // docs/adr/0006
+	{"github.com/caddyserver/certmagic", []string{"internal/proxy"}},                          // docs/adr/0021
+	{"github.com/mholt/acmez", []string{"internal/proxy"}},                                    // docs/adr/0021
+	{"go.uber.org/zap", []string{"internal/proxy"}},                                           // docs/adr/0021
 	{"github.com/pires/go-proxyproto", []string{"internal/proxy"}},                            // docs/adr/0022
 	{"k8s.io", []string{"internal/kube"}},
 	{"sigs.k8s.io", []string{"internal/kube"}},

@@ -138,5 +138,6 @@ func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 	if err != nil {
 		return append(checks, spillway.Check{Name: "proxy", State: "fail", Text: err.Error(), Remedy: "the server starts it again by itself; its output is in " + e.options.dir + "/local/daemons/proxy/logs"})
 	}
-	return append(checks, spillway.Check{Name: "proxy", State: "ok", Text: fmt.Sprintf("pid %d serves on %s%s", info.PID, info.HTTP, after(" and ", info.HTTPS)+seenText(info))})
+	checks = append(checks, spillway.Check{Name: "proxy", State: "ok", Text: fmt.Sprintf("pid %d serves on %s%s", info.PID, info.HTTP, after(" and ", info.HTTPS)+seenText(info))})
+	return append(checks, e.certificateChecks(ctx, info.HTTPS)...)
 }

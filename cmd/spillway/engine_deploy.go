@@ -177,7 +177,7 @@ func (e *engine) Deploy(ctx context.Context, r api.DeployRequest, log func(strin
 	if err := e.allowed(ctx, saved, release, r); err != nil {
 		return api.DeployResult{}, err
 	}
-	for _, doubt := range doubtfulCertificates(release.Config, time.Now()) {
+	for _, doubt := range doubtfulCertificates(release.Config, e.Info(ctx).HTTPS, time.Now()) {
 		log(doubt)
 	}
 	if m.tree != nil {

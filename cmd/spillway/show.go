@@ -89,6 +89,18 @@ func writeRelease(w io.Writer, r spillway.Release, before *spillway.Release, now
 	return err
 }
 
+// tlsText says where a certificate comes from.
+func tlsText(t spillway.TLS) string {
+	text := t.Cert
+	if t.Auto {
+		text = "auto" + after(" from ", t.CA)
+	}
+	if t.Redirect {
+		text += ", HTTP is sent to HTTPS"
+	}
+	return text
+}
+
 func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
 	fmt.Fprintf(b, "\n%s (%s, %s)\n", s.Name, count(s.Scale, "replica"), s.Strategy)
 	lines := [][2]string{
@@ -99,7 +111,7 @@ func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
 		lines = append(lines, [2]string{"protocol", string(s.Protocol) + after(", replicas are told who connects: PROXY ", string(s.Announce))})
 	}
 	if s.TLS != nil {
-		lines = append(lines, [2]string{"tls", s.TLS.Cert})
+		lines = append(lines, [2]string{"tls", tlsText(*s.TLS)})
 	}
 	if s.Standby != nil {
 		lines = append(lines, [2]string{"standby", s.Standby.Keep.String() + after(" at ", strings.Join(s.Standby.Host, ", "))})

@@ -44,7 +44,13 @@ func (x *exchange) refuse(why *refusal) {
 	if why.status == http.StatusServiceUnavailable {
 		x.add("Retry-After", "1")
 	}
-	x.head.status, x.head.reason, x.head.length = why.status, http.StatusText(why.status), int64(len(page))
+	x.say(why.status, page)
+}
+
+// say answers with a text of the proxy's own. Fields were added before.
+func (x *exchange) say(status int, page string) {
+	x.rec.status = status
+	x.head.status, x.head.reason, x.head.length = status, http.StatusText(status), int64(len(page))
 	x.head.last = x.head.last || x.plane.closing()
 	if x.call.method == http.MethodHead {
 		page = ""

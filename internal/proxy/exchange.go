@@ -93,6 +93,9 @@ func (x *exchange) serve() {
 		x.refuse(&refusal{status: http.StatusNotFound, reason: "no app answers to this host"})
 		return
 	}
+	if len(x.routes.certificates) > 0 && !c.secure && !x.way.private() && x.aside() {
+		return
+	}
 	x.rec.route = x.way.name
 	if no := x.way.instant(c, x.began); no != nil {
 		x.rec.edge = x.way.first()

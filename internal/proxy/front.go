@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mholt/acmez/v3"
+
 	"github.com/spillway-dev/spillway/internal/proxy/http1"
 )
 
@@ -101,7 +103,10 @@ func (f *front) run() {
 		if err := f.handshake(); err != nil {
 			return
 		}
-		if f.tls.ConnectionState().NegotiatedProtocol == "h2" {
+		switch f.tls.ConnectionState().NegotiatedProtocol {
+		case acmez.ACMETLS1Protocol:
+			return // it has seen the certificate that it wanted to see
+		case "h2":
 			_ = f.tls.SetDeadline(time.Time{}) // a broken connection shows at the first read
 			given = f.listener.handoff.give(f.tls)
 			return

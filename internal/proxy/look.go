@@ -101,14 +101,7 @@ func (p *plane) dead(a *app) map[string]string {
 			}
 		}
 	}
-	for _, e := range a.table.Route.Edges {
-		if e.TLS == nil {
-			continue
-		}
-		if file, why := p.certificates.of(*e.TLS).problem(time.Now()); why != "" {
-			dead[file] = why
-		}
-	}
+	p.badCertificates(a.table, dead)
 	for name, l := range socketsOf(a.table) {
 		if why := p.missing[name]; why != "" {
 			dead[l.Address] = why

@@ -27,7 +27,9 @@ type plane struct {
 	watch   watchers
 	seen    seen
 
-	certificates certificates
+	certificates certificates // in files
+	keeper       keeper       // of those that authorities give
+	outside      outside
 	copies       copies // of requests, for mirrors
 
 	trust      trust
@@ -286,7 +288,7 @@ func (a *app) forgetTallies() {
 
 // reroute makes the routing of all tables visible. p.mu is held.
 func (p *plane) reroute() {
-	next := &routing{private: map[string]*way{}, streams: map[string]*edge{}, certificates: map[string]*certificate{}, changed: make(chan struct{}), ways: newWays()}
+	next := &routing{private: map[string]*way{}, streams: map[string]*edge{}, certificates: map[string]secureHost{}, changed: make(chan struct{}), ways: newWays()}
 	var before *ways
 	if old := p.routing.Load(); old != nil {
 		before = old.ways
@@ -304,11 +306,6 @@ func (p *plane) reroute() {
 			e := newEdge(a, spec, ready)
 			e.sticky = sticky
 			edges = append(edges, e)
-			for _, host := range spec.Hosts {
-				if spec.TLS != nil {
-					next.certificates[normalHost(host)] = p.certificates.of(*spec.TLS)
-				}
-			}
 			for _, address := range spec.Listen {
 				next.streams[tcpName+address] = e
 			}
@@ -322,6 +319,9 @@ func (p *plane) reroute() {
 				}
 			}
 		}
+		secureHosts(a.table, func(host string, terms spillway.TLS) {
+			next.certificates[normalHost(host)] = secureHost{p.sourceOf(terms, host), terms.Redirect}
+		})
 		if err := next.ways.add(a, edges, before); err != nil {
 			p.log.Error("the rules of a table are no good, although they were checked", "app", a.ref, "error", err)
 		}

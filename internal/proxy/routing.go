@@ -15,7 +15,7 @@ type routing struct {
 	private map[string]*way  // by address of the private listener
 	streams map[string]*edge // of TCP, by the name of the socket: "tcp :6379", or a private address
 	// certificates of hosts that are served over HTTPS, by normalHost.
-	certificates map[string]*certificate
+	certificates map[string]secureHost
 	// changed is closed when a newer routing is there.
 	changed chan struct{}
 }

@@ -109,6 +109,7 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	p.trust.extend(c.Trust)
+	p.keeper.dir, p.keeper.log, p.keeper.outside = filepath.Join(c.Dir, acmeDir), p.log, &p.outside
 	p.reroute()
 	var err error
 	if err = p.seen.open(c, p.log); err != nil {
@@ -142,6 +143,7 @@ func (p *plane) bindPublic(c Config) error {
 			return err
 		}
 	}
+	p.outside = outside{address: c.HTTP, http: boundPort(tcp)}
 	if c.HTTPS == "" {
 		return nil
 	}
@@ -150,6 +152,7 @@ func (p *plane) bindPublic(c Config) error {
 		return err
 	}
 	p.secure = &listener{address: c.HTTPS, tcp: tcp}
+	p.outside.https = boundPort(tcp)
 	return nil
 }
 
@@ -204,8 +207,9 @@ func (p *plane) run(ctx context.Context, c Config, in *inheritance, stop func())
 			p.log.Error("control socket", "error", err)
 		}
 	})
-	background.Go(func() { p.keepSaved(ctx) })  // owned by run; ends with ctx
-	background.Go(func() { p.lookAround(ctx) }) // as above
+	background.Go(func() { p.keepSaved(ctx) })        // owned by run; ends with ctx
+	background.Go(func() { p.lookAround(ctx) })       // as above
+	background.Go(func() { p.keepCertificates(ctx) }) // as above
 	p.log.Info("proxy serves", "http", p.info().HTTP, "https", p.info().HTTPS, "dir", p.dir)
 	if c.Ready != nil {
 		c.Ready()
@@ -226,6 +230,7 @@ func (p *plane) await(ctx context.Context, stop func()) error {
 	p.log.Info("proxy drains", "replaced", p.handedOver())
 	p.drain(linger, stop)
 	if p.handedOver() {
+		p.keeper.settle(drainTime)
 		return err
 	}
 	return errors.Join(err, p.save(), os.Remove(filepath.Join(p.dir, socketName)))

@@ -73,6 +73,9 @@ func plainWay(e *edge, host string) *way {
 	return &way{app: e.app, host: host, arms: []wayArm{{e, 1}}, total: 1, retries: -1}
 }
 
+// private reports whether the way is that of a replica.
+func (w *way) private() bool { return len(w.arms) > 0 && w.arms[0].edge.private() }
+
 // resends is how often a request may be sent again that may have reached a replica.
 func (w *way) resends() int {
 	if w.retries < 0 {

@@ -35,10 +35,14 @@ const (
 	anotherUser = "_AUSER_TYPE=paying"
 )
 
-func newAgendor(t *testing.T) *agendor {
+func newAgendor(t *testing.T) *agendor { return newAgendorWith(t, "") }
+
+// newAgendorWith has legacy servers with more lines in their configuration.
+func newAgendorWith(t *testing.T, nginx string) *agendor {
 	need(t, "nginx")
 	a := &agendor{T: t, in: install(t), dir: example(t, "agendor")}
 	a.browser = a.in.browser()
+	a.edit("legacy.sh", "http { access_log off;", "http { access_log off; "+nginx)
 	a.startLegacy()
 	for _, file := range []string{"phase1.yaml", "phase2.yaml", "phase3.yaml"} {
 		a.edit(file, "watch: 1m", "watch: 1s")

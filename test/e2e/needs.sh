@@ -4,7 +4,7 @@
 set -eu
 
 missing=
-for pair in gcc:build-essential git:git haproxy:haproxy nginx:nginx-light openssl:openssl prometheus:prometheus python3:python3 redis-server:redis-server wrk:wrk; do
+for pair in gcc:build-essential git:git haproxy:haproxy nginx:nginx-light openssl:openssl prometheus:prometheus python3:python3 redis-server:redis-server slowhttptest:slowhttptest wrk:wrk; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 test -n "$missing" || exit 0
