@@ -54,10 +54,15 @@ type Moment struct {
 
 // Service is one component of an app: a command (or image) with replicas and mostly a port.
 type Service struct {
-	Name     string            `json:"name"` // DNS label, 1-30 characters: "www"
-	Build    *Build            `json:"build,omitempty"`
-	Run      Command           `json:"run,omitzero"`
-	Host     []string          `json:"host,omitempty"`  // public names, or "*.example.com" for all below one; none = private to the app
+	Name     string   `json:"name"` // DNS label, 1-30 characters: "www"
+	Build    *Build   `json:"build,omitempty"`
+	Run      Command  `json:"run,omitzero"`
+	Host     []string `json:"host,omitempty"` // public names, or "*.example.com" for all below one; none = private to the app
+	Protocol Protocol `json:"protocol,omitempty"`
+	// Listen are the addresses at which the proxy takes connections for a service that speaks TCP: ":6379".
+	Listen []string `json:"listen,omitempty"`
+	// Announce is how a replica that speaks TCP is told the address of the client; "" = it is not.
+	Announce Announce          `json:"proxy_protocol,omitempty"`
 	Needs    []string          `json:"needs,omitempty"` // names of services whose address it is given; sorted
 	Env      map[string]string `json:"env,omitempty"`
 	Health   Probe             `json:"health"`
@@ -131,8 +136,8 @@ type Synthetic struct {
 	Rate int      `json:"rate"` // requests a second, 1 to 100
 }
 
-// Public reports whether the service has a public name, and so an edge for users.
-func (s Service) Public() bool { return len(s.Host) > 0 }
+// Public reports whether the service has a public name or address, and so an edge for users.
+func (s Service) Public() bool { return len(s.Host)+len(s.Listen) > 0 }
 
 // Build says how a service's artefact is made, once per release, in a clean copy of the source.
 type Build struct {

@@ -41,6 +41,7 @@ var owners = []struct {
 	{"github.com/caddyserver/certmagic", []string{"internal/proxy"}},                          // docs/adr/0021
 	{"github.com/mholt/acmez", []string{"internal/proxy"}},                                    // docs/adr/0021
 	{"go.uber.org/zap", []string{"internal/proxy"}},                                           // docs/adr/0021
+	{"github.com/pires/go-proxyproto", []string{"internal/proxy"}},                            // docs/adr/0022
 	{"k8s.io", []string{"internal/kube"}},
 	{"sigs.k8s.io", []string{"internal/kube"}},
 }

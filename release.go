@@ -68,7 +68,8 @@ func (r Release) Group(service string) (Group, bool) {
 }
 
 // Fingerprint identifies everything about a service in this release that a running replica depends on:
-// artefact, commands, environment, needs, probe, limits and stop. Two releases in which a service has
+// artefact, commands, environment, needs and which of them speak TCP (it is told so in NAME_URL), probe,
+// limits and stop. Two releases in which a service has
 // the same fingerprint share its replicas. Scale, hosts and strategy are not part of it: they change
 // without a restart. It is "" when the release has no such service.
 func (r Release) Fingerprint(service string) string {
@@ -76,16 +77,23 @@ func (r Release) Fingerprint(service string) string {
 	if !ok {
 		return ""
 	}
+	var tcp []string
+	for _, need := range s.Needs {
+		if peer, _ := r.Config.Service(need); peer.Protocol == TCP {
+			tcp = append(tcp, need)
+		}
+	}
 	text, err := json.Marshal(struct {
 		Artefact string
 		Run      Command
 		Needs    []string
+		TCP      []string `json:",omitempty"`
 		Env      map[string]string
 		Health   Probe
 		Limits   Limits
 		Stop     Stop
 		Release  Command `json:",omitzero"`
-	}{r.Artefacts[service].Digest, s.Run, s.Needs, s.Env, s.Health, s.Limits, s.Stop, s.Release})
+	}{r.Artefacts[service].Digest, s.Run, s.Needs, tcp, s.Env, s.Health, s.Limits, s.Stop, s.Release})
 	if err != nil {
 		panic(err) // strings, numbers and maps of strings always marshal
 	}

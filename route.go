@@ -20,14 +20,18 @@ type Route struct {
 	Over int64 `json:"over,omitempty"`
 }
 
-// Edge is one way into a service: from the public (From is zero) by host name, or from one group of
-// the same app that needs it.
+// Edge is one way into a service: from the public (From is zero) by host name or by address, or from one
+// group of the same app that needs it.
 type Edge struct {
 	Service string   `json:"service"`
 	From    Group    `json:"from,omitzero"`
 	Hosts   []string `json:"hosts,omitempty"`  // public edge only
 	TLS     *TLS     `json:"tls,omitempty"`    // public edge only: its hosts are served over HTTPS too
 	Target  string   `json:"target,omitempty"` // the Target.Name by which rules of the route lead here; "" = none does
+	// Protocol is what the service behind the edge speaks. With TCP, connections are passed on instead of
+	// requests, and there are no hosts, rules and servers by URL.
+	Protocol Protocol `json:"protocol,omitempty"`
+	Listen   []string `json:"listen,omitempty"` // public edge of TCP only: the addresses where it is reached: ":6379"
 	// Only is the track that the hosts of this edge always reach, or "standby" for the dark colour of a
 	// blue-green service; "" = users are divided.
 	Only string `json:"only,omitempty"`
@@ -63,6 +67,10 @@ type Backend struct {
 	// URLs are the servers of a track that has no release; Group and Release are then zero, and the track
 	// is named in the X-Spillway-Release header instead.
 	URLs []string `json:"urls,omitempty"`
+	// Protocol is what its replicas speak, "" = HTTP/1.1: while a release moves a service from one protocol to
+	// another, the backends of an edge differ. They all speak TCP, or none does.
+	Protocol Protocol `json:"protocol,omitempty"`
+	Announce Announce `json:"proxy_protocol,omitempty"` // TCP only: how its replicas are told who connects
 }
 
 // Name identifies the backend in counts: its group, "www.4", or "www@legacy" for servers of a track.
@@ -138,8 +146,8 @@ type Report struct {
 	Evidence   *Evidence          `json:"evidence,omitempty"`
 	Memory     json.RawMessage    `json:"memory,omitempty"` // the trial's whole state, for safe keeping
 	// Dead says what cannot be used, and why: servers of tracks by URL, files of certificates by path, what an
-	// authority does not give by "certificate of shop.example.com", and private addresses that another program
-	// has ("127.0.0.1:20017"). All are tried again.
+	// authority does not give by "certificate of shop.example.com", and private and public addresses that another
+	// program has ("127.0.0.1:20017", ":6379"). All are tried again.
 	Dead map[string]string `json:"dead,omitempty"`
 }
 

@@ -29,7 +29,7 @@ func (e *engine) Who(ctx context.Context, app spillway.Ref, q api.WhoQuery) (api
 func given(edges []spillway.Edge, bucket spillway.Share) []api.WhoEdge {
 	list := []api.WhoEdge{}
 	for _, e := range edges {
-		if e.From != (spillway.Group{}) || e.Only != "" {
+		if e.From != (spillway.Group{}) || e.Only != "" || e.Protocol == spillway.TCP { // no account comes that way
 			continue
 		}
 		w := api.WhoEdge{Service: e.Service, Hosts: e.Hosts, Closed: e.Closed}

@@ -24,6 +24,7 @@ type serverOptions struct {
 	http   string
 	https  string // "" = none
 	listen string
+	behind behindOptions
 	seen   proxy.Seen
 	self   string // our own program
 }
@@ -44,13 +45,17 @@ server ends or is killed they go on, and the next server on the same directory t
 
 An upgrade is a SIGTERM and a start of the new program: it takes up what runs and replaces the proxy.`,
 		Example: `  spillway server
-  spillway server --http :80 --dir /var/lib/spillway`,
+  spillway server --http :80 --dir /var/lib/spillway
+  spillway server --trust 10.0.0.0/8 --proxy-protocol   # behind a load balancer`,
 		Args: atMost(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if o.dir, err = filepath.Abs(c.dir); err != nil {
 				return err
 			}
 			if err := checkAddresses(o.http, o.https, o.listen); err != nil {
+				return err
+			}
+			if err := o.behind.check(); err != nil {
 				return err
 			}
 			if o.seen, err = seen.seen(); err != nil {
@@ -67,6 +72,7 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 	cmd.Flags().StringVar(&o.http, "http", ":8080", "`ADDR` at which users reach the apps")
 	cmd.Flags().StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:7300", "`ADDR` of the API")
+	o.behind.flags(cmd)
 	seen.bind(cmd.Flags())
 	return cmd
 }
@@ -146,6 +152,7 @@ func checkAddresses(http, https, listen string) error {
 
 func (c *cli) proxyCommand() *cobra.Command {
 	var config proxy.Config
+	var behind behindOptions
 	var seen seenOptions
 	cmd := &cobra.Command{
 		Use:    "proxy [flags]",
@@ -158,16 +165,21 @@ func (c *cli) proxyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := behind.check(); err != nil {
+				return err
+			}
 			if config.Seen, err = seen.seen(); err != nil {
 				return err
 			}
 			config.Dir, config.Version, config.Engine = filepath.Join(c.dir, "proxy"), fingerprint(self), os.Getenv("SPILLWAY_ENGINE")
+			config.Trust, config.ProxyProtocol = behind.networks(), behind.headers
 			config.Log = slog.New(slog.NewTextHandler(c.stderr, nil))
 			return proxy.Run(cmd.Context(), config)
 		},
 	}
 	cmd.Flags().StringVar(&config.HTTP, "http", ":8080", "`ADDR` at which users reach the apps")
 	cmd.Flags().StringVar(&config.HTTPS, "https", "", "`ADDR` at which users reach the hosts that have a certificate")
+	behind.flags(cmd)
 	seen.bind(cmd.Flags())
 	cmd.Flags().BoolVar(&config.Takeover, "takeover", false, "take the listeners of the proxy that runs in the state directory")
 	return cmd

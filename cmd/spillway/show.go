@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -104,7 +105,10 @@ func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
 	fmt.Fprintf(b, "\n%s (%s, %s)\n", s.Name, count(s.Scale, "replica"), s.Strategy)
 	lines := [][2]string{
 		{"run", command(s.Run)}, {"host", strings.Join(s.Host, ", ")}, {"needs", strings.Join(s.Needs, ", ")},
-		{"health", s.Health.Path}, {"release", command(s.Release)}, {"artefact", r.Artefacts[s.Name].Digest},
+		{"listen", strings.Join(s.Listen, ", ")}, {"health", s.Health.Path}, {"release", command(s.Release)}, {"artefact", r.Artefacts[s.Name].Digest},
+	}
+	if s.Protocol != "" && s.Protocol != spillway.HTTP {
+		lines = append(lines, [2]string{"protocol", string(s.Protocol) + after(", replicas are told who connects: PROXY ", string(s.Announce))})
 	}
 	if s.TLS != nil {
 		lines = append(lines, [2]string{"tls", tlsText(*s.TLS)})
@@ -188,6 +192,15 @@ func serviceChanges(a, b spillway.Service) []string {
 	}
 	if !slices.Equal(a.Host, b.Host) {
 		list = append(list, "host")
+	}
+	if !slices.Equal(a.Listen, b.Listen) {
+		list = append(list, "listen")
+	}
+	if cmp.Or(a.Protocol, spillway.HTTP) != cmp.Or(b.Protocol, spillway.HTTP) {
+		list = append(list, "protocol")
+	}
+	if a.Announce != b.Announce {
+		list = append(list, "proxy_protocol")
 	}
 	if !slices.Equal(a.Needs, b.Needs) {
 		list = append(list, "needs")

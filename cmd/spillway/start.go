@@ -97,6 +97,7 @@ func (c *cli) spawnServer(o upOptions) (*serverProcess, int64, error) {
 	if o.listen != "" {
 		args = append(args, "--listen", o.listen)
 	}
+	args = append(args, o.behind.args()...)
 	seen, err := o.seen.seen()
 	if err != nil {
 		return nil, 0, err

@@ -20,6 +20,7 @@ type upOptions struct {
 	detach bool
 	http   string
 	https  string
+	behind behindOptions
 	listen string
 	seen   seenOptions
 }
@@ -44,12 +45,16 @@ When a server ran already, Ctrl-C only stops watching.`,
 	flags.StringVar(&o.http, "http", "", "`ADDR` at which users reach the app (default :8080)")
 	flags.StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	flags.StringVar(&o.listen, "listen", "", "`ADDR` of the API (default 127.0.0.1:7300)")
+	o.behind.flags(cmd)
 	o.seen.bind(flags)
 	return cmd
 }
 
 func (c *cli) up(ctx context.Context, o upOptions, dir string) error {
 	if err := checkAddresses(o.http, o.https, o.listen); err != nil {
+		return err
+	}
+	if err := o.behind.check(); err != nil {
 		return err
 	}
 	if _, err := o.seen.seen(); err != nil {
@@ -133,7 +138,7 @@ func complete(o spillway.Overview) bool {
 func (c *cli) ensureServer(ctx context.Context, client *api.Client, o upOptions) (*serverProcess, error) {
 	_, err := client.Info(ctx)
 	if err == nil {
-		if o.http != "" || o.https != "" || o.listen != "" || o.seen.asked() {
+		if o.http != "" || o.https != "" || o.listen != "" || o.behind.given() || o.seen.asked() {
 			c.say("a server runs already; --http, --listen and the like are for starting one, and are not used")
 		}
 		return nil, nil

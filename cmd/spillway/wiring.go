@@ -74,6 +74,7 @@ func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *instal
 	if o.https != "" {
 		argv = append(argv, "--https", o.https)
 	}
+	argv = append(argv, o.behind.args()...)
 	argv = append(argv, seenArgs(o.seen)...)
 	if in.daemon, err = in.platform.Daemon("proxy", argv, nil); err != nil {
 		return nil, err
@@ -175,7 +176,7 @@ func (in *installation) startProxy(ctx context.Context, o serverOptions, part fu
 	if err != nil {
 		return err
 	}
-	if running && (info.Version != fingerprint(in.self) || (info.HTTPS == "") != (o.https == "") || info.Seen != o.seen) {
+	if running && (info.Version != fingerprint(in.self) || (info.HTTPS == "") != (o.https == "") || !o.behind.same(info.Behind) || info.Seen != o.seen) {
 		in.log.Info("the proxy is of another version, or was started with other flags, and is replaced", "pid", info.PID)
 		return in.replaceProxy(ctx)
 	}

@@ -160,6 +160,9 @@ func urls(info api.Info, config spillway.App, track string) []string {
 		if t, ok := s.Track(track); ok && len(t.Host) > 0 {
 			hosts = t.Host
 		}
+		for _, address := range s.Listen {
+			list = append(list, "tcp://"+nearby(address))
+		}
 		scheme, listen, usual := "http", info.HTTP, "80"
 		if s.TLS != nil && info.HTTPS != "" {
 			scheme, listen, usual = "https", info.HTTPS, "443"
@@ -181,6 +184,14 @@ func urls(info api.Info, config spillway.App, track string) []string {
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// nearby is an address that something listens at as one on this machine connects to it.
+func nearby(address string) string {
+	if host, port, err := net.SplitHostPort(address); err == nil && host == "" {
+		return net.JoinHostPort("localhost", port)
+	}
+	return address
 }
 
 // where asks for the addresses at which a release answers; none when that cannot be found out.

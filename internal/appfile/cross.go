@@ -15,11 +15,13 @@ func crossCheck(r *report, root *node) {
 		return
 	}
 	checkHosts(r, services)
+	checkAddresses(r, services)
 	checkNeeds(r, services)
 	for _, e := range services.entries {
 		path := join("services", e.name)
 		checkSteps(r, e, path)
 		checkEdges(r, e, path)
+		checkProtocol(r, e, path)
 		checkProgram(r, e.child("run"), path+".run")
 		checkProgram(r, e.child("release"), path+".release")
 		checkProgram(r, e.child("build").child("command"), path+".build.command")

@@ -12,9 +12,10 @@ var ruleKinds = [...]string{"cookie", "header"}
 
 // checkEdges reports what the keys of a service about its users say against each other.
 func checkEdges(r *report, service entry, path string) {
-	public := has(service.node, "host")
+	public := has(service.node, "host") || has(service.node, "listen")
+	tcp := text(service.child("protocol"), "") == string(spillway.TCP) // checkProtocol says why not
 	for _, name := range []string{"tls", "synthetic"} {
-		if e, ok := find(service.node, name); ok && !public {
+		if e, ok := find(service.node, name); ok && !public && !tcp {
 			r.add(&node{place: e.key}, join(path, name), "is for public services, and "+service.name+" has no host", "give it a host, or remove "+name)
 		}
 	}
@@ -51,7 +52,7 @@ func checkStandby(r *report, service, standby entry, path string) {
 	if written := text(strategy, string(defaultStrategy)); known && written != string(spillway.BlueGreen) {
 		r.add(&node{place: standby.key}, path, "is for strategy blue-green, and this is "+written, "write strategy: blue-green, or remove the standby")
 	}
-	if host, ok := find(standby.node, "host"); ok && !has(service.node, "host") {
+	if host, ok := find(standby.node, "host"); ok && !has(service.node, "host") && text(service.child("protocol"), "") != string(spillway.TCP) {
 		r.add(&node{place: host.key}, path+".host", "is for public services, and "+service.name+" has no host", "give the service a host, or remove this one")
 	}
 }

@@ -114,7 +114,7 @@ func writtenService(s spillway.Service) map[string]any {
 	}
 	file := map[string]any{
 		"run": writtenCommand(s.Run), "health": health, "scale": map[string]any{"min": s.Scale, "max": s.Max}, "strategy": s.Strategy,
-		"surge": writtenCount(s.Surge), "unavailable": writtenCount(s.Unavailable),
+		"surge": writtenCount(s.Surge), "unavailable": writtenCount(s.Unavailable), "protocol": s.Protocol,
 		"stop": map[string]any{"signal": s.Stop.Signal, "grace": s.Stop.Grace.String(), "drain": s.Stop.Drain.String()},
 	}
 	limits := map[string]any{}
@@ -124,7 +124,7 @@ func writtenService(s spillway.Service) map[string]any {
 	if s.Limits.Memory > 0 {
 		limits["memory"] = s.Limits.Memory.String()
 	}
-	optional := map[string]any{"host": s.Host, "needs": s.Needs, "env": s.Env, "limits": limits, "steps": writtenSteps(s.Steps), "tracks": writtenTracks(s.Tracks)}
+	optional := map[string]any{"host": s.Host, "needs": s.Needs, "env": s.Env, "limits": limits, "steps": writtenSteps(s.Steps), "tracks": writtenTracks(s.Tracks), "listen": s.Listen, "proxy_protocol": s.Announce}
 	maps.DeleteFunc(optional, func(_ string, v any) bool { return reflect.ValueOf(v).Len() == 0 })
 	maps.Copy(file, optional)
 	if s.Max == 0 {

@@ -93,6 +93,10 @@ func serviceShape() objectShape {
 
 // processKeys are the keys of a service about what runs and how it is reached.
 func processKeys() []key {
+	var protocols choiceShape
+	for _, p := range spillway.Protocols {
+		protocols = append(protocols, string(p))
+	}
 	return []key{
 		{name: "build", example: "./web", shape: anyShape{buildDir(), buildShape()},
 			doc: "The directory that the service is built from, or a mapping with dir and command. Without a command, go.mod means go build and package.json means npm ci. Without build, the service runs in the app's directory as it is."},
@@ -116,7 +120,12 @@ func processKeys() []key {
 			doc: "What is run once per rollout, before a replica of a release that changed the service starts. When it fails, nothing was changed. It is not run on the way back."},
 		{name: "image", example: "use build and run"},
 		{name: "port", example: "have the command of run listen on $PORT"},
-		{name: "protocol", example: "services speak HTTP"},
+		{name: "protocol", example: "tcp", value: string(spillway.HTTP), shape: protocols,
+			doc: "What the service speaks: http (HTTP/1.1), h2c (HTTP/2 without TLS), grpc, or tcp: connections that are passed through as they are."},
+		{name: "listen", example: `":6379"`, shape: anyShape{addressText(), listShape{addressText()}},
+			doc: "Protocol tcp: where users reach the service, as :PORT or IP:PORT. Without it, it is private to the app."},
+		{name: "proxy_protocol", example: "v2", shape: choiceShape{string(spillway.AnnounceV1), string(spillway.AnnounceV2)},
+			doc: "Protocol tcp: each connection to a replica begins with a header of the PROXY protocol, in this version, that says who the client is."},
 		{name: "secrets"}, {name: "volumes"},
 	}
 }
@@ -184,7 +193,7 @@ func stopShape() objectShape {
 	return objectShape{name: "a mapping with signal, grace and drain", keys: []key{
 		{name: "signal", example: "SIGTERM", value: d.Signal, shape: choiceShape{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"}, doc: "The signal that asks a replica to end."},
 		{name: "grace", example: "30s", value: d.Grace.String(), shape: durationShape{0, day}, doc: "From the signal until the replica is killed."},
-		{name: "drain", example: "30s", value: d.Drain.String(), shape: durationShape{0, day}, doc: "The longest wait for open requests before the signal."},
+		{name: "drain", example: "30s", value: d.Drain.String(), shape: durationShape{0, day}, doc: "The longest wait for open requests before the signal; 250ms by default where protocol is tcp and strategy recreate."},
 	}}
 }
 

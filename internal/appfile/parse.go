@@ -66,6 +66,9 @@ func buildService(n entry) spillway.Service {
 		Build:       buildOf(n.child("build")),
 		Run:         command(n.child("run")),
 		Host:        texts(n.child("host")),
+		Protocol:    spillway.Protocol(text(n.child("protocol"), string(spillway.HTTP))),
+		Listen:      texts(n.child("listen")),
+		Announce:    spillway.Announce(text(n.child("proxy_protocol"), "")),
 		Needs:       slices.Sorted(slices.Values(texts(n.child("needs")))),
 		Env:         environment(n.child("env")),
 		Health:      probe(n.child("health")),
@@ -87,6 +90,9 @@ func buildService(n entry) spillway.Service {
 	s.Limits.CPU, _ = spillway.ParseMilli(text(limits.child("cpu"), "0"))
 	s.Limits.Memory, _ = spillway.ParseBytes(text(limits.child("memory"), "0"))
 	stop, d := n.child("stop"), spillway.DefaultStop()
+	if s.Protocol == spillway.TCP && s.Strategy == spillway.Recreate {
+		d.Drain = recreatedDrain
+	}
 	s.Stop = spillway.Stop{
 		Signal: text(stop.child("signal"), d.Signal),
 		Grace:  duration(stop.child("grace"), d.Grace),

@@ -106,7 +106,11 @@ func (a *app) environment(rec record, svc spillway.Service) []string {
 		name := strings.ToUpper(strings.ReplaceAll(need, "-", "_"))
 		env[name+"_HOST"] = "127.0.0.1"
 		env[name+"_PORT"] = strconv.Itoa(port)
-		env[name+"_URL"] = "http://" + loopback(port)
+		scheme := "http"
+		if peer, _ := a.want.Releases[rec.Release].Config.Service(need); peer.Protocol == spillway.TCP {
+			scheme = "tcp"
+		}
+		env[name+"_URL"] = scheme + "://" + loopback(port)
 	}
 	maps.Copy(env, svc.Env)
 	name, environment, _ := strings.Cut(string(a.ref), "@")

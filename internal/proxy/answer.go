@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -283,18 +282,4 @@ func (h *head) appendSwitch(b []byte) []byte {
 	b = http1.AppendField(b, "Connection", "Upgrade")
 	b = http1.AppendField(b, "Upgrade", h.header.Get("Upgrade"))
 	return append(b, "\r\n"...)
-}
-
-// onThisMachine reports whether the client is on this machine. Only then is believed what it says about
-// whom it forwards for: it is a TLS terminator in front, a replica, or the proxy that is being replaced.
-func onThisMachine(client, local net.Addr) bool {
-	c, ok := client.(*net.TCPAddr)
-	if !ok {
-		return false
-	}
-	if c.IP.IsLoopback() {
-		return true
-	}
-	l, ok := local.(*net.TCPAddr)
-	return ok && l.IP.Equal(c.IP)
 }

@@ -27,8 +27,8 @@ type authority struct {
 // testAuthority is set by TestMain, before the first test.
 var testAuthority *authority
 
-// trust makes the authority, and makes it and nobody else trusted by this process and those that it starts.
-func trust(dir string) error {
+// trustedBy makes the authority, and makes it and nobody else trusted by this process and those that it starts.
+func trustedBy(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -32,6 +33,8 @@ type Info struct {
 	HTTP    string   `json:"http"`              // where the public listener is bound: "[::]:8080"
 	HTTPS   string   `json:"https,omitempty"`   // the same over TLS; "" = nowhere
 	Private []string `json:"private"`           // addresses of the private listeners, sorted
+	TCP     []string `json:"tcp,omitempty"`     // public addresses at which connections are passed through, sorted
+	Behind  string   `json:"behind"`            // Config.Behind: whose word counts
 	Leaving bool     `json:"leaving"`           // it drains and takes no table
 	Seen    Seen     `json:"seen"`              // Config.Seen
 	Metrics string   `json:"metrics,omitempty"` // where the listener of metrics is bound
@@ -173,6 +176,15 @@ func (p *plane) info() Info {
 	for address := range p.listeners {
 		i.Private = append(i.Private, address)
 	}
+	for name := range p.intakes {
+		if address, public := strings.CutPrefix(name, tcpName); public {
+			i.TCP = append(i.TCP, address)
+		} else {
+			i.Private = append(i.Private, name)
+		}
+	}
+	i.Behind = Config{Trust: p.trust.listed, ProxyProtocol: p.headers}.Behind()
+	slices.Sort(i.TCP)
 	slices.Sort(i.Private)
 	return i
 }

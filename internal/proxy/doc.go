@@ -25,6 +25,13 @@
 // The routing also has the certificates of hosts that are served over HTTPS, so one switch is one for
 // both listeners.
 //
+// # Connections of TCP
+//
+// An edge that speaks TCP has intakes instead of listeners. A connection is a stream: it is dealt, claimed and
+// judged as a request is, with the address of the client as its user, and then spliced. Until a replica has taken
+// it, nothing was sent and another one can have it; from then on it belongs to the two ends. It fails for the judge
+// when nobody could be connected to, or when it was reset before a byte came back.
+//
 // # How it is replaced
 //
 // A new process asks the old one over the control socket for its listeners and its lock. From then on

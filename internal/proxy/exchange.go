@@ -106,7 +106,7 @@ func (x *exchange) serve() {
 	x.rec.edge = e
 	x.trace()
 	x.who = e.identify(c, p.keys)
-	x.rescued = c.ours && c.header.Has(rescuedHeader)
+	x.rescued = here(c.client, c.local.Addr()) && c.header.Has(rescuedHeader)
 	x.synthetic = !e.private() && p.keys.synthetic.made(c)
 	if x.body != nil {
 		x.body.limit = x.way.maxBody

@@ -54,6 +54,7 @@ type front struct {
 	client   netip.Addr
 	local    netip.AddrPort
 	ours     bool
+	first    []byte // that the client sent already, behind a header of the PROXY protocol
 	state    atomic.Int32
 	left     atomic.Bool // the client went away
 	hushed   atomic.Bool // its body is not read any more
@@ -79,14 +80,10 @@ type front struct {
 
 func (l *listener) front(conn *net.TCPConn) *front {
 	f := &front{plane: l.plane, listener: l, conn: conn, tcp: conn}
-	f.ours = onThisMachine(conn.RemoteAddr(), conn.LocalAddr())
-	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		f.client = a.AddrPort().Addr().Unmap()
-		f.peer = f.client.WithZone("").String()
-	}
 	if a, ok := conn.LocalAddr().(*net.TCPAddr); ok {
 		f.local = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
+	f.from(addressOf(conn.RemoteAddr()))
 	return f
 }
 
@@ -99,6 +96,9 @@ func (f *front) run() {
 			f.listener.conns.Add(-1)
 		}
 	}()
+	if !f.introduced() {
+		return
+	}
 	if f.listener.tls != nil {
 		if err := f.handshake(); err != nil {
 			return
@@ -112,7 +112,7 @@ func (f *front) run() {
 			return
 		}
 	}
-	f.in.Reset(f.conn, nil)
+	f.in.Reset(f.conn, f.first)
 	f.in.Begun = f.headBegun
 	for f.await() {
 		if f.special() {

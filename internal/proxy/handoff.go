@@ -36,6 +36,16 @@ type carrier struct {
 	front *front
 }
 
+// Read gives what was read with a header of the PROXY protocol first.
+func (c *carrier) Read(p []byte) (int, error) {
+	if first := c.front.first; len(first) > 0 {
+		n := copy(p, first)
+		c.front.first = first[n:]
+		return n, nil
+	}
+	return c.TCPConn.Read(p)
+}
+
 // frontOf is what the fast engine knows of a connection of the general one.
 func frontOf(c net.Conn) *front {
 	switch c := c.(type) {

@@ -37,7 +37,7 @@ const (
 // the ancillary data), up to Complete; then come answers and counts in any order. InFlight always comes
 // after the outcomes of the requests that it no longer counts.
 type message struct {
-	Descriptor string `json:"descriptor,omitempty"` // "proxy.lock", "public :8080", "https :8443" or a private address
+	Descriptor string `json:"descriptor,omitempty"` // "proxy.lock", "public :8080", "https :8443", "tcp :6379" or a private address
 	Complete   bool   `json:"complete,omitempty"`   // that was the last descriptor
 
 	App     spillway.Ref `json:"app,omitempty"` // of Outcome
@@ -159,6 +159,9 @@ func (p *plane) introduce(conn *net.UnixConn) error {
 	}
 	for address, l := range p.listeners {
 		all[address] = l.tcp
+	}
+	for name, tcp := range p.intakeSockets() {
+		all[name] = tcp
 	}
 	p.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(all)) {

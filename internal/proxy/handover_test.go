@@ -45,7 +45,7 @@ func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "proxy")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		err = trust(dir)
+		err = trustedBy(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -50,11 +50,17 @@ func tempDir(t *testing.T) string {
 // start runs a proxy until the test ends.
 func start(t *testing.T, dir string, takeover bool) *running {
 	t.Helper()
-	return startSeen(t, dir, takeover, Seen{})
+	return startWith(t, dir, Config{Takeover: takeover})
 }
 
 // startSeen runs a proxy whose requests are seen.
 func startSeen(t *testing.T, dir string, takeover bool, seen Seen) *running {
+	t.Helper()
+	return startWith(t, dir, Config{Takeover: takeover, Seen: seen})
+}
+
+// startWith is start with some of the configuration.
+func startWith(t *testing.T, dir string, c Config) *running {
 	t.Helper()
 	// A child that another test is just starting has a copy of every lock until it becomes its program.
 	syscall.ForkLock.RLock()
@@ -64,10 +70,9 @@ func startSeen(t *testing.T, dir string, takeover bool, seen Seen) *running {
 	var err error
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
-		err = Run(ctx, Config{
-			Dir: dir, Engine: os.Getenv("SPILLWAY_ENGINE"), HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Takeover: takeover, Seen: seen, Ready: func() { close(ready) },
-			Log: testLog(t),
-		})
+		c.Dir, c.HTTP, c.HTTPS, c.Version, c.Log, c.Engine = dir, "127.0.0.1:0", "127.0.0.1:0", "test", testLog(t), os.Getenv("SPILLWAY_ENGINE")
+		c.Ready = func() { close(ready) }
+		err = Run(ctx, c)
 	}()
 	r := &running{Client: Dial(dir), t: t, dir: dir}
 	r.stop = sync.OnceValue(func() error {

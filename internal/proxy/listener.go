@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -36,6 +37,7 @@ type listener struct {
 	conns   atomic.Int64 // open client connections
 	sealed  atomic.Bool  // no connection is kept any more
 	slow    bool         // everything goes to the general engine
+	private bool         // only replicas of ours come here
 
 	mu     sync.Mutex
 	fronts map[*front]struct{} // of the fast engine
@@ -45,6 +47,7 @@ type listener struct {
 // with HTTP/2 if there is a configuration of TLS.
 func (p *plane) open(address string, tcp *net.TCPListener, secure *tls.Config, find func(*routing, *call) *way) *listener {
 	l := &listener{plane: p, address: address, tcp: tcp, find: find, handoff: newHandoff(tcp.Addr()), slow: p.general, fronts: map[*front]struct{}{}}
+	l.private = tcp != p.public.tcp && (p.secure == nil || tcp != p.secure.tcp)
 	if secure != nil {
 		l.tls = secure.Clone()
 		l.tls.NextProtos = append(l.tls.NextProtos, "h2", "http/1.1")
@@ -170,37 +173,43 @@ func byAddress(address string) func(*routing, *call) *way {
 	return func(t *routing, _ *call) *way { return t.private[address] }
 }
 
-// accept serves bound private addresses. p.mu is held.
+// accept serves bound addresses, by what is spoken there: requests or connections of TCP. p.mu is held.
 func (p *plane) accept(bound map[string]*net.TCPListener) {
 	for address, tcp := range bound {
+		if p.routing.Load().streams[address] != nil {
+			p.openIntake(address, tcp)
+			continue
+		}
 		p.listeners[address] = p.open(address, tcp, nil, byAddress(address))
 	}
 }
 
-// unbind gives up the private addresses that are in no table any more, once their requests have ended.
-// p.mu is held.
+// unbind gives up the addresses that are in no table any more, once their requests have ended. p.mu is held.
 func (p *plane) unbind() {
 	used := map[string]bool{}
 	for _, a := range p.apps {
-		for _, l := range a.table.Listeners {
-			used[l.Address] = true
+		for name := range socketsOf(a.table) {
+			used[name] = true
 		}
 	}
-	maps.DeleteFunc(p.missing, func(address, _ string) bool { return !used[address] })
-	for address, l := range p.listeners {
-		if used[address] {
-			continue
+	maps.DeleteFunc(p.missing, func(name, _ string) bool { return !used[name] })
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(p.listeners)), slices.Collect(maps.Keys(p.intakes))) {
+		if !used[name] {
+			p.giveUp(name)
 		}
-		delete(p.listeners, address)
-		l.tcp.Close() // at once, so that the address can be bound again
-		p.servers.Add(1)
-		// Owned by the plane; ends when the requests have ended, or after drainTime; Run waits for it.
-		go func() {
-			defer p.servers.Done()
-			ctx, cancel := context.WithTimeout(p.base, drainTime)
-			defer cancel()
-			l.shut(ctx)
-			l.close()
-		}()
 	}
+}
+
+// retire closes a listener and lets its requests end.
+func (p *plane) retire(l *listener) {
+	l.tcp.Close() // at once, so that the address can be bound again
+	p.servers.Add(1)
+	// Owned by the plane; ends when the requests have ended, or after drainTime; Run waits for it.
+	go func() {
+		defer p.servers.Done()
+		ctx, cancel := context.WithTimeout(p.base, drainTime)
+		defer cancel()
+		l.shut(ctx)
+		l.close()
+	}()
 }

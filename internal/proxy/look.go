@@ -8,7 +8,7 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// lookEvery is how often files of certificates are looked at, and private addresses that another program
+// lookEvery is how often files of certificates are looked at, and addresses that another program
 // has are tried again.
 const lookEvery = time.Second
 
@@ -58,35 +58,35 @@ func (p *plane) look() {
 	}
 }
 
-// lacks reports whether a private address of the table is not bound. p.mu is held.
+// lacks reports whether an address of the table is not bound. p.mu is held.
 func (p *plane) lacks(t spillway.Table) bool {
-	for _, l := range t.Listeners {
-		if p.missing[l.Address] != "" {
+	for name := range socketsOf(t) {
+		if p.missing[name] != "" {
 			return true
 		}
 	}
 	return false
 }
 
-// bind listens on the private addresses of a table that are not bound yet. Nothing is accepted before
+// bind listens on the addresses of a table that are not bound yet, private ones and those of TCP, by their names. Nothing is accepted before
 // accept. An address that another program has is missing and is tried again by look: neither the other
 // edges nor a roll-back must wait for it. p.mu is held.
 func (p *plane) bind(t spillway.Table) map[string]*net.TCPListener {
 	bound := map[string]*net.TCPListener{}
-	for _, l := range t.Listeners {
-		if p.listeners[l.Address] != nil || bound[l.Address] != nil {
+	for name, l := range socketsOf(t) {
+		if p.listeners[name] != nil || p.intakes[name] != nil {
 			continue
 		}
-		tcp, err := p.inherited.take(l.Address)
+		tcp, err := p.inherited.take(name)
 		if err != nil {
-			if p.missing[l.Address] != err.Error() {
-				p.log.Error("private address is missing", "app", t.App, "service", l.Service, "from", l.From, "error", err)
+			if p.missing[name] != err.Error() {
+				p.log.Error("address is missing", "app", t.App, "service", l.Service, "from", l.From, "error", err)
 			}
-			p.missing[l.Address] = err.Error()
+			p.missing[name] = err.Error()
 			continue
 		}
-		delete(p.missing, l.Address)
-		bound[l.Address] = tcp
+		delete(p.missing, name)
+		bound[name] = tcp
 	}
 	return bound
 }
@@ -102,8 +102,8 @@ func (p *plane) dead(a *app) map[string]string {
 		}
 	}
 	p.badCertificates(a.table, dead)
-	for _, l := range a.table.Listeners {
-		if why := p.missing[l.Address]; why != "" {
+	for name, l := range socketsOf(a.table) {
+		if why := p.missing[name]; why != "" {
 			dead[l.Address] = why
 		}
 	}

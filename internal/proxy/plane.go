@@ -32,6 +32,10 @@ type plane struct {
 	outside      outside
 	copies       copies // of requests, for mirrors
 
+	trust      trust
+	headers    bool // Config.ProxyProtocol
+	complaints complaints
+
 	routing atomic.Pointer[routing]
 	stage   atomic.Int32 // one of the stages
 	active  atomic.Int64 // requests being answered
@@ -55,7 +59,8 @@ type plane struct {
 	apps      map[spillway.Ref]*app
 	endpoints map[endpointKey]*endpoint
 	listeners map[string]*listener  // private ones, by the address in the table
-	missing   map[string]string     // why private addresses in tables are not bound
+	intakes   map[string]*intake    // of TCP, by the name of the socket
+	missing   map[string]string     // why sockets of tables are not bound, by name
 	elder     map[endpointKey]int64 // requests that the replaced process still has
 }
 
@@ -134,10 +139,14 @@ func (p *plane) push(t spillway.Table) error {
 	p.mu.Lock()
 	err := p.admitTable(t)
 	if err == nil {
+		p.convert(t)
 		bound := p.bind(t)
 		p.swap(t)
 		p.accept(bound)
 		p.unbind()
+		if p.lacks(t) {
+			p.accept(p.bind(t)) // an address may have been in the way of another
+		}
 	}
 	p.mu.Unlock()
 	if err != nil {
@@ -165,6 +174,9 @@ func (p *plane) admitTable(t spillway.Table) error {
 			p.watch.tell(t.App) // who pushed it has not heard
 			return fmt.Errorf("release %d was found harmful meanwhile, and would keep its users: %w", a.table.Route.Trial.Release, spillway.ErrConflict)
 		}
+	}
+	if address, ref := p.addressTaken(t); ref != "" {
+		return fmt.Errorf("the address %s belongs to %s: %w", address, ref, spillway.ErrConflict)
 	}
 	claims := claimsOf(t)
 	for ref, a := range p.apps {
@@ -276,7 +288,7 @@ func (a *app) forgetTallies() {
 
 // reroute makes the routing of all tables visible. p.mu is held.
 func (p *plane) reroute() {
-	next := &routing{private: map[string]*way{}, certificates: map[string]secureHost{}, changed: make(chan struct{}), ways: newWays()}
+	next := &routing{private: map[string]*way{}, streams: map[string]*edge{}, certificates: map[string]secureHost{}, changed: make(chan struct{}), ways: newWays()}
 	var before *ways
 	if old := p.routing.Load(); old != nil {
 		before = old.ways
@@ -294,9 +306,16 @@ func (p *plane) reroute() {
 			e := newEdge(a, spec, ready)
 			e.sticky = sticky
 			edges = append(edges, e)
+			for _, address := range spec.Listen {
+				next.streams[tcpName+address] = e
+			}
 			for _, l := range a.table.Listeners {
 				if l.Service == spec.Service && l.From == spec.From {
-					next.private[l.Address] = plainWay(e, l.Address)
+					if spec.Protocol == spillway.TCP {
+						next.streams[l.Address] = e
+					} else {
+						next.private[l.Address] = plainWay(e, l.Address)
+					}
 				}
 			}
 		}
@@ -444,6 +463,7 @@ func checkTable(t spillway.Table) error {
 			bad("listener of %s for %s: %q is no loopback address like 127.0.0.1:20017", l.Service, l.From, l.Address)
 		}
 	}
+	checkTCP(t, bad)
 	hosts := hostsOf(t)
 	if unique := slices.Compact(slices.Clone(hosts)); len(unique) != len(hosts) {
 		bad("a host is on two edges")

@@ -11,8 +11,9 @@ import (
 
 // routing is what all tables together mean. It never changes; a push makes a new one.
 type routing struct {
-	ways    *ways           // of public requests
-	private map[string]*way // by address of the private listener
+	ways    *ways            // of public requests
+	private map[string]*way  // by address of the private listener
+	streams map[string]*edge // of TCP, by the name of the socket: "tcp :6379", or a private address
 	// certificates of hosts that are served over HTTPS, by normalHost.
 	certificates map[string]secureHost
 	// changed is closed when a newer routing is there.

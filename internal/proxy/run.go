@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,6 +25,12 @@ type Config struct {
 	HTTP string // address of the public listener: ":8080"
 	// HTTPS is the address where hosts with a certificate (Edge.TLS) are served over TLS: ":8443". "" = nowhere.
 	HTTPS string
+	// Trust are the networks whose word counts, besides this machine's: about whom they forward requests for
+	// (X-Forwarded-For and its kin), and with ProxyProtocol about who is behind a connection.
+	Trust []netip.Prefix
+	// ProxyProtocol: connections from networks of Trust to the public addresses begin with a header of the PROXY
+	// protocol, version 1 or 2. One without, or with a malformed one, is closed.
+	ProxyProtocol bool
 	// Engine is what reads HTTP/1: "" for the fast one, which leaves to the general one what it does not
 	// know; EngineGeneral to have that read everything.
 	Engine string
@@ -95,11 +102,13 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		dir: c.Dir, general: c.Engine == EngineGeneral, blocks: newBlocks(), version: c.Version, log: c.Log, lock: lock, base: base, inherited: in.sockets,
 		broken: make(chan error, 1), dirty: make(chan struct{}, 1),
 		left: make(chan struct{}), heired: make(chan struct{}), drained: make(chan struct{}),
+		headers: c.ProxyProtocol, intakes: map[string]*intake{},
 		apps: map[spillway.Ref]*app{}, endpoints: map[endpointKey]*endpoint{}, listeners: map[string]*listener{}, missing: map[string]string{},
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
+	p.trust.extend(c.Trust)
 	p.keeper.dir, p.keeper.log, p.keeper.outside = filepath.Join(c.Dir, acmeDir), p.log, &p.outside
 	p.reroute()
 	var err error
@@ -271,6 +280,9 @@ func (p *plane) stopAccepting() []*listener {
 	}
 	for _, l := range all {
 		l.tcp.Close()
+	}
+	for _, in := range p.intakes {
+		in.tcp.Close()
 	}
 	p.seen.unbind()
 	return all

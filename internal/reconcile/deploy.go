@@ -139,7 +139,8 @@ func SameContent(a, b spillway.Release) bool {
 	})
 }
 
-// HostsFree checks that no other app serves one of the release's hosts: ErrConflict, with that app's name.
+// HostsFree checks that no other app has one of the release's hosts or public addresses: ErrConflict, with that
+// app's name.
 func (l *Loop) HostsFree(ctx context.Context, release spillway.Release) error {
 	apps, err := l.store.Apps(ctx)
 	if err != nil {
@@ -154,9 +155,15 @@ func (l *Loop) HostsFree(ctx context.Context, release spillway.Release) error {
 			return err
 		}
 		for _, n := range []int{saved.Status.Stable, newestOf(saved.Spec.Releases)} { // tracks have the hosts that stable's file gives them
-			for _, host := range saved.Spec.Releases[n].Config.Hosts() {
+			theirs := saved.Spec.Releases[n].Config
+			for _, host := range theirs.Hosts() {
 				if slices.Contains(release.Config.Hosts(), host) {
 					return fmt.Errorf("host %s belongs to app %s (release %d); give this app another host, or destroy that app: %w", host, other, n, spillway.ErrConflict)
+				}
+			}
+			for _, address := range theirs.Addresses() {
+				if slices.ContainsFunc(release.Config.Addresses(), func(own string) bool { return spillway.Collide(own, address) }) {
+					return fmt.Errorf("the address %s belongs to app %s (release %d); have this app listen at another port, or destroy that app: %w", address, other, n, spillway.ErrConflict)
 				}
 			}
 		}

@@ -212,6 +212,7 @@ func cloneRoute(r spillway.Route) spillway.Route {
 	r.Edges, r.Rules = slices.Clone(r.Edges), slices.Clone(r.Rules)
 	for i, e := range r.Edges {
 		r.Edges[i].Hosts, r.Edges[i].Rules, r.Edges[i].Backends = slices.Clone(e.Hosts), slices.Clone(e.Rules), slices.Clone(e.Backends)
+		r.Edges[i].Listen = slices.Clone(e.Listen)
 	}
 	if r.Trial != nil {
 		trial := *r.Trial

@@ -127,7 +127,7 @@ func (t *turn) describeServices() []spillway.ServiceOverview {
 		for _, s := range release.Config.Services {
 			if !known[s.Name] {
 				known[s.Name] = true
-				services = append(services, spillway.ServiceOverview{Name: s.Name, Hosts: s.Host, Size: sizeOf(s, t.st.Sizes), Groups: t.describeGroups(s.Name)})
+				services = append(services, spillway.ServiceOverview{Name: s.Name, Hosts: slices.Concat(s.Host, s.Listen), Size: sizeOf(s, t.st.Sizes), Groups: t.describeGroups(s.Name)})
 			}
 		}
 	}

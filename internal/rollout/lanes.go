@@ -295,7 +295,9 @@ func (t *turn) besideEdges(have []spillway.Edge) []spillway.Edge {
 			}
 			known[from] = true
 			for _, need := range s.Needs {
-				edges = append(edges, t.besideEdge(release, from, need))
+				edge := t.besideEdge(release, from, need)
+				speak(&edge, need, release)
+				edges = append(edges, edge)
 			}
 		}
 	}

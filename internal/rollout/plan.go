@@ -200,6 +200,9 @@ func changesOf(from, to spillway.Release, s spillway.Service, restart bool) []sp
 		add(inOld != inNew || !sameText(a, b), false, what)
 	}
 	add(!slices.Equal(old.Host, s.Host), false, "host")
+	add(!slices.Equal(old.Listen, s.Listen), false, "listen")
+	add(cmp.Or(old.Protocol, spillway.HTTP) != cmp.Or(s.Protocol, spillway.HTTP), false, "protocol")
+	add(old.Announce != s.Announce, false, "proxy_protocol")
 	add(cmp.Compare(old.Strategy, s.Strategy) != 0 || !slices.Equal(old.Steps, s.Steps) || old.Surge != s.Surge || old.Unavailable != s.Unavailable, false, "strategy")
 	return changes
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -17,6 +18,7 @@ func (t *turn) route() spillway.Route {
 	route.Edges = t.targetEdges(route.Rules, slices.Concat(t.publicEdges(), t.trackEdges()))
 	route.Edges = slices.Concat(route.Edges, t.standbyEdges(), t.privateEdges())
 	route.Edges = append(route.Edges, t.besideEdges(route.Edges)...)
+	t.speakEach(route.Edges)
 	route.Edges = append(route.Edges, t.leavingEdges(route.Edges)...)
 	slices.SortFunc(route.Edges, compareEdges)
 	route.Trial, route.Over = t.trial(), t.st.Tripped
@@ -24,7 +26,8 @@ func (t *turn) route() spillway.Route {
 }
 
 func compareEdges(a, b spillway.Edge) int {
-	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.From.Service, b.From.Service), cmp.Compare(a.From.Release, b.From.Release), slices.Compare(a.Hosts, b.Hosts), cmp.Compare(a.Target, b.Target))
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.From.Service, b.From.Service), cmp.Compare(a.From.Release, b.From.Release),
+		slices.Compare(a.Hosts, b.Hosts), slices.Compare(a.Listen, b.Listen), cmp.Compare(a.Target, b.Target))
 }
 
 // incoming is the candidate for stable as far as requests may be given to it: none on the way back.
@@ -35,48 +38,54 @@ func (t *turn) incoming() spillway.Release {
 	return t.candidate()
 }
 
-// publicEdges are the ways in for users. A host is on one of them only, whichever services have it; the hosts of
-// either release are there, so that going back only moves weights.
+// publicEdges are the ways in for users. A host or an address is on one of them only, whichever services have it;
+// those of either release are there, so that going back only moves weights.
 func (t *turn) publicEdges() []spillway.Edge {
-	type way struct{ old, new string } // the services that have a host now and then
-	before, after := servicesByHost(t.stable()), servicesByHost(t.incoming())
-	hosts := map[way][]string{}
-	for host, old := range before {
-		w := way{old, cmp.Or(after[host], old)}
-		hosts[w] = append(hosts[w], host)
+	before, after := publicNames(t.stable()), publicNames(t.incoming())
+	names := map[way][]string{}
+	add := func(name, old, new string) {
+		w := way{old, new, strings.Contains(name, ":")}
+		names[w] = append(names[w], name)
 	}
-	for host, new := range after {
-		if before[host] == "" {
-			hosts[way{new, new}] = append(hosts[way{new, new}], host)
+	for name, old := range before {
+		add(name, old, cmp.Or(after[name], old))
+	}
+	for name, new := range after {
+		if before[name] == "" {
+			add(name, new, new)
 		}
 	}
 	var edges []spillway.Edge
-	for w, names := range hosts { // sorted by route
-		edge := t.edge(w.old, true, true)
-		edge.Target = w.old
-		if w.old != w.new {
-			edge = t.moving(w.old, w.new)
-		}
-		edge.Hosts = slices.Sorted(slices.Values(names))
-		s, ok := t.file().Config.Service(w.old)
-		if !ok {
-			s, _ = t.file().Config.Service(w.new)
-		}
-		edge.TLS = s.TLS
-		t.addTracks(&edge, s)
-		edges = append(edges, edge)
+	for w, list := range names { // sorted by route
+		edges = append(edges, t.publicEdge(w, slices.Sorted(slices.Values(list))))
 	}
 	return edges
 }
 
-func servicesByHost(r spillway.Release) map[string]string {
-	services := map[string]string{}
-	for _, s := range r.Config.Services {
-		for _, host := range s.Host {
-			services[host] = s.Name
-		}
+func (t *turn) publicEdge(w way, names []string) spillway.Edge {
+	edge := t.edge(w.old, true, true)
+	edge.Target = w.old
+	if w.old != w.new {
+		edge = t.moving(w.old, w.new)
 	}
-	return services
+	s, ok := t.file().Config.Service(w.old)
+	if !ok {
+		s, _ = t.file().Config.Service(w.new)
+	}
+	if w.tcp {
+		edge.Listen, edge.Protocol, edge.Target = names, spillway.TCP, ""
+		if s.Protocol == spillway.TCP { // else its tracks are made for requests
+			t.addTracks(&edge, s)
+		}
+		return edge
+	}
+	speak(&edge, s.Name, t.file())
+	if edge.Protocol == spillway.TCP { // its hosts are those of a release that spoke HTTP, or will
+		edge.Protocol = ""
+	}
+	edge.Hosts, edge.TLS = names, s.TLS
+	t.addTracks(&edge, s)
+	return edge
 }
 
 // moving is the edge of hosts that the candidate gives to another service, because that has a new name or
@@ -195,6 +204,7 @@ func (t *turn) privateEdges() []spillway.Edge {
 			for _, need := range s.Needs {
 				edge := t.edge(need, shared || release.Number == stable.Number, shared || release.Number == incoming.Number)
 				edge.From = from
+				speak(&edge, need, release)
 				edges = append(edges, edge)
 			}
 		}
@@ -316,9 +326,9 @@ func sameRules(a, b []spillway.HTTPRule) bool {
 
 func sameEdge(x, y spillway.Edge) bool {
 	sameBackend := func(a, b spillway.Backend) bool {
-		return a.Group == b.Group && a.Release == b.Release && a.Weight == b.Weight && a.Within == b.Within && a.Track == b.Track && a.Color == b.Color && slices.Equal(a.URLs, b.URLs)
+		return a.Group == b.Group && a.Release == b.Release && a.Weight == b.Weight && a.Within == b.Within && a.Track == b.Track && a.Color == b.Color && a.Protocol == b.Protocol && a.Announce == b.Announce && slices.Equal(a.URLs, b.URLs)
 	}
 	sameTLS := x.TLS == y.TLS || x.TLS != nil && y.TLS != nil && *x.TLS == *y.TLS
 	return x.Service == y.Service && x.From == y.From && x.Closed == y.Closed && x.Only == y.Only && x.Target == y.Target && sameTLS &&
-		slices.Equal(x.Hosts, y.Hosts) && slices.Equal(x.Rules, y.Rules) && slices.EqualFunc(x.Backends, y.Backends, sameBackend)
+		x.Protocol == y.Protocol && slices.Equal(x.Listen, y.Listen) && slices.Equal(x.Hosts, y.Hosts) && slices.Equal(x.Rules, y.Rules) && slices.EqualFunc(x.Backends, y.Backends, sameBackend)
 }

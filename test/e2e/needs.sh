@@ -4,7 +4,7 @@
 set -eu
 
 missing=
-for pair in gcc:build-essential git:git nginx:nginx-light openssl:openssl prometheus:prometheus python3:python3 slowhttptest:slowhttptest wrk:wrk; do
+for pair in gcc:build-essential git:git haproxy:haproxy nginx:nginx-light openssl:openssl prometheus:prometheus python3:python3 redis-server:redis-server slowhttptest:slowhttptest wrk:wrk; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 test -n "$missing" || exit 0
@@ -17,7 +17,7 @@ sudo=
 test "$(id -u)" = 0 || sudo=sudo
 echo "installing what the tests need:$missing"
 $sudo apt-get update -q >/dev/null
-# A freshly installed nginx or prometheus would be started as a service: the policy says no.
+# A freshly installed nginx, redis or prometheus would be started as a service: the policy says no.
 if ! test -e /usr/sbin/policy-rc.d; then
     printf '#!/bin/sh\nexit 101\n' | $sudo tee /usr/sbin/policy-rc.d >/dev/null
     $sudo chmod +x /usr/sbin/policy-rc.d
