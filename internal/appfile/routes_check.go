@@ -147,6 +147,10 @@ func checkTarget(r *report, n *node, path string, services *node) {
 		r.add(n, path, "there is no service "+quote(service), suggestService(r, service, names))
 		return
 	}
+	if text(s.child("protocol"), "") == string(spillway.TCP) {
+		r.add(n, path, service+" speaks tcp, and routes lead requests of HTTP", "have users reach it by listen: \":6379\"")
+		return
+	}
 	if !onTrack || track == "stable" {
 		return
 	}
