@@ -87,17 +87,17 @@ func (x *exchange) respond(now *instant) {
 	x.send("")
 }
 
-// try makes one attempt at an endpoint.
-func (x *exchange) try(e *endpoint) (*reply, error) {
+// try makes one attempt at the endpoint that was claimed.
+func (x *exchange) try(c claim) (*reply, error) {
 	x.out = outgoing{
-		trace: x.rec.trace, call: x.way.outbound(x.call), host: x.call.host, body: x.body, client: x.client, base: e.base, unit: x.who, synthetic: x.synthetic,
+		trace: x.rec.trace, call: x.way.outbound(x.call), host: x.call.host, body: x.body, client: x.client, base: c.endpoint.base, unit: x.who, synthetic: x.synthetic,
 		again: x.body == nil && x.call.idempotent() && x.way.retries != 0, limit: answerTimeout,
 	}
 	if x.way.timeout > 0 {
 		x.out.until = x.began.Add(x.way.timeout)
 		x.out.limit = x.way.timeout
 	}
-	return e.sender.send(&x.out)
+	return c.endpoint.by(c.arm.Protocol).send(&x.out)
 }
 
 // answer passes a replica's answer on to the client, and settles the lease before the client can have

@@ -32,7 +32,21 @@ type endpoint struct {
 	cold     atomic.Int64 // passed over until then, in Unix nanoseconds
 
 	// Each endpoint has connections of its own, so that those of one that drains can be closed.
-	sender sender
+	sender  sender // by HTTP/1
+	streams sender // by HTTP/2
+}
+
+// by is how the endpoint is reached by a protocol.
+func (e *endpoint) by(protocol spillway.Protocol) sender {
+	if protocol == spillway.H2C || protocol == spillway.GRPC {
+		return e.streams
+	}
+	return e.sender
+}
+
+func (e *endpoint) closeIdle() {
+	e.sender.closeIdle()
+	e.streams.closeIdle()
 }
 
 func newEndpoint(key endpointKey, blocks *blocks) *endpoint {
@@ -40,7 +54,7 @@ func newEndpoint(key endpointKey, blocks *blocks) *endpoint {
 	if u, err := serverURL(key.Address); err == nil { // checkTable has seen to that where it is one
 		e.base = u
 	}
-	e.sender = newOrigin(e.base, blocks)
+	e.sender, e.streams = newOrigin(e.base, blocks), newStreams(e.base)
 	return e
 }
 

@@ -354,7 +354,7 @@ func (x *exchange) attempt(c claim) (answered bool) {
 	x.rec.arm, x.rec.replica = c.arm, c.endpoint.name()
 	x.attempts++
 	began := time.Now()
-	resp, err := x.try(c.endpoint)
+	resp, err := x.try(c)
 	if err != nil && x.clientLeft() {
 		x.lease.drop()
 		x.turnAway()

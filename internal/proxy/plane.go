@@ -107,7 +107,7 @@ func (p *plane) claim(e *endpoint) bool {
 // release counts a request out. The end of the last one of a closed endpoint is news.
 func (p *plane) release(e *endpoint) {
 	if e.inFlight.Add(-1) == 0 && e.closed.Load() {
-		e.sender.closeIdle()
+		e.closeIdle()
 		p.watch.tell(e.App)
 	}
 }
@@ -261,7 +261,7 @@ func (p *plane) closeEndpoints(ref spillway.Ref, known map[endpointKey]bool) {
 		if e.inFlight.Load() > 0 {
 			continue // release does the rest
 		}
-		e.sender.closeIdle()
+		e.closeIdle()
 		if !listed {
 			delete(p.endpoints, key)
 		}

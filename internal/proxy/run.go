@@ -326,7 +326,7 @@ func (p *plane) hangUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.endpoints {
-		e.sender.closeIdle()
+		e.closeIdle()
 	}
 }
 
