@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -107,7 +106,7 @@ func (p *plane) controlServer() *http.Server {
 			sendError(w, fmt.Errorf("read the request to look at: %w: %w", err, spillway.ErrInvalid))
 			return
 		}
-		answer, err := p.routing.Load().ways.explain(spillway.Ref(r.URL.Query().Get("app")), q, p.keys, time.Now())
+		answer, err := p.explain(spillway.Ref(r.URL.Query().Get("app")), q)
 		sendResult(w, answer, err)
 	})
 	mux.HandleFunc("GET /info", func(w http.ResponseWriter, _ *http.Request) { sendResult(w, p.info(), nil) })

@@ -28,7 +28,7 @@ func Explain(t spillway.Table, q spillway.RouteQuery) (spillway.RouteAnswer, err
 	if err != nil {
 		return spillway.RouteAnswer{}, err
 	}
-	return ways.explain(t.App, q, keys{}, time.Now())
+	return ways.explain(t.App, q, keys{}, nil)
 }
 
 // waysFor are the ways of a table that nobody serves.
@@ -46,8 +46,8 @@ func waysFor(t spillway.Table) (*ways, error) {
 }
 
 // explain says what would become of a request to a host of an app, by the code that a request goes through. Nothing
-// is counted.
-func (t *ways) explain(app spillway.Ref, q spillway.RouteQuery, k keys, now time.Time) (spillway.RouteAnswer, error) {
+// is counted. aside says where a request by HTTP is sent because its host is served by HTTPS; nil = nowhere.
+func (t *ways) explain(app spillway.Ref, q spillway.RouteQuery, k keys, aside func(*call) (string, bool)) (spillway.RouteAnswer, error) {
 	c, err := callFor(q)
 	if err != nil {
 		return spillway.RouteAnswer{}, err
@@ -76,12 +76,18 @@ func (t *ways) explain(app spillway.Ref, q spillway.RouteQuery, k keys, now time
 	}
 	line := w.line()
 	answer.App, answer.Line = w.app.ref, &line
+	if aside != nil {
+		if to, ok := aside(c); ok {
+			answer.Status, answer.Text = http.StatusPermanentRedirect, to
+			return answer, nil
+		}
+	}
 	look := *w
 	look.limiter = nil // a look takes no token
 	if q.Client == "" {
 		look.allow = nil // nobody said where it comes from
 	}
-	if at := look.instant(c, now); at != nil {
+	if at := look.instant(c, time.Now()); at != nil {
 		answer.Status, answer.Text = at.status, at.reason
 		if to := at.header.Get("Location"); to != "" {
 			answer.Text = to
@@ -94,6 +100,16 @@ func (t *ways) explain(app spillway.Ref, q spillway.RouteQuery, k keys, now time
 	answer.Key, answer.Bucket = who.key != 0 && who.cookie == "", who.bucket
 	give(&answer, w.edge(who.bucket), c, who)
 	return answer, nil
+}
+
+// explain says what would become of a request to a host of an app now.
+func (p *plane) explain(app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error) {
+	return p.routing.Load().ways.explain(app, q, p.keys, func(c *call) (string, bool) {
+		if c.secure {
+			return "", false
+		}
+		return p.redirectOf(c.host, c.target, p.keys.keepsScheme(c))
+	})
 }
 
 // give says who of an edge answers a user.
