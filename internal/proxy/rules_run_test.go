@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,6 +211,33 @@ func TestRun_MirrorsWithoutAnybodyNoticing(t *testing.T) {
 		counts := report().Counts
 		if counts["v2.1"].Requests != 0 || counts["v1.1"].Requests != 3 {
 			t.Errorf("counts %+v: copies are no evidence", counts)
+		}
+	})
+}
+
+func TestRun_RetriesAsTheRuleSays(t *testing.T) {
+	bothEngines(t, func(t *testing.T, engine string) {
+		t.Setenv("SPILLWAY_ENGINE", engine)
+		r := start(t, tempDir(t), false)
+		var asked atomic.Int64
+		table := alone(1)
+		for i := range 5 {
+			address := replica(t, func(w http.ResponseWriter, q *http.Request) { asked.Add(1); reset(w, q) })
+			table.Endpoints = append(table.Endpoints, spillway.Endpoint{Replica: fmt.Sprintf("www.1-%d", i), Group: www1, Address: address})
+		}
+		table.Route.Edges[0].Target = "www"
+		for _, n := range []int{0, 1, 4} {
+			table.Route.Rules = append(table.Route.Rules, spillway.HTTPRule{
+				Hosts: []string{"shop.test"}, Path: spillway.PathMatch{Kind: spillway.PathExact, Text: fmt.Sprintf("/%d", n)},
+				To: []spillway.Target{{Service: "www"}}, Retries: &n,
+			})
+		}
+		r.push(table)
+		for path, want := range map[string]int64{"/0": 1, "/1": 2, "/4": 5, "/usual": 1 + maxResends} {
+			asked.Store(0)
+			if a := r.get(path); a.status != http.StatusBadGateway || asked.Load() != want {
+				t.Errorf("%s: answered %d after %d attempts, want %d", path, a.status, asked.Load(), want)
+			}
 		}
 	})
 }
