@@ -18,8 +18,17 @@ import (
 // frontKey is where the context of a request has its connection.
 type frontKey struct{}
 
-// general answers a request that net/http has read.
+// general answers a request that net/http has read. HTTP/2 has a new goroutine for each, whose stack would grow
+// anew each time: a sixth of what such a request costs. So one that has answered others does it.
 func (l *listener) general(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		l.serve(w, r)
+		return
+	}
+	l.plane.crew.serve(l, w, r)
+}
+
+func (l *listener) serve(w http.ResponseWriter, r *http.Request) {
 	p := l.plane
 	p.active.Add(1)
 	defer p.active.Add(-1)

@@ -23,6 +23,7 @@ type plane struct {
 	log     *slog.Logger
 	keys    keys
 	blocks  *blocks
+	crew    *crew
 	general bool // see Config.Engine
 	watch   watchers
 	seen    seen

@@ -109,6 +109,7 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	p.trust.extend(c.Trust)
+	p.crew = newCrew(p.drained)
 	p.keeper.dir, p.keeper.log, p.keeper.outside = filepath.Join(c.Dir, acmeDir), p.log, &p.outside
 	p.reroute()
 	var err error
