@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spillway-dev/spillway/internal/proxy/http1"
@@ -68,4 +69,29 @@ func (c *call) scheme() string {
 		}
 	}
 	return "http"
+}
+
+// behind is the client for whom a chain of trusted ones speaks: the last address in X-Forwarded-For that is not
+// trusted itself. c.client is who is connected.
+func (t *trust) behind(c *call) netip.Addr {
+	client := c.client
+	if !c.ours || !c.header.Has("X-Forwarded-For") {
+		return client
+	}
+	var chain []string
+	for list := range c.header.All("X-Forwarded-For") {
+		for address := range http1.Tokens(list) {
+			chain = append(chain, address)
+		}
+	}
+	for _, address := range slices.Backward(chain) {
+		next, err := netip.ParseAddr(address)
+		if err != nil {
+			return client // whoever wrote that, nobody knows what it means
+		}
+		if client = next.Unmap(); !t.trusts(client, c.local.Addr()) {
+			return client
+		}
+	}
+	return client
 }

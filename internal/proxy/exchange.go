@@ -97,6 +97,8 @@ func (x *exchange) serve() {
 		return
 	}
 	x.rec.route = x.way.name
+	x.rescued = here(c.client, c.local.Addr()) && c.header.Has(rescuedHeader)
+	c.client = p.trust.behind(c)
 	if no := x.way.instant(c, x.began); no != nil {
 		x.rec.edge = x.way.first()
 		x.respond(no)
@@ -106,7 +108,6 @@ func (x *exchange) serve() {
 	x.rec.edge = e
 	x.trace()
 	x.who = e.identify(c, p.keys)
-	x.rescued = here(c.client, c.local.Addr()) && c.header.Has(rescuedHeader)
 	x.synthetic = !e.private() && p.keys.synthetic.made(c)
 	if x.body != nil {
 		x.body.limit = x.way.maxBody
