@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -64,9 +65,8 @@ type front struct {
 	body    http1.Body
 	call    call
 	x       exchange
-	up      upload
-	slow    slowBody
-	out     []byte // of the answer, not written yet
+	up      *upload // of the request; nil when it has no body
+	out     []byte  // of the answer, not written yet
 	block   *[]byte
 	begun   bool // the answer proper has begun
 	chunked bool
@@ -91,6 +91,9 @@ func (l *listener) front(conn *net.TCPConn) *front {
 func (f *front) run() {
 	given := false
 	defer func() {
+		if broken := recover(); broken != nil { // one request must not end all the others
+			f.plane.log.Error("a request broke the proxy", "client", f.peer, "method", f.call.method, "host", f.call.host, "path", f.call.path, "panic", broken, "stack", string(debug.Stack()))
+		}
 		if f.listener.forget(f); !given {
 			f.conn.Close()
 			f.listener.conns.Add(-1)
@@ -191,12 +194,8 @@ func (f *front) awaitPreface() {
 
 // headBegun: the rest of the head has to come soon.
 func (f *front) headBegun() {
-	if f.begun = false; f.read.After(time.Now()) {
-		return // it was called for this head before
-	}
-	now := time.Now()
-	f.read = now.Add(headerTimeout) // so that the next wait sets its own
-	_ = f.conn.SetReadDeadline(now.Add(headerTimeout))
+	f.read = time.Time{} // so that the next wait sets its own time
+	_ = f.conn.SetReadDeadline(time.Now().Add(headerTimeout))
 }
 
 // turnDown answers what cannot be taken for a request.
@@ -245,9 +244,9 @@ func (f *front) answer() bool {
 	f.begun, f.chunked, f.last = false, false, r.Close
 	f.body.Start(&f.in, r.Length)
 	if r.Length != 0 {
-		f.slow = slowBody{from: &f.body, rush: f.rush, length: r.Length}
-		f.up = upload{from: &f.slow}
-		f.x.body = &f.up
+		// New for each request: an attempt that failed may still look at that of an earlier one.
+		f.up = &upload{from: &slowBody{from: &f.body, rush: f.rush, length: r.Length}}
+		f.x.body = f.up
 		if r.Length < 0 {
 			f.call.trailer = func() http1.Fields { return f.body.Trailer }
 		}

@@ -9,58 +9,60 @@ import (
 
 // transfer is a body that is being sent while the answer is waited for.
 type transfer struct {
-	conn *originConn
-	body *sending
-	done chan struct{}
-	err  error // after done
+	conn    *originConn
+	body    *sending
+	chunked bool
+	trailer func() http1.Fields
+	out     outgoing // a copy: after a failed attempt, the next one has the original
+	done    chan struct{}
+	err     error // after done
 }
 
 // transfer begins to send the body.
 func (c *originConn) transfer(out *outgoing) {
-	t := &transfer{conn: c, body: out.body.start(), done: make(chan struct{})}
+	t := &transfer{conn: c, body: out.body.start(), chunked: out.call.length < 0, trailer: out.call.trailer, out: *out, done: make(chan struct{})}
 	c.pending, c.owes = t, false
 	c.mu.Lock()
 	c.expires(out.until)
 	c.mu.Unlock()
 	// Owned by the request, which waits for it in finish; ends with the body or when a side is closed.
-	go t.run(out)
+	go t.run()
 }
 
-func (t *transfer) run(out *outgoing) {
+func (t *transfer) run() {
 	defer close(t.done)
 	c := t.conn
 	block := c.origin.blocks.take()
 	defer c.origin.blocks.give(block)
-	t.err = t.copy(out, *block)
+	t.err = t.copy(*block)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.answered {
-		c.expires(out.due(time.Now()))
+		c.expires(t.out.due(time.Now()))
 	}
-	if t.err != nil && out.body.broken() != nil {
+	if t.err != nil && t.body.upload.broken() != nil {
 		c.Conn.Close() // the server must not take what it has for the whole
 	}
 }
 
-func (t *transfer) copy(out *outgoing, block []byte) error {
+func (t *transfer) copy(block []byte) error {
 	const frame = 16 // bytes around a chunk
-	chunked := out.call.length < 0
 	for {
 		n, err := t.body.Read(block[frame : len(block)-2])
 		if n > 0 {
 			data := block[frame : frame+n]
-			if chunked {
+			if t.chunked {
 				data = framed(block, n)
 			}
-			_ = t.conn.SetWriteDeadline(time.Now().Add(out.limit)) // a broken connection shows at once
+			_ = t.conn.SetWriteDeadline(time.Now().Add(t.out.limit)) // a broken connection shows at once
 			if _, err := t.conn.Write(data); err != nil {
 				return err
 			}
 		}
-		if err == io.EOF && chunked {
+		if err == io.EOF && t.chunked {
 			var trailer http1.Fields
-			if out.call.trailer != nil {
-				trailer = out.call.trailer()
+			if t.trailer != nil {
+				trailer = t.trailer()
 			}
 			_, err = t.conn.Write(http1.AppendEnd(block[:0], trailer))
 			return err

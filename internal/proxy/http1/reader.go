@@ -22,7 +22,7 @@ var ErrFull = errors.New("the head is larger than 32 KiB")
 // Reader reads a connection through a buffer that grows with a large head and shrinks after it. The zero
 // value is of no use; Reset makes it so.
 type Reader struct {
-	// Begun is called when a part of a head has come and the rest is waited for. nil is fine.
+	// Begun is called once for a head of which only a part has come, before the rest is waited for. nil is fine.
 	Begun func()
 
 	from io.Reader

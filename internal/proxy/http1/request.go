@@ -58,6 +58,7 @@ func (r *Reader) awaitHead() (int, error) {
 	if b := r.Buffered(); len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
 		r.r += 2
 	}
+	begun := false
 	for first := len(r.Buffered()) < 2; ; {
 		if n := r.head(); n > 0 {
 			if n > MaxHead {
@@ -65,7 +66,8 @@ func (r *Reader) awaitHead() (int, error) {
 			}
 			return n, nil
 		}
-		if r.Begun != nil && len(r.Buffered()) > 0 {
+		if r.Begun != nil && !begun && len(r.Buffered()) > 0 {
+			begun = true
 			r.Begun()
 		}
 		err := r.Fill()
