@@ -241,7 +241,7 @@ func TestBehaviour_SurvivesFaultsOfBackEnds(t *testing.T) {
 // check sends one request into the fault, and one behind it that must not be the worse for it.
 func (b *faultyBackend) check(t *testing.T, f *front, kind, want string) {
 	for b.kept && (b.conns[0].Load() == 0 || b.conns[1].Load() == 0) {
-		f.say(ask("/"), 10*time.Millisecond)
+		f.say(ask("/", "Connection: close"), patient)
 	}
 	b.seen.Store(0)
 	b.armed.Store(true)
@@ -315,7 +315,7 @@ func TestBehaviour_SurvivesBackEndsThatAreNotThere(t *testing.T) {
 						f = serve(t, engine, gone(t), gone(t))
 					default:
 						f = serve(t, engine, closesIdle(t, b))
-						f.say(ask("/"), 20*time.Millisecond)
+						f.say(ask("/", "Connection: close"), patient)
 						<-time.After(50 * time.Millisecond) // the end of the idle connection has come by now
 					}
 					for range 5 {

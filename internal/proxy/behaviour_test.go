@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,7 @@ type front struct {
 	dir    string
 	engine string
 	addr   string       // "127.0.0.1:41234"
+	tls    *tls.Config  // with which it is dialed; nil = without TLS
 	stop   func() error // ends it and gives the error of Run
 }
 
@@ -76,7 +78,7 @@ func succeed(t *testing.T, engine, dir string) *front {
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
 		failed = proxy.Run(ctx, proxy.Config{
-			Dir: dir, HTTP: "127.0.0.1:0", Version: "test", Engine: engine, Takeover: true, Ready: func() { close(ready) },
+			Dir: dir, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Engine: engine, Takeover: true, Ready: func() { close(ready) },
 			Log: slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		})
 	}()
@@ -133,15 +135,25 @@ func (f *front) push(table spillway.Table) {
 }
 
 // dial opens a connection to the proxy, which everything on it has to be done with in time.
-func (f *front) dial() *net.TCPConn {
+func (f *front) dial() duplex {
 	f.t.Helper()
-	conn, err := net.Dial("tcp", f.addr)
+	tcp, err := net.Dial("tcp", f.addr)
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	conn := tcp.(duplex)
+	if f.tls != nil {
+		conn = tls.Client(tcp, f.tls)
+	}
 	f.t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(patient))
-	return conn.(*net.TCPConn)
+	return conn
+}
+
+// duplex is a connection one half of which can be closed.
+type duplex interface {
+	net.Conn
+	CloseWrite() error
 }
 
 // heard is what came back on one connection.

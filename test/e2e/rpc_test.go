@@ -157,7 +157,7 @@ func TestGRPC(t *testing.T) {
 	})
 }
 
-// client connects with a host name, whatever the address.
+// rpcClient connects with the host name of the app, whatever the address.
 func rpcClient(t *testing.T, address string, c credentials.TransportCredentials) grpc_testing.TestServiceClient {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(c), grpc.WithAuthority("rpc.localhost"), grpc.WithDisableRetry())
@@ -318,26 +318,26 @@ func cancelled(ctx context.Context, t *testing.T, c grpc_testing.TestServiceClie
 func keepCalling(t *testing.T, address string, c credentials.TransportCredentials) (until func(release string)) {
 	t.Helper()
 	client := rpcClient(t, address, c)
-	stop, ended := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
 	n, last := 0, ""
-	go func() { // ends with stop; until waits
+	go func() { // ends with ctx; until waits, and so does the end of the test
 		defer close(ended)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			m, err := client.UnaryCall(context.Background(), &grpc_testing.SimpleRequest{}, grpc.WaitForReady(true))
-			if err != nil {
+		for ctx.Err() == nil {
+			m, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{}, grpc.WaitForReady(true))
+			switch {
+			case err == nil:
+				n, last = n+1, m.GetUsername()
+			case ctx.Err() == nil:
 				t.Errorf("call %d: %v", n, err)
+				pause()
 			}
-			n, last = n+1, m.GetUsername()
 		}
 	}()
+	stop := func() { cancel(); <-ended }
+	t.Cleanup(stop)
 	return func(release string) {
-		close(stop)
-		<-ended
+		stop()
 		if last != release || n < 10 {
 			t.Errorf("%d calls, the last one answered by release %q, want %q", n, last, release)
 		}
