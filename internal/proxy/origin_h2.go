@@ -71,9 +71,13 @@ func (s *streams) send(out *outgoing) (*reply, error) {
 		status: resp.StatusCode, reason: http.StatusText(resp.StatusCode), header: fieldsOf(resp.Header), length: resp.ContentLength,
 		body: resp.Body, trailer: func() http1.Fields { return fieldsOf(resp.Trailer) },
 		close: func() {
-			if resp.Body.Close(); out.body != nil {
+			if out.body != nil {
 				out.body.stop()
+				if !out.body.whole() {
+					out.client.hush()
+				}
 			}
+			resp.Body.Close()
 			end()
 		},
 	}
