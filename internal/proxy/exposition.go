@@ -131,12 +131,7 @@ func (p *plane) exposition() []byte {
 func (p *plane) counted() []counted {
 	var list []counted
 	add := func(l labels, s *series) {
-		list = s.plain.list(list, l, "")
-		if routes := s.routes.Load(); routes != nil {
-			for _, name := range slices.Sorted(maps.Keys(*routes)) {
-				list = (*routes)[name].list(list, l, name)
-			}
-		}
+		s.each(func(route string, a *answers) { list = a.list(list, l, route) })
 	}
 	for _, a := range p.apps {
 		for key, s := range a.seen.all {

@@ -118,42 +118,38 @@ type seriesKey struct {
 
 // series counts the requests of one seriesKey. The zero value is ready.
 type series struct {
-	plain   answers                             // of requests that no named rule sent
-	mu      sync.Mutex                          // of those who add to routes
-	rescued atomic.Uint64                       // requests that stable was to answer instead
-	routes  atomic.Pointer[map[string]*answers] // by the name of the rule; replaced, never changed
+	plain   answers       // of requests that no named rule sent
+	rescued atomic.Uint64 // requests that stable was to answer instead
+	named   sync.Map      // *answers by the name of the rule
+	names   atomic.Int32  // in named, or about to be
+	other   answers       // of rules beyond maxRoutes
 }
 
 func (s *series) of(route string) *answers {
 	if route == "" {
 		return &s.plain
 	}
-	if known := s.routes.Load(); known != nil {
-		if a := (*known)[route]; a != nil {
-			return a
-		}
+	if a, ok := s.named.Load(route); ok {
+		return a.(*answers)
 	}
-	return s.add(route)
+	if s.names.Load() >= maxRoutes || s.names.Add(1) > maxRoutes {
+		return &s.other
+	}
+	a, known := s.named.LoadOrStore(route, new(answers))
+	if known {
+		s.names.Add(-1)
+	}
+	return a.(*answers)
 }
 
-// add makes the counts of another route.
-func (s *series) add(route string) *answers {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := map[string]*answers{}
-	if known := s.routes.Load(); known != nil {
-		if len(*known) >= maxRoutes {
-			route = otherRoutes
-		}
-		for name, a := range *known {
-			next[name] = a
-		}
-	}
-	if next[route] == nil {
-		next[route] = new(answers)
-		s.routes.Store(&next)
-	}
-	return next[route]
+// each calls f for the counts of each route that has some: "" are those of no rule.
+func (s *series) each(f func(route string, a *answers)) {
+	f("", &s.plain)
+	s.named.Range(func(name, a any) bool {
+		f(name.(string), a.(*answers))
+		return true
+	})
+	f(otherRoutes, &s.other)
 }
 
 // appSeen is what is counted of one app. Its map is guarded by plane.mu, the rest changes by itself.
