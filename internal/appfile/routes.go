@@ -24,14 +24,14 @@ const (
 // The patterns of the values of a rule.
 var (
 	wildHost     = regexp.MustCompile(`^(\*\.)?` + strings.TrimPrefix(hostName.String(), "^"))
-	routePath    = regexp.MustCompile("^(/|(/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)?/\\*|/[A-Za-z0-9._~!$&'()+,;=:@%/-]*|~ *[^ ].*)$")
-	plainPath    = regexp.MustCompile("^(/|(/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)?/\\*|/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)$")
+	routePath    = regexp.MustCompile(`^(/|(/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)?/\*|/[A-Za-z0-9._~!$&'()+,;=:@%/-]*|~ *[^ ].*)$`)
+	plainPath    = regexp.MustCompile(`^(/|(/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)?/\*|/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)$`)
 	methodName   = regexp.MustCompile("^[A-Z0-9!#$%&'*+.^_`|~-]+$")
 	fieldName    = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 	fieldValue   = regexp.MustCompile(`^([!-~]([ -~\t]*[!-~])?)?$`)
 	queryRule    = regexp.MustCompile(`^([^=&#\s]+)=(.+)$`)
 	targetText   = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?(@[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?)?|https?://[^\s/?#@]+[^\s?#]*)$`)
-	redirectText = regexp.MustCompile("^((https?:)?//[^/?#@\\s]+)?((/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)?/\\*|/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)?$")
+	redirectText = regexp.MustCompile(`^((https?:)?//[^/?#@\s]+)?((/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)?/\*|/[A-Za-z0-9._~!$&'()+,;=:@%/-]*)?$`)
 	originText   = regexp.MustCompile(`^(\*|https?://(\*\.)?[a-z0-9.-]+(:[0-9]{1,5})?)$`)
 	hashText     = regexp.MustCompile(`^(\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}|sha256:[0-9a-f]{64})$`)
 	userName     = regexp.MustCompile(`^[!-9;-~]+$`)

@@ -225,20 +225,6 @@ func (s fewShape) schema() map[string]any {
 	return schema
 }
 
-// laterShape is a form that the design has and this version does not.
-type laterShape struct {
-	kind    kind
-	what    string // "autoscaling (scale: {min, max})"
-	instead string // "write scale: 2"
-}
-
-func (s laterShape) noun() string      { return "" }
-func (s laterShape) takes(k kind) bool { return k == s.kind }
-func (s laterShape) check(r *report, n *node, path, _ string) {
-	r.add(n, path, s.what+" is not supported by this version of Spillway", s.instead)
-}
-func (s laterShape) schema() map[string]any { return nil }
-
 // anyShape is one of several shapes, told apart by the kind of the value: the first that takes it.
 type anyShape []shape
 

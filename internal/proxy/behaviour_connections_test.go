@@ -221,7 +221,7 @@ func TestBehaviour_AnswersAClientThatSendsNoMore(t *testing.T) {
 			if a, err := readHead(in); err == nil {
 				a.readBody(in)
 				<-time.After(100 * time.Millisecond)
-				io.WriteString(conn, plainAnswer)
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
 			}
 		}))
 		for _, send := range []string{ask("/"), "POST / HTTP/1.1\r\n" + toShop + "Content-Length: 5\r\n\r\nhello"} {

@@ -54,7 +54,6 @@ type answered struct {
 	body    string            // of the last answer
 	header  map[string]string // "" = must not be there
 	trailer string            // "X-Sum: 1"; also with "" it has to fit
-	closed  bool              // the client's connection
 }
 
 func answers() []answered {

@@ -506,3 +506,15 @@ func follow(t *testing.T, addr string) (heard int64) {
 	}
 	return int64(len(text) / len("data\n\n"))
 }
+
+// eventuallySo waits for something that has no signal.
+func eventuallySo(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(15 * time.Second); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}

@@ -457,15 +457,3 @@ func shorten(s string) string {
 	}
 	return fmt.Sprintf("%q", s)
 }
-
-// eventuallySo waits for something that has no signal.
-func eventuallySo(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(15 * time.Second); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}

@@ -55,9 +55,6 @@ func (c *call) idempotent() bool {
 	return !c.upgrade && c.header.Get("Idempotency-Key") != ""
 }
 
-// hasBody reports whether something is to be read behind the head.
-func (c *call) hasBody() bool { return c.length != 0 }
-
 // scheme is the one by which the user came, as far as that is known.
 func (c *call) scheme() string {
 	switch {
