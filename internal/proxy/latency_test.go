@@ -40,7 +40,7 @@ func TestLatency_TripsASlowCandidate(t *testing.T) {
 	stable := replica(t, text("old"))
 	slow := replica(t, func(w http.ResponseWriter, req *http.Request) {
 		select { // a program that takes its time
-		case <-time.After(40 * ms):
+		case <-time.After(100 * ms):
 		case <-req.Context().Done():
 		}
 	})

@@ -254,8 +254,12 @@ func TestMetrics_CountRequests(t *testing.T) {
 		p.do(http.MethodGet, "/hold", nil)
 	}()
 	<-inside
-	m := p.metrics()
 	const www = `app="shop",service="www",release="1",track="stable"`
+	m := p.metrics()
+	eventually(t, "what was answered is counted", func() bool { // a client has its answer a moment before
+		m = p.metrics()
+		return m["spillway_proxy_requests_active"] == 1 && m["spillway_proxy_requests_total{"+www+`,code="2xx"}`] == 4
+	})
 	m.is(t, "spillway_proxy_requests_total{"+www+`,code="2xx"}`, 4)
 	m.is(t, "spillway_proxy_requests_total{"+www+`,code="4xx"}`, 1)
 	m.is(t, `spillway_proxy_requests_total{code="4xx"}`, 1)
