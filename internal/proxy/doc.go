@@ -6,6 +6,12 @@
 // with a generation and a revision, serves it, and reports. It runs as a process of its own (Run), is
 // spoken to over a unix socket (Client), and goes on serving its last snapshot when nobody speaks to it.
 //
+// # How a request comes in
+//
+// A front is a client's connection. It reads HTTP/1.1 by itself and is the fast engine; what is out of the
+// ordinary it gives to net/http, the general one, behind an http1.Guard. Both make a call of a request, and an
+// exchange answers it to them as a responder. To a replica, requests go by an origin.
+//
 // # How a request finds its replica
 //
 // An immutable routing behind one atomic pointer maps hosts and private listener addresses to edges.
