@@ -193,6 +193,7 @@ func (s *slow) Read(p []byte) (int, error) {
 type faultyBackend struct {
 	fault
 	armed atomic.Bool  // the next request meets the fault
+	acted atomic.Bool  // it has done what it does
 	seen  atomic.Int64 // requests for /fault
 	conns [2]atomic.Int64
 }
@@ -210,8 +211,11 @@ func (b *faultyBackend) replica(t *testing.T, i int) string {
 				b.seen.Add(1)
 				if b.armed.CompareAndSwap(true, false) {
 					if b.act(conn.(*net.TCPConn), in, a) {
+						b.acted.Store(true)
 						continue
 					}
+					conn.Close()
+					b.acted.Store(true)
 					return
 				}
 			}
@@ -243,7 +247,7 @@ func (b *faultyBackend) check(t *testing.T, f *front, kind, want string) {
 	for b.kept && (b.conns[0].Load() == 0 || b.conns[1].Load() == 0) {
 		f.say(ask("/", "Connection: close"), patient)
 	}
-	<-time.After(5 * time.Millisecond) // a connection that the row before has ended is seen to be closed by then
+	b.acted.Store(false)
 	b.seen.Store(0)
 	b.armed.Store(true)
 	conn := f.dial()
@@ -267,6 +271,9 @@ func (b *faultyBackend) check(t *testing.T, f *front, kind, want string) {
 		break
 	}
 	got += fmt.Sprint(" ", b.seen.Load())
+	for tick := time.Now(); !b.armed.Load() && !b.acted.Load() && time.Since(tick) < time.Second; {
+		<-time.After(time.Millisecond) // a connection that it ends must be closed before the next request
+	}
 	if !slices.Contains(strings.Split(want, " or "), got) {
 		t.Errorf("%s: got %s, want %s", kind, got, want)
 	}
