@@ -23,7 +23,7 @@ func main() {
 	if err := flag.CommandLine.Parse(os.Args[2:]); err != nil { // after the word proxy
 		log.Fatal(err)
 	}
-	config.Dir = filepath.Join(*dir, "proxy")
+	config.Dir, config.Engine = filepath.Join(*dir, "proxy"), os.Getenv("SPILLWAY_ENGINE")
 	if err := run(config, *to); err != nil {
 		log.Fatal(err)
 	}
