@@ -186,8 +186,12 @@ func told(header http1.Fields) int64 {
 }
 
 func (x *exchange) copyBody(r *reply) error {
-	block := x.plane.blocks.take()
-	defer x.plane.blocks.give(block)
+	var block *[]byte // taken when it is needed: a slow client of a large body must not hold one
+	defer func() {
+		if block != nil {
+			x.plane.blocks.give(block)
+		}
+	}()
 	left, stream := r.length, r.length < 0
 	waits := func() bool { return stream && (r.ready == nil || !r.ready()) }
 	if waits() {
@@ -207,6 +211,9 @@ func (x *exchange) copyBody(r *reply) error {
 				return nil
 			}
 			continue
+		}
+		if block == nil {
+			block = x.plane.blocks.take()
 		}
 		buf := *block
 		if 0 <= left && left < int64(len(buf)) {

@@ -415,6 +415,7 @@ func (f *front) splice(from *net.TCPConn, n int64) (int64, error) {
 	if err := f.flush(); err != nil {
 		return 0, err
 	}
+	f.giveBlock() // it may take the client long
 	f.wrote = time.Now()
 	_ = f.conn.SetWriteDeadline(f.wrote.Add(sendTime))
 	return io.CopyN(f.tcp, from, n)
