@@ -257,10 +257,20 @@ func (x *exchange) join(r *reply) {
 	}
 	defer client.Close()
 	defer replica.Close()
-	defer context.AfterFunc(x.plane.base, func() { client.Close(); replica.Close() })()
 	if _, err := client.Write(h.appendSwitch(nil)); err != nil {
 		return
 	}
+	bye := func(uint16, string) {}
+	if isWebSocket(h) {
+		s := &socket{Conn: client}
+		client, bye = s, s.bye
+	}
+	defer context.AfterFunc(x.plane.base, func() {
+		_ = client.SetWriteDeadline(time.Now().Add(time.Second)) // who does not take it must not hold up the end
+		bye(goingAway, "the proxy stops")
+		client.Close()
+		replica.Close()
+	})()
 	up := make(chan struct{})
 	// Owned by this call, which waits for it; ends when the client sends no more or a side is closed.
 	go func() {
@@ -275,6 +285,7 @@ func (x *exchange) join(r *reply) {
 		}
 	}()
 	_, err = io.Copy(client, replica)
+	bye(serviceRestart, "the replica was stopped")
 	if half, ok := client.(interface{ CloseWrite() error }); err != nil || !ok || half.CloseWrite() != nil {
 		client.Close()
 	}
