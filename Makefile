@@ -5,6 +5,7 @@
 #   make test        check, a short simulation and the end-to-end tests
 #   make sim         millions of simulated rounds and the judge's tables in full, half an hour or so
 #   make storm       whole storms on the proxy: swaps, hand-overs and changes under load, some minutes
+#   make fuzz        every fuzz target for FUZZTIME (5m)
 #   make bench       measure the proxy beside nginx, HAProxy, Caddy and Traefik, an hour; writes bench/README.md
 #   make bench-gate  fail when a request costs too much CPU beside httputil.ReverseProxy, two minutes
 #
@@ -15,8 +16,9 @@ export CGO_ENABLED = 0
 export SIM_ROUNDS ?= 2000000
 export SIM_ROLLOUTS ?= 2000
 STORM ?= 20
+FUZZTIME ?= 5m
 
-.PHONY: help run check test needs sim storm bench bench-gate
+.PHONY: help run check test needs sim storm fuzz bench bench-gate
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -44,6 +46,13 @@ needs:
 
 sim:
 	go test -tags sim -timeout 2h ./internal/...
+
+fuzz:
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
 
 storm:
 	go test -tags storm -run Storm -count=1 -timeout 1h -v ./internal/proxy

@@ -38,7 +38,7 @@ var mutants = []struct {
 	{"acts on an intent again after a restart", "intents.go", "		t.st.Intent = in.Seq\n", "", "seed 0"},
 	{"ends without an event", "leave.go", "t.event(spillway.EventFinished, r.Release, \"%s\", ended(r.Release, r.Track, outcome, reason)).Outcome = outcome", "_ = ended", "seed 0"},
 	{"forgets a chosen size on deploy", "progress.go", "	t.st.Rollout, t.dt = r, 0\n", "	t.st.Rollout, t.dt, t.st.Sizes = r, 0, nil\n", "seed 0"},
-	{"puts a host on two edges", "route.go", "w := way{old, cmp.Or(after[host], old)}", "w := way{old, old}\n		if new := after[host]; new != \"\" && new != old {\n			hosts[way{new, new}] = append(hosts[way{new, new}], host)\n		}", "scenario renamed_service_keeps_its_host"},
+	{"puts a host on two edges", "route.go", "add(name, old, cmp.Or(after[name], old))", "add(name, old, old)\n		if new := cmp.Or(after[name], old); new != old {\n			add(name, new, new)\n		}", "scenario renamed_service_keeps_its_host"},
 	{"measures the surge against the new size alone", "desired.go", "t.stableSize(was))", "t.stableSize(s)+0*len(was.Name))", "scenario rolling_to_a_smaller_scale"},
 	{"crosses the tiers", "route.go", "inOld, inNew = inOld && fromStable, inNew && fromCandidate", "_, _ = fromStable, fromCandidate", "seed 0"},
 	{"starts the recreated before the old is gone", "desired.go", "		if !r.Cleared {\n			return 0\n		}\n		return n", "		return n", "scenario recreate_stops_before_it_starts"},

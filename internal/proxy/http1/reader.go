@@ -92,13 +92,14 @@ func (r *Reader) Read(p []byte) (int, error) {
 // it is not there yet. A head with bare line feeds ends too: whoever parses it refuses it.
 func (r *Reader) head() int {
 	b := r.Buffered()
+	n := 0
 	if i := bytes.Index(b, []byte("\n\r\n")); i >= 0 {
-		return i + 3
+		b, n = b[:i+1], i+3
 	}
 	if i := bytes.Index(b, []byte("\n\n")); i >= 0 {
 		return i + 2
 	}
-	return 0
+	return n
 }
 
 // line gives the next line without its end, which is CR LF. It takes the line as read; the text is the

@@ -121,6 +121,8 @@ func (r *Response) parseFraming(method string, old bool) error {
 	switch {
 	case r.Status < 200 || r.Status == http.StatusNoContent || r.Status == http.StatusNotModified || method == http.MethodHead:
 		r.Length = 0
+	case coded && old:
+		return errors.New("HTTP/1.0 has no Transfer-Encoding")
 	case coded && length >= 0:
 		return errors.New("Content-Length and Transfer-Encoding contradict each other")
 	case chunked:
