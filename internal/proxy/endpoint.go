@@ -1,17 +1,11 @@
 package proxy
 
 import (
-	"math/rand/v2"
 	"net/url"
-	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/spillway-dev/spillway"
 )
-
-// cooling is how long an endpoint that could not be connected to is passed over.
-const cooling = time.Second
 
 // endpointKey identifies an endpoint for as long as the process runs. A replica that restarts on
 // another port is another endpoint. For a server by URL, Replica is the name of its backend
@@ -26,10 +20,10 @@ type endpointKey struct {
 type endpoint struct {
 	endpointKey
 	inFlight atomic.Int64
-	base     *url.URL     // where it is
-	reach    reach        // of a server by URL
-	closed   atomic.Bool  // draining or gone: takes no new request
-	cold     atomic.Int64 // passed over until then, in Unix nanoseconds
+	base     *url.URL    // where it is
+	reach    reach       // of a server by URL
+	closed   atomic.Bool // draining or gone: takes no new request
+	fitness
 
 	// Each endpoint has connections of its own, so that those of one that drains can be closed.
 	sender  sender // by HTTP/1
@@ -82,40 +76,17 @@ func endpointsOf(t spillway.Table) map[endpointKey]bool {
 	return open
 }
 
-// chill passes the endpoint over for a while, because nothing listens there.
-func (e *endpoint) chill(now time.Time) { e.cold.Store(now.Add(cooling).UnixNano()) }
-
-// pick chooses the one with fewer requests in flight of two endpoints drawn at random, without those
-// that have failed this request already. Cold endpoints are only taken when there is no other, so the
-// last one is never given up. nil when none is left.
-func pick(endpoints, failed []*endpoint, now time.Time) *endpoint {
-	warm := make([]*endpoint, 0, 16)
-	var cold []*endpoint
-	for _, e := range endpoints {
-		switch {
-		case e.closed.Load() || slices.Contains(failed, e):
-		case e.cold.Load() > now.UnixNano():
-			cold = append(cold, e)
-		default:
-			warm = append(warm, e)
+// openGroups lists the replicas of a table whose group has others that get requests already. p.mu is held.
+func (p *plane) openGroups(t spillway.Table) map[endpointKey]bool {
+	open := map[spillway.Group]bool{}
+	for _, e := range t.Endpoints {
+		if known := p.endpoints[endpointKey{t.App, e.Replica, e.Address}]; known != nil && !known.closed.Load() {
+			open[e.Group] = true
 		}
 	}
-	if len(warm) == 0 {
-		warm = cold
+	beside := map[endpointKey]bool{}
+	for _, e := range t.Endpoints {
+		beside[endpointKey{t.App, e.Replica, e.Address}] = open[e.Group]
 	}
-	switch len(warm) {
-	case 0:
-		return nil
-	case 1:
-		return warm[0]
-	}
-	i := rand.IntN(len(warm))
-	j := rand.IntN(len(warm) - 1)
-	if j >= i {
-		j++
-	}
-	if warm[j].inFlight.Load() < warm[i].inFlight.Load() {
-		return warm[j]
-	}
-	return warm[i]
+	return beside
 }

@@ -387,7 +387,6 @@ func (x *exchange) again(c claim, err error) bool {
 	}
 	switch f.kind {
 	case noConnection:
-		c.endpoint.chill(time.Now())
 		return true
 	case unsent:
 		if x.body == nil || x.body.repeatable() {

@@ -219,9 +219,13 @@ func (p *plane) swap(t spillway.Table) {
 		a.trial.usual(&times, n)
 	}
 	known := endpointsOf(t)
+	others := p.openGroups(t)
 	for key, open := range known {
 		if p.endpoints[key] == nil {
 			p.endpoints[key] = newEndpoint(key, p.blocks)
+			if others[key] {
+				p.endpoints[key].join(time.Now())
+			}
 		}
 		if open {
 			p.endpoints[key].closed.Store(false)

@@ -237,6 +237,7 @@ func (s *stream) attempt(ctx context.Context, c claim) (over bool) {
 		c.endpoint.chill(now)
 		return false
 	}
+	c.endpoint.learn(nil, now)
 	defer replica.Close()
 	defer context.AfterFunc(ctx, func() { replica.Close() })()
 	switch (&splice{client: s.client, replica: replica, head: s.head, answered: func() { s.lease.settle(false) }}).run() {
