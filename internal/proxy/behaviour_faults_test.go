@@ -254,14 +254,14 @@ func (b *faultyBackend) check(t *testing.T, f *front, kind, want string) {
 	defer conn.Close()
 	go io.WriteString(conn, b.request(kind)) // ends with conn
 	r := bufio.NewReader(conn)
-	got := "closed"
+	got, why := "closed", ""
 	for {
 		a, err := readReply(r, "GET")
 		if err == nil && a.status < 200 {
 			continue
 		}
 		if err == nil {
-			got = fmt.Sprint(a.status)
+			got, why = fmt.Sprint(a.status), a.header.Get("X-Spillway-Reason")
 			if a.broken != nil {
 				got += " broken"
 			} else if a.status == 200 && a.body != "ok" {
@@ -275,7 +275,7 @@ func (b *faultyBackend) check(t *testing.T, f *front, kind, want string) {
 		<-time.After(time.Millisecond) // a connection that it ends must be closed before the next request
 	}
 	if !slices.Contains(strings.Split(want, " or "), got) {
-		t.Errorf("%s: got %s, want %s", kind, got, want)
+		t.Errorf("%s: got %s, want %s %s", kind, got, want, why)
 	}
 	if h := f.say(ask("/next", "Connection: close"), 2*time.Second); h.String() != "200 closed" || h.answers[0].body != "ok" {
 		t.Errorf("%s: the next request: %q %s", kind, h, shorten(h.text))

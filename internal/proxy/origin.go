@@ -126,6 +126,7 @@ func (c *originConn) shut() bool {
 	if err != nil {
 		return true
 	}
+	_ = c.SetReadDeadline(time.Time{}) // that of the request before may be over
 	open := false
 	err = raw.Read(func(fd uintptr) bool {
 		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)

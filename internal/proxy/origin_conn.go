@@ -159,7 +159,7 @@ func (c *originConn) final(out *outgoing) *reply {
 	c.answered = true
 	c.expires(out.until)
 	c.mu.Unlock()
-	c.body.Start(&c.in, c.resp.Length)
+	c.body.StartLoose(&c.in, c.resp.Length)
 	c.reply = reply{
 		status: c.resp.Status, reason: c.resp.Reason, header: c.resp.Fields, named: c.resp.Named, length: c.resp.Length,
 		body: &c.body, ready: c.body.Ready, close: c.finish,

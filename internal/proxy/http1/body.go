@@ -23,6 +23,8 @@ type Body struct {
 	last    bool // the last chunk was read: the trailer comes
 	data    int  // bytes of chunks
 	beside  int  // bytes of what is said about them
+	trailed int  // bytes of the trailer
+	loose   bool
 	err     error
 
 	// Trailer is there when Read has given io.EOF.
@@ -35,6 +37,12 @@ func (b *Body) Start(in *Reader, length int64) {
 	if length == 0 {
 		b.err = io.EOF
 	}
+}
+
+// StartLoose is Start for the body of an answer: some servers write white space behind the size of a chunk.
+func (b *Body) StartLoose(in *Reader, length int64) {
+	b.Start(in, length)
+	b.loose = true
 }
 
 // Left is how many bytes are to come for certain: all of them if the length is known.
@@ -54,7 +62,10 @@ func (b *Body) Ready() bool {
 			rest = rest[min(2, len(rest)):] // the end of the chunk before
 		}
 		i := bytes.IndexByte(rest, '\n')
-		return i >= 0 && i+1 < len(rest)
+		if i < 0 || b.last || len(rest) > 0 && rest[0] == '0' { // the trailer may be waited for
+			return bytes.Contains(rest, []byte("\n\r\n"))
+		}
+		return i+1 < len(rest)
 	}
 	return len(rest) > 0
 }
@@ -125,6 +136,9 @@ func (b *Body) nextChunk() error {
 	if err != nil {
 		return err
 	}
+	if b.loose {
+		line = bytes.TrimRight(line, " \t")
+	}
 	n, ok := parseChunk(line)
 	if b.beside += len(line); b.beside > maxBeside+b.data {
 		return malformed("more is said about the chunks than is in them")
@@ -155,8 +169,7 @@ func parseChunk(line []byte) (n int64, ok bool) {
 	if i == 0 || i > 16 {
 		return 0, false
 	}
-	rest := trim(string(line[i:]))
-	return n, rest == "" && i == len(line) || len(rest) > 0 && rest[0] == ';' && isValue(rest)
+	return n, i == len(line) || line[i] == ';' && isValue(string(line[i:]))
 }
 
 func hexDigit(c byte) int {
@@ -174,7 +187,7 @@ func hexDigit(c byte) int {
 // readTrailer reads the fields behind the last chunk. Those that would say something about the message that
 // has passed already are left out (RFC 9110, 6.5.1).
 func (b *Body) readTrailer() error {
-	for size := 0; ; {
+	for {
 		line, err := b.in.line(maxTrailer)
 		if err != nil {
 			return err
@@ -182,7 +195,7 @@ func (b *Body) readTrailer() error {
 		if len(line) == 0 {
 			return io.EOF
 		}
-		if size += len(line); size > maxTrailer || len(b.Trailer) == MaxFields {
+		if b.trailed += len(line); b.trailed > maxTrailer || len(b.Trailer) == MaxFields {
 			return malformed("the trailer is too large")
 		}
 		f, refusal := parseField(string(line))
