@@ -17,6 +17,7 @@ type Overview struct {
 	Intent   int64             `json:"intent"`             // the last intent acted on
 	Problems []string          `json:"problems,omitempty"` // each with the reason and the next step
 	NoData   bool              `json:"no_data,omitempty"`  // the proxy did not answer
+	Hold     *Hold             `json:"hold,omitempty"`     // the proxy holds requests
 	Tracks   []TrackOverview   `json:"tracks,omitempty"`   // besides stable, sorted by name
 	Standby  *StandbyOverview  `json:"standby,omitempty"`  // the dark colour that is warm
 	Waits    []Wait            `json:"waits,omitempty"`    // deploys that have not begun, in the order in which they will

@@ -149,6 +149,14 @@ type Report struct {
 	// authority does not give by "certificate of shop.example.com", and private and public addresses that another
 	// program has ("127.0.0.1:20017", ":6379"). All are tried again.
 	Dead map[string]string `json:"dead,omitempty"`
+	Hold *Hold             `json:"hold,omitempty"` // nil = requests pass
+}
+
+// Hold is that the proxy lets new requests to the public hosts of an app wait. The zero value is none.
+type Hold struct {
+	Since   time.Time `json:"since,omitzero"`
+	For     Duration  `json:"for"`     // how long a request waits until it is refused, up to 10 minutes
+	Waiting int       `json:"waiting"` // requests that wait, also for a replica
 }
 
 // Traffic counts the answers of one group.

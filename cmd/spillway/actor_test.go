@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
@@ -194,6 +195,15 @@ func (e *actor) Who(_ context.Context, app spillway.Ref, q api.WhoQuery) (api.Wh
 
 func (e *actor) Routes(_ context.Context, app spillway.Ref) ([]spillway.RouteLine, error) {
 	return e.ways, e.known(app)
+}
+
+// Hold finds three requests that have waited for 30 s at most.
+func (e *actor) Hold(_ context.Context, app spillway.Ref, wait time.Duration) (spillway.Hold, error) {
+	h := spillway.Hold{Since: at, For: spillway.Duration(30 * time.Second), Waiting: 3}
+	if wait > 0 {
+		h = spillway.Hold{Since: at, For: spillway.Duration(wait)}
+	}
+	return h, e.known(app)
 }
 
 func (e *actor) TestRoute(_ context.Context, app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error) {

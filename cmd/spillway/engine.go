@@ -51,6 +51,7 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 	if err != nil {
 		return o, nil // the overview says NoData, or the app is new
 	}
+	o.Hold = report.Hold
 	for _, s := range o.Services {
 		for i := range s.Groups {
 			s.Groups[i].Traffic = report.Counts[s.Groups[i].Group.String()]

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -21,6 +22,14 @@ func (e *engine) TestRoute(ctx context.Context, app spillway.Ref, q spillway.Rou
 		return spillway.RouteAnswer{}, err
 	}
 	return e.proxy.Explain(ctx, app, q)
+}
+
+// Hold has the proxy let new requests to an app wait, or go on. The proxy remembers it, also across its replacement.
+func (e *engine) Hold(ctx context.Context, app spillway.Ref, wait time.Duration) (spillway.Hold, error) {
+	if _, err := e.store.Load(ctx, app); err != nil {
+		return spillway.Hold{}, err
+	}
+	return e.proxy.Hold(ctx, app, wait)
 }
 
 // draft is the table of an app file, as if it were deployed as release 1 of nothing.

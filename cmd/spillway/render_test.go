@@ -38,6 +38,10 @@ func TestRendering(t *testing.T) {
 		"status-first": func(w io.Writer) error {
 			return writeStatus(w, spillway.Overview{App: "castle", Phase: spillway.Healthy}, nil, at, style{})
 		},
+		"status-held": func(w io.Writer) error {
+			held := spillway.Overview{App: "castle", Phase: spillway.Healthy, Stable: 7, Hold: &spillway.Hold{Since: at.Add(-90 * time.Second), For: spillway.Duration(30 * time.Second), Waiting: 14}}
+			return writeStatus(w, held, nil, at, style{})
+		},
 		"status-tracks": func(w io.Writer) error { return writeStatus(w, tracked(), nil, at, style{}) },
 		"plan-track":    func(w io.Writer) error { return writePlan(w, trackPlan()) },
 		"who":           func(w io.Writer) error { return writeWho(w, someone(), at) },

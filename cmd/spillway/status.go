@@ -120,6 +120,9 @@ func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time
 	if o.Held {
 		b.WriteString("\nheld      automatic deploys stay away after the rollback; let them go on: spillway resume\n")
 	}
+	if h := o.Hold; h != nil {
+		fmt.Fprintf(&b, "\n%s   requests are held since %s (%s): %s; let them go on: spillway hold --off\n", s.yellow("on hold"), h.Since.Local().Format("15:04:05"), age(now, h.Since), heldWords(*h))
+	}
 	if l := o.Last; l != nil {
 		fmt.Fprintf(&b, "\nlast      %s%s %s %s", release(l.Release), trackWords(l.Track), outcomeWords(l.Outcome), age(now, l.At))
 		if l.Reason != "" {

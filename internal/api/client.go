@@ -117,6 +117,12 @@ func (c *Client) TestRoute(ctx context.Context, app spillway.Ref, q spillway.Rou
 	return ask[spillway.RouteAnswer](ctx, c, http.MethodPost, appPath(app, "/routes/test"), q)
 }
 
+// Hold has new requests to the public hosts of an app wait, each for up to a time; with 0, it lets them go on. It gives
+// the hold as it is or, with 0, as it was.
+func (c *Client) Hold(ctx context.Context, app spillway.Ref, wait time.Duration) (spillway.Hold, error) {
+	return ask[spillway.Hold](ctx, c, http.MethodPut, appPath(app, "/hold"), HoldRequest{spillway.Duration(wait)})
+}
+
 // Doctor says what is well and what is not on the machine of the server.
 func (c *Client) Doctor(ctx context.Context) ([]spillway.Check, error) {
 	return ask[[]spillway.Check](ctx, c, http.MethodGet, "/v1/doctor", nil)

@@ -160,6 +160,10 @@ func (e *engine) TestRoute(_ context.Context, app spillway.Ref, q spillway.Route
 	return spillway.RouteAnswer{App: app, Asked: q.Method + " " + q.URL, Bucket: 1448}, e.known(app)
 }
 
+func (e *engine) Hold(_ context.Context, app spillway.Ref, wait time.Duration) (spillway.Hold, error) {
+	return spillway.Hold{For: spillway.Duration(wait), Waiting: 3}, e.known(app)
+}
+
 func (e *engine) Doctor(context.Context) []spillway.Check {
 	return []spillway.Check{{Name: "cgroups", State: "ok", Text: "v2"}}
 }

@@ -117,6 +117,16 @@ func (s *Server) testRoute(c *call) (any, error) {
 	return s.engine.TestRoute(c.r.Context(), c.app, q)
 }
 
+func (s *Server) hold(c *call) (any, error) {
+	var r HoldRequest
+	d := json.NewDecoder(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return nil, fmt.Errorf("the body is not a hold like {\"for\": \"30s\"}: %w: %w", err, spillway.ErrInvalid)
+	}
+	return s.engine.Hold(c.r.Context(), c.app, time.Duration(r.For))
+}
+
 func (s *Server) doctor(c *call) (any, error) {
 	return list(s.engine.Doctor(c.r.Context()), nil)
 }

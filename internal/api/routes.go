@@ -61,6 +61,7 @@ func routes() []route {
 			method: "POST", path: "/v1/apps/{ref}/routes/test", summary: "What would become of a request, which is not made",
 			body: spillway.RouteQuery{}, answer: spillway.RouteAnswer{}, serve: (*Server).testRoute,
 		},
+		{method: "PUT", path: "/v1/apps/{ref}/hold", summary: "Let new requests to an app wait at the proxy; for 0, let them go on", body: HoldRequest{}, answer: spillway.Hold{}, serve: (*Server).hold},
 		{
 			method: "GET", path: "/v1/apps/{ref}/logs", summary: "What the replicas of an app wrote",
 			params: []param{

@@ -34,6 +34,9 @@ type Engine interface {
 	Routes(ctx context.Context, app spillway.Ref) ([]spillway.RouteLine, error)
 	// TestRoute says what would become of a request, which is not made.
 	TestRoute(ctx context.Context, app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error)
+	// Hold has the proxy let new requests to the public hosts of an app wait, each for up to a time; with 0, it lets
+	// them go on. It gives the hold as it is or, with 0, as it was: zero when there was none.
+	Hold(ctx context.Context, app spillway.Ref, wait time.Duration) (spillway.Hold, error)
 	Doctor(ctx context.Context) []spillway.Check
 }
 
@@ -67,6 +70,11 @@ type DeployRequest struct {
 	App     string `json:"app,omitempty"`
 	From    string `json:"from,omitempty"`
 	Release int    `json:"release,omitempty"`
+}
+
+// HoldRequest asks for a hold, or for its end.
+type HoldRequest struct {
+	For spillway.Duration `json:"for"` // how long a request waits before it is refused; 0 = let all go on
 }
 
 // WhoQuery asks which release a user had.

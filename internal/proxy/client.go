@@ -78,6 +78,14 @@ func (c *Client) Routes(ctx context.Context, app spillway.Ref) ([]spillway.Route
 	return lines, err
 }
 
+// Hold has new requests to the public hosts of an app wait, each for up to a time; with 0, it lets them go on. It gives
+// the hold as it is or, with 0, as it was: zero when there was none.
+func (c *Client) Hold(ctx context.Context, app spillway.Ref, wait time.Duration) (spillway.Hold, error) {
+	var h spillway.Hold
+	err := c.call(ctx, http.MethodPut, "/hold?app="+url.QueryEscape(string(app))+"&for="+wait.String(), nil, &h)
+	return h, err
+}
+
 // Explain says what would become of a request to a host of an app, without making it. ErrInvalid when it is none.
 func (c *Client) Explain(ctx context.Context, app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error) {
 	var answer spillway.RouteAnswer

@@ -97,6 +97,7 @@ func (p *plane) controlServer() *http.Server {
 		report, err := p.report(spillway.Ref(r.FormValue("app")))
 		sendResult(w, report, err)
 	})
+	mux.HandleFunc("PUT /hold", p.serveHold)
 	mux.HandleFunc("GET /routes", func(w http.ResponseWriter, r *http.Request) {
 		sendResult(w, p.routing.Load().ways.lines(spillway.Ref(r.FormValue("app"))), nil)
 	})

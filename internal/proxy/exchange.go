@@ -41,9 +41,10 @@ type exchange struct {
 	lease     lease
 	failed    []*endpoint // passed over, because they failed this request
 	resends   int
-	rescued   bool      // the candidate failed it: only stable may answer it now
-	until     time.Time // end of the hold; zero = not held yet
-	last      error     // of the last attempt
+	rescued   bool          // the candidate failed it: only stable may answer it now
+	until     time.Time     // end of the wait for a replica; zero = it has not waited yet
+	stayed    time.Duration // how long its app was held
+	last      error         // of the last attempt
 
 	rec      record // of how it went
 	attempts int
@@ -116,6 +117,10 @@ func (x *exchange) serve() {
 		x.body.begun = func() { x.client.interim(http.StatusContinue, nil) }
 	}
 	defer x.lease.drop() // when it ends by a panic; settled leases do not mind
+	if err := x.stay(e); err != nil {
+		x.giveUp(err)
+		return
+	}
 	x.run()
 	if len(x.way.mirrors) > 0 {
 		p.reflect(x.way, c, x.who.bucket, x.body.content)
@@ -133,25 +138,31 @@ func (x *exchange) seek(routes *routing) {
 func (x *exchange) run() {
 	for {
 		c, err := x.claim()
-		var no *refusal
 		switch {
 		case errors.Is(err, errHandedOver):
 			x.relay()
 			return
-		case errors.As(err, &no):
-			x.lease.settle(true)
-			x.refuse(no)
-			return
-		case err != nil: // the client went away while it was held
-			x.lease.drop()
-			x.rec.left = true
-			x.client.abort()
+		case err != nil:
+			x.giveUp(err)
 			return
 		}
 		if x.attempt(c) {
 			return
 		}
 	}
+}
+
+// giveUp ends a request that is sent to nobody: it is refused, or the client went away while it was held.
+func (x *exchange) giveUp(err error) {
+	var no *refusal
+	if errors.As(err, &no) {
+		x.lease.settle(true)
+		x.refuse(no)
+		return
+	}
+	x.lease.drop()
+	x.rec.left = true
+	x.client.abort()
 }
 
 // claim finds an endpoint for the next attempt and counts the request in. It waits while there is none.
@@ -307,6 +318,10 @@ func (x *exchange) wait(e *edge, changed <-chan struct{}) error {
 	if len(x.failed) > 0 {
 		left = min(left, holdRetry)
 	}
+	if !e.app.gate.enter() {
+		return errQueueFull(e.app)
+	}
+	defer e.app.gate.leave()
 	gone := make(chan struct{})
 	defer x.plane.seen.hold(first)()
 	defer x.client.watch(sync.OnceFunc(func() { close(gone) }))()

@@ -79,6 +79,7 @@ func (p *plane) handedOver() bool { return p.stage.Load() == handed }
 type app struct {
 	plane   *plane
 	ref     spillway.Ref
+	gate    gate              // has no need of the lock
 	table   spillway.Table    // Route.Trial.Memory is left out
 	trial   *trial            // the newest, also while the table has none; nil = never one
 	tallies map[string]*tally // by Backend.Name
@@ -347,8 +348,10 @@ func (p *plane) remove(ref spillway.Ref) error {
 		p.mu.Unlock()
 		return fmt.Errorf("remove %s: %w", ref, spillway.ErrNotFound)
 	}
+	gate := &p.apps[ref].gate
 	delete(p.apps, ref)
 	p.reroute()
+	gate.open()
 	p.closeEndpoints(ref, nil)
 	p.unbind()
 	p.mu.Unlock()
@@ -370,7 +373,7 @@ func (p *plane) report(ref spillway.Ref) (spillway.Report, error) {
 		return spillway.Report{}, fmt.Errorf("the proxy has no table of %s: %w", ref, spillway.ErrNotFound)
 	}
 	r := spillway.Report{
-		App: ref, Revision: a.table.Revision, Generation: a.table.Route.Generation,
+		Hold: a.gate.told(), App: ref, Revision: a.table.Revision, Generation: a.table.Route.Generation,
 		InFlight: p.inFlight(a), Counts: map[string]spillway.Traffic{}, Dead: p.dead(a),
 	}
 	for name, t := range a.tallies {

@@ -31,6 +31,7 @@ type snapshot struct {
 type savedApp struct {
 	Table  spillway.Table  `json:"table"`
 	Memory json.RawMessage `json:"memory,omitempty"` // of the newest trial
+	Hold   *spillway.Hold  `json:"hold,omitempty"`   // requests are held
 }
 
 func (p *plane) snapshotPath() string { return filepath.Join(p.dir, "snapshot.json") }
@@ -54,7 +55,7 @@ func (p *plane) save() error {
 func (p *plane) snapshot(h *heir) []byte {
 	s := snapshot{Version: snapshotVersion, Apps: []savedApp{}}
 	for _, a := range p.apps {
-		saved := savedApp{Table: a.table}
+		saved := savedApp{Table: a.table, Hold: a.gate.told()}
 		if a.trial != nil {
 			saved.Memory = a.trial.memory(h)
 		}
@@ -148,6 +149,9 @@ func (p *plane) load() error {
 	defer p.mu.Unlock()
 	for i, saved := range s.Apps {
 		p.restore(saved.Table, trials[i])
+		if h := saved.Hold; h != nil {
+			p.apps[saved.Table.App].gate.close(h.Since, time.Duration(h.For))
+		}
 	}
 	p.log.Info("snapshot loaded", "apps", len(s.Apps))
 	return nil
