@@ -48,6 +48,7 @@ sim:
 	go test -tags sim -timeout 2h ./internal/...
 
 fuzz:
+	@go vet ./...
 	@for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \

@@ -257,9 +257,11 @@ func (x *exchange) join(r *reply) {
 	}
 	defer client.Close()
 	defer replica.Close()
+	_ = client.SetWriteDeadline(time.Now().Add(sendTime)) // a broken connection shows at once
 	if _, err := client.Write(h.appendSwitch(nil)); err != nil {
 		return
 	}
+	_ = client.SetWriteDeadline(time.Time{})
 	bye := func(uint16, string) {}
 	if isWebSocket(h) {
 		s := &socket{Conn: client}
@@ -285,7 +287,12 @@ func (x *exchange) join(r *reply) {
 		}
 	}()
 	_, err = io.Copy(client, replica)
-	bye(serviceRestart, "the replica was stopped")
+	select {
+	case <-up: // the client has ended it
+	default:
+		_ = client.SetWriteDeadline(time.Now().Add(farewell))
+		bye(serviceRestart, "the replica was stopped")
+	}
 	if half, ok := client.(interface{ CloseWrite() error }); err != nil || !ok || half.CloseWrite() != nil {
 		client.Close()
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/proxy/http1"
@@ -19,6 +21,8 @@ const (
 	metricsName = "metrics " // before the address, in the name of the listener of metrics
 	// metricsType is version 0.0.4 of the text format, which every Prometheus reads:
 	// https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+	// scrapeTime is how long the last scrape may take after the drain.
+	scrapeTime  = 2 * time.Second
 	metricsType = "text/plain; version=0.0.4; charset=utf-8"
 )
 
@@ -43,6 +47,9 @@ func (p *plane) serveMetrics() {
 		p.log.Error("metrics are not served any more", "error", err)
 	}
 	<-p.drained
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.base), scrapeTime)
+	defer cancel()
+	_ = p.seen.server.Shutdown(ctx) // what is left is closed
 	p.seen.server.Close()
 }
 
@@ -111,6 +118,7 @@ func (p *plane) exposition() []byte {
 	e.one("spillway_proxy_requests_held", "gauge", "Requests that wait for a replica.", float64(s.held.Load()))
 	e.one("spillway_proxy_holds_total", "counter", "Requests that had to wait for a replica.", float64(s.holds.Load()))
 	e.one("spillway_proxy_tls_handshake_errors_total", "counter", "Connections that ended before TLS was agreed on.", float64(s.handshakes.Load()))
+	e.one("spillway_proxy_connections_refused_total", "counter", "Connections that were closed at once, because too many were open.", float64(s.overflow.Load()))
 	if s.log != nil {
 		written, dropped := s.log.Counts()
 		e.one("spillway_proxy_access_log_lines_total", "counter", "Lines written to the access log.", float64(written))

@@ -39,6 +39,8 @@ type listener struct {
 	slow    bool         // everything goes to the general engine
 	private bool         // only replicas of ours come here
 
+	complained time.Time // that it is full; of accept
+
 	mu     sync.Mutex
 	fronts map[*front]struct{} // of the fast engine
 }
@@ -57,6 +59,7 @@ func (p *plane) open(address string, tcp *net.TCPListener, secure *tls.Config, f
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       clientIdle,
 		MaxHeaderBytes:    http1.MaxHead,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 
 		DisableGeneralOptionsHandler: true,
 		Protocols:                    new(http.Protocols),
@@ -105,7 +108,10 @@ func (l *listener) accept() error {
 		case err != nil:
 			return err
 		}
-		pause = 0
+		if pause = 0; l.full() {
+			conn.Close()
+			continue
+		}
 		f := l.front(conn)
 		l.conns.Add(1)
 		l.mu.Lock()

@@ -24,7 +24,8 @@ type plane struct {
 	keys    keys
 	blocks  *blocks
 	crew    *crew
-	general bool // see Config.Engine
+	most    int64 // connections of clients at each public address
+	general bool  // see Config.Engine
 	watch   watchers
 	seen    seen
 

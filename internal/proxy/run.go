@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ type Config struct {
 	// ProxyProtocol: connections from networks of Trust to the public addresses begin with a header of the PROXY
 	// protocol, version 1 or 2. One without, or with a malformed one, is closed.
 	ProxyProtocol bool
+	// Connections is how many connections of clients each public address takes; more are closed at once. 0 = as many
+	// as there are file descriptors for.
+	Connections int
 	// Engine is what reads HTTP/1: "" for the fast one, which leaves to the general one what it does not
 	// know; EngineGeneral to have that read everything.
 	Engine string
@@ -109,7 +113,7 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	p.trust.extend(c.Trust)
-	p.crew = newCrew(p.drained)
+	p.crew, p.most = newCrew(p.drained), cmp.Or(int64(c.Connections), mostConnections())
 	p.keeper.dir, p.keeper.log, p.keeper.outside = filepath.Join(c.Dir, acmeDir), p.log, &p.outside
 	p.reroute()
 	var err error

@@ -118,6 +118,7 @@ type seen struct {
 	holds      atomic.Uint64               // requests that had to wait for a replica
 	held       atomic.Int64                // those that wait now
 	handshakes atomic.Uint64               // of TLS, failed
+	overflow   atomic.Uint64               // connections that were too many
 }
 
 // open opens what is to be written to. It starts nothing and listens nowhere.
