@@ -64,6 +64,9 @@ func (a *acmeAuthority) remedy(host string, p acme.Problem) string {
 	if len(p.Subproblems) > 0 {
 		kind = cmp.Or(p.Subproblems[0].Type, kind)
 	}
+	if strings.Contains(p.Detail, "Failed to connect") { // some call that unauthorized
+		kind = acme.ProblemTypeConnection
+	}
 	switch kind {
 	case acme.ProblemTypeDNS:
 		return "give " + host + " an A or AAAA record with the address of this machine"
