@@ -23,6 +23,7 @@ const (
 	// https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 	// scrapeTime is how long the last scrape may take after the drain.
 	scrapeTime  = 2 * time.Second
+	scrapeGrace = 250 * time.Millisecond
 	metricsType = "text/plain; version=0.0.4; charset=utf-8"
 )
 
@@ -46,7 +47,9 @@ func (p *plane) serveMetrics() {
 	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 		p.log.Error("metrics are not served any more", "error", err)
 	}
+	p.seen.server.SetKeepAlivesEnabled(false) // each answer is the last of its connection from here on
 	<-p.drained
+	<-time.After(scrapeGrace) // Shutdown would cut a connection on which the first request is just coming
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.base), scrapeTime)
 	defer cancel()
 	_ = p.seen.server.Shutdown(ctx) // what is left is closed

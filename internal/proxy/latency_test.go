@@ -34,8 +34,8 @@ func alternate(trial *trial, n int, stable, candidate time.Duration) {
 	}
 }
 
+// TestLatency_TripsASlowCandidate is not parallel: stable has to be as quick in the trial as before.
 func TestLatency_TripsASlowCandidate(t *testing.T) {
-	t.Parallel()
 	r := start(t, tempDir(t), false)
 	stable := replica(t, text("old"))
 	slow := replica(t, func(w http.ResponseWriter, req *http.Request) {
