@@ -113,7 +113,9 @@ func TestAccessLog_KeepsFailuresWhateverTheSample(t *testing.T) {
 		p.get("/", "Host", "nobody.test") // who knows how many such there are
 	}
 	p.get("/500")
+	logged(t, path, 1) // a client has its answer a moment before the line is there
 	p.do(http.MethodPost, "/reset", nil)
+	logged(t, path, 2)
 	p.do(http.MethodGet, "/broken", nil)
 	lines := logged(t, path, 3)
 	has(t, lines[0], "path", "/500", "status", 500, "refused", "")
