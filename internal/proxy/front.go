@@ -325,15 +325,7 @@ func (f *front) begin(h *head) error {
 	b = append(b, ' ')
 	b = append(b, h.reason...)
 	b = append(b, "\r\n"...)
-	for i := range h.header {
-		t := &h.header[i]
-		if h.header.Passes(t.Name, h.named) && !http1.Is(t.Name, "Content-Length") && !http1.Is(t.Name, releaseHeader) {
-			b = http1.AppendField(b, t.Name, t.Value)
-		}
-	}
-	for i := range h.add {
-		b = http1.AppendField(b, h.add[i].Name, h.add[i].Value)
-	}
+	h.fields(func(name, value string) { b = http1.AppendField(b, name, value) })
 	bodiless := f.call.method == http.MethodHead || h.status == http.StatusNoContent || h.status == http.StatusNotModified
 	switch {
 	case bodiless && (h.length < 0 || h.status == http.StatusNoContent):

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/proxy/http1"
 )
 
 const (
@@ -97,7 +98,7 @@ func copyOf(c *call, to *endpoint, body []byte) *http.Request {
 	}
 	h := http.Header{}
 	for _, f := range c.header {
-		if !sameField(f.Name, "Host") && !sameField(f.Name, "Content-Length") {
+		if !http1.Is(f.Name, "Host") && !http1.Is(f.Name, "Content-Length") {
 			h.Add(strings.Clone(f.Name), strings.Clone(f.Value))
 		}
 	}

@@ -147,7 +147,7 @@ func callFor(q spillway.RouteQuery) (*call, error) {
 	c := &call{method: q.Method, major: 1, minor: 1, secure: u.Scheme == "https"}
 	host := u.Host
 	for _, f := range q.Header {
-		if sameField(f.Name, "Host") {
+		if http1.Is(f.Name, "Host") {
 			host = f.Value
 			continue
 		}

@@ -170,8 +170,8 @@ func (w *way) answered(c *call, h http1.Fields) http1.Fields {
 // edited is a header with what an edit removes, sets and adds. The header given is not changed.
 func edited(h http1.Fields, edit *spillway.HeaderEdit) http1.Fields {
 	gone := func(name string) bool {
-		return slices.ContainsFunc(edit.Remove, func(n string) bool { return sameField(n, name) }) ||
-			slices.ContainsFunc(edit.Set, func(f spillway.HeaderField) bool { return sameField(f.Name, name) })
+		return slices.ContainsFunc(edit.Remove, func(n string) bool { return http1.Is(n, name) }) ||
+			slices.ContainsFunc(edit.Set, func(f spillway.HeaderField) bool { return http1.Is(f.Name, name) })
 	}
 	next := make(http1.Fields, 0, len(h)+len(edit.Set)+len(edit.Add))
 	for _, f := range h {

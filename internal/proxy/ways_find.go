@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/proxy/http1"
 )
 
 // find gives the way of a request: of the rules of its host, or else of the longest wildcard that its host is below,
@@ -161,7 +162,7 @@ func (w *way) takes(c *call) bool {
 }
 
 func (m *matcher) inHeader(c *call) bool {
-	if sameField(m.Name, "Host") {
+	if http1.Is(m.Name, "Host") {
 		return m.is(c.host)
 	}
 	for v := range c.header.All(m.Name) {
@@ -204,6 +205,3 @@ func unescaped(s string) string {
 	}
 	return s
 }
-
-// sameField reports whether two names of header fields are the same.
-func sameField(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
