@@ -3,12 +3,11 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
-	"net/http"
-	"net/url"
-	"strings"
-	"sync"
+	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -35,11 +34,7 @@ type mirror struct {
 
 // copies makes copies of requests. They are counted nowhere and judged by nobody, and no request waits for them.
 // The zero value is ready.
-type copies struct {
-	once      sync.Once
-	transport *http.Transport
-	open      atomic.Int32
-}
+type copies struct{ open atomic.Int32 }
 
 // reflect sends copies of a call to the mirrors of a way. It is to be called when the call's own attempt is over, so
 // that its body is there: body gives it whole, or says that it was too large to be kept. Nothing of the call is used
@@ -53,13 +48,15 @@ func (p *plane) reflect(w *way, c *call, bucket spillway.Share, body func() ([]b
 		if !whole {
 			return
 		}
-		p.copies.send(p, m.edge, w.outbound(c), bucket, bytes.Clone(content))
+		p.copies.send(p, m.edge, c.host, w.outbound(c), bucket, bytes.Clone(content))
 	}
 }
 
-// send sends one copy to an edge, or does not: when too many are under way, or nobody is there.
-func (s *copies) send(p *plane, e *edge, c *call, bucket spillway.Share, body []byte) {
-	to := pick(e.arms[e.arm(bucket)].endpoints, nil, time.Now())
+// send sends one copy to an edge, or does not: when too many are under way, or nobody is there. The copy is what the
+// edge's own requests are, with the mark.
+func (s *copies) send(p *plane, e *edge, host string, c *call, bucket spillway.Share, body []byte) {
+	a := &e.arms[e.arm(bucket)]
+	to := pick(a.endpoints, nil, time.Now())
 	if to == nil {
 		return
 	}
@@ -67,56 +64,43 @@ func (s *copies) send(p *plane, e *edge, c *call, bucket spillway.Share, body []
 		s.open.Add(-1)
 		return
 	}
-	s.once.Do(func() {
-		s.transport = &http.Transport{MaxIdleConns: 32, MaxIdleConnsPerHost: 8, IdleConnTimeout: 4 * time.Second, DisableCompression: true}
-	})
-	ctx, cancel := context.WithTimeout(p.base, mirrorLimit)
-	r := copyOf(c, to, body).WithContext(ctx)
+	own := *c // the call's header is read anew for the next one
+	own.header = append(slices.Clone(c.header), http1.Field{Name: mirrorHeader, Value: "1"})
+	own.length, own.expect, own.trailer = int64(len(body)), false, nil
+	out := &outgoing{
+		call: &own, host: host, client: absent{p.base}, base: to.base, unit: unit{bucket: bucket},
+		limit: mirrorLimit, until: time.Now().Add(mirrorLimit),
+	}
+	if len(body) > 0 {
+		out.body = &upload{from: bytes.NewReader(body)}
+	}
 	// Owned by the plane, whose base ends it, as its limit does; nobody waits for it: it holds nothing.
 	go func() {
 		defer s.open.Add(-1)
 		defer p.release(to)
-		defer cancel()
-		resp, err := s.transport.RoundTrip(r)
+		r, err := to.by(a.Protocol).send(out)
 		if err != nil {
 			return
 		}
-		_, _ = io.CopyN(io.Discard, resp.Body, mirrorAnswer) // what it says does not matter
-		resp.Body.Close()
+		_, _ = io.CopyN(io.Discard, r.body, mirrorAnswer) // what it says does not matter
+		r.close()
 	}()
 }
 
-// copyOf is the request of a copy. Its strings are its own, because those of a call are read anew for the next one.
-func copyOf(c *call, to *endpoint, body []byte) *http.Request {
-	u := *to.base
-	path, query, _ := strings.Cut(strings.Clone(c.target), "?")
-	u.RawPath, u.RawQuery = strings.TrimSuffix(to.base.EscapedPath(), "/")+path, query
-	if plain, err := url.PathUnescape(u.RawPath); err == nil {
-		u.Path = plain
-	} else {
-		u.Path = u.RawPath
-	}
-	h := http.Header{}
-	for _, f := range c.header {
-		if !http1.Is(f.Name, "Host") && !http1.Is(f.Name, "Content-Length") {
-			h.Add(strings.Clone(f.Name), strings.Clone(f.Value))
-		}
-	}
-	for _, line := range h["Connection"] {
-		for name := range strings.SplitSeq(line, ",") {
-			h.Del(strings.TrimSpace(name))
-		}
-	}
-	for _, name := range []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect"} {
-		h.Del(name)
-	}
-	if _, ok := h["User-Agent"]; !ok {
-		h.Set("User-Agent", "") // else net/http adds its own
-	}
-	h.Set(mirrorHeader, "1")
-	r := &http.Request{Method: strings.Clone(c.method), URL: &u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: strings.Clone(c.host), Header: h}
-	if len(body) > 0 {
-		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	}
-	return r
+// absent is the client of a request that nobody waits for, while the proxy is there.
+type absent struct{ base context.Context }
+
+func (absent) interim(int, http1.Fields)                 {}
+func (absent) begin(*head) error                         { return errors.ErrUnsupported }
+func (absent) write([]byte) error                        { return errors.ErrUnsupported }
+func (absent) flush() error                              { return nil }
+func (absent) splice(*net.TCPConn, int64) (int64, error) { return 0, nil }
+func (absent) end(http1.Fields) error                    { return nil }
+func (absent) abort()                                    {}
+func (a absent) gone() bool                              { return a.base.Err() != nil }
+func (absent) hush()                                     {}
+func (absent) takeOver() (net.Conn, []byte, error)       { return nil, nil, errors.ErrUnsupported }
+func (a absent) watch(f func()) (stop func()) {
+	end := context.AfterFunc(a.base, f)
+	return func() { end() }
 }

@@ -265,7 +265,7 @@ func TestReflect_CopiesToTheMirror(t *testing.T) {
 	hold := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		got <- fmt.Sprintf("%s %s%s %s mirror=%s hop=%q a=%s", r.Method, r.Host, r.RequestURI, body, r.Header.Get(mirrorHeader), r.Header.Get("X-Hop"), r.Header.Get("A"))
+		got <- fmt.Sprintf("%s %s%s %s mirror=%s hop=%q a=%s bucket=%q for=%q", r.Method, r.Host, r.RequestURI, body, r.Header.Get(mirrorHeader), r.Header.Get("X-Hop"), r.Header.Get("A"), r.Header["X-Spillway-Bucket"], r.Header["X-Forwarded-For"])
 		<-hold
 	}))
 	defer server.Close()
@@ -284,11 +284,12 @@ func TestReflect_CopiesToTheMirror(t *testing.T) {
 	if err := ways.add(a, edges, nil); err != nil {
 		t.Fatal(err)
 	}
-	c := asked("POST http://a.test/old/x%2fy?q=1 Connection=X-Hop X-Hop=1 A=b")
+	c := asked("POST http://a.test/old/x%2fy?q=1 Connection=X-Hop X-Hop=1 A=b X-Spillway-Bucket=7 X-Forwarded-For=192.0.2.66")
+	c.named, c.peer = true, "192.0.2.1" // as an engine reads it
 	w, _ := ways.find(c)
 	body := func() ([]byte, bool) { return []byte("hello"), true }
-	p.reflect(w, c, 0, body)
-	if one, want := <-got, `POST a.test/base/new/x%2Fy?q=1 hello mirror=1 hop="" a=b`; one != want {
+	p.reflect(w, c, 42, body)
+	if one, want := <-got, `POST a.test/base/new/x%2Fy?q=1 hello mirror=1 hop="" a=b bucket=["42"] for=["192.0.2.1"]`; one != want {
 		t.Errorf("got  %s\nwant %s", one, want)
 	}
 	p.reflect(w, c, 0, func() ([]byte, bool) { return nil, false })                          // too large
