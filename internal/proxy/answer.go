@@ -17,7 +17,7 @@ const (
 	// farewell is how long a client may still send to a replica that has ended an upgraded connection.
 	farewell = 2 * time.Second
 	// largeBody is from where on a body is passed on without being looked at, where that can be done. Its answer is
-	// judged a moment after the client has all of it: holding the end back costs a tenth of such a request.
+	// judged a moment after the client has all of it: holding the end back costs a quarter of such a request.
 	largeBody = 32 << 10
 	// spliceBlock is passed on at once: the client has sendTime for it.
 	spliceBlock = 1 << 20

@@ -19,7 +19,7 @@ import (
 type frontKey struct{}
 
 // general answers a request that net/http has read. HTTP/2 has a new goroutine for each, whose stack would grow
-// anew each time: a sixth of what such a request costs. So one that has answered others does it.
+// anew each time: a seventh of what such a request costs. So one that has answered others does it.
 func (l *listener) general(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
 		l.serve(w, r)
