@@ -35,6 +35,7 @@ func (t *transfer) run() {
 	block := c.origin.blocks.take()
 	defer c.origin.blocks.give(block)
 	t.err = t.copy(*block)
+	_ = c.SetWriteDeadline(time.Time{}) // it was for the pieces; a broken connection shows at once
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.answered {
