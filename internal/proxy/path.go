@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"strings"
+
+	"github.com/spillway-dev/spillway/internal/proxy/http1"
 )
 
 // normalPath is a path as rules look at it: its dot segments are resolved (RFC 3986, 5.2.4; "%2e" is a dot), and
@@ -40,11 +42,11 @@ func plainEscapes(path string) string {
 		case path[i] != '%':
 			b.WriteByte(path[i])
 			continue
-		case i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]): // it means itself, and not what may become of it
+		case i+2 >= len(path) || http1.HexDigit(path[i+1]) < 0 || http1.HexDigit(path[i+2]) < 0: // it means itself, and not what may become of it
 			b.WriteString("%25")
 			continue
 		}
-		if c := unhex(path[i+1])<<4 | unhex(path[i+2]); plainInPath(c) {
+		if c := byte(http1.HexDigit(path[i+1])<<4 | http1.HexDigit(path[i+2])); plainInPath(c) {
 			b.WriteByte(c)
 		} else {
 			b.WriteString(strings.ToUpper(path[i : i+3]))
@@ -57,20 +59,6 @@ func plainEscapes(path string) string {
 // plainInPath reports whether a character needs no escape within a segment (RFC 3986, 3.3).
 func plainInPath(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@", c) >= 0
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
-func unhex(c byte) byte {
-	switch {
-	case c <= '9':
-		return c - '0'
-	case c <= 'F':
-		return c - 'A' + 10
-	}
-	return c - 'a' + 10
 }
 
 // withoutDots resolves the segments . and .. of a path.

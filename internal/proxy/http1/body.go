@@ -45,9 +45,6 @@ func (b *Body) StartLoose(in *Reader, length int64) {
 	b.loose = true
 }
 
-// Left is how many bytes are to come for certain: all of them if the length is known.
-func (b *Body) Left() int64 { return b.left }
-
 // Done reports whether the whole body was read.
 func (b *Body) Done() bool { return b.err == io.EOF || b.in == nil }
 
@@ -158,7 +155,7 @@ func (b *Body) nextChunk() error {
 func parseChunk(line []byte) (n int64, ok bool) {
 	i := 0
 	for ; i < len(line); i++ {
-		d := hexDigit(line[i])
+		d := HexDigit(line[i])
 		if d < 0 {
 			break
 		}
@@ -172,7 +169,8 @@ func parseChunk(line []byte) (n int64, ok bool) {
 	return n, i == len(line) || line[i] == ';' && isValue(string(line[i:]))
 }
 
-func hexDigit(c byte) int {
+// HexDigit is the value of a hexadecimal digit; -1 for another character.
+func HexDigit(c byte) int {
 	switch {
 	case isDigit(c):
 		return int(c - '0')

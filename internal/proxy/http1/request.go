@@ -182,7 +182,7 @@ func checkBytes(target string) *Refusal {
 
 // isEscape reports whether two hexadecimal digits follow, of another byte than NUL.
 func isEscape(rest string) bool {
-	return len(rest) >= 2 && hexDigit(rest[0]) >= 0 && hexDigit(rest[1]) >= 0 && rest[:2] != "00"
+	return len(rest) >= 2 && HexDigit(rest[0]) >= 0 && HexDigit(rest[1]) >= 0 && rest[:2] != "00"
 }
 
 // CheckTarget refuses what another reader has let through and a Reader would not have: method, target in
