@@ -31,9 +31,8 @@ func TestApply_StartsReplicasAndRoutesToTheReadyOnes(t *testing.T) {
 			if r.State != spillway.Ready || r.PID == 0 || r.Memory == 0 || r.Enforced != (os.Getuid() == 0 && enforces(b)) {
 				t.Errorf("replica: %+v", r)
 			}
-			if !b.said("www.1-2 is ready after") {
-				t.Error("no event tells that www.1-2 is ready")
-			}
+			// It is told once it is so, which is a moment after it can be seen.
+			b.eventually("an event that tells that www.1-2 is ready", func() bool { return b.said("www.1-2 is ready after") })
 		})
 	}
 }
