@@ -50,6 +50,7 @@ type front struct {
 	conn     net.Conn
 	tcp      *net.TCPConn // conn, unless it speaks TLS
 	tls      *tls.Conn    // conn, if it speaks TLS
+	http2    bool         // it is what the client speaks
 	guard    *http1.Guard // once the general engine has the connection
 	peer     string
 	client   netip.Addr
@@ -110,9 +111,7 @@ func (f *front) run() {
 		case acmez.ACMETLS1Protocol:
 			return // it has seen the certificate that it wanted to see
 		case "h2":
-			_ = f.tls.SetDeadline(time.Time{}) // a broken connection shows at the first read
-			given = f.listener.handoff.give(f.tls)
-			return
+			f.http2 = true
 		}
 	}
 	f.in.Reset(f.conn, f.first)
@@ -126,8 +125,8 @@ func (f *front) run() {
 			return
 		}
 	}
-	if b := f.in.Buffered(); f.tcp != nil && bytes.Equal(b[:min(len(b), len(preface))], preface) {
-		given = f.give(&prefixed{Conn: f.conn, in: &f.in})
+	if b := f.in.Buffered(); f.http2 && bytes.HasPrefix(b, preface) {
+		given = f.give(&http2Conn{Conn: f.conn, in: &f.in})
 	}
 }
 
@@ -162,7 +161,7 @@ func (f *front) await() bool {
 			return false
 		}
 	}
-	if b := f.in.Buffered(); b[0] == 'P' && len(b) >= 4 && bytes.HasPrefix(preface, b[:4]) && f.tcp != nil {
+	if b := f.in.Buffered(); f.http2 || f.tcp != nil && len(b) >= 4 && bytes.HasPrefix(preface, b[:4]) {
 		f.awaitPreface()
 		return false
 	}
@@ -181,13 +180,14 @@ func (f *front) await() bool {
 
 // awaitPreface reads until it is clear whether the preface is there.
 func (f *front) awaitPreface() {
+	f.http2 = true
 	f.headBegun()
 	for len(f.in.Buffered()) < len(preface) && bytes.HasPrefix(preface, f.in.Buffered()) {
 		if f.in.Fill() != nil {
 			return
 		}
 	}
-	if b := f.in.Buffered(); !bytes.HasPrefix(b, preface) {
+	if b := f.in.Buffered(); !bytes.HasPrefix(b, preface) && f.tls == nil { // else it would not understand the answer
 		f.turnDown(&refusal{status: http.StatusBadRequest, reason: "the request line is not METHOD TARGET HTTP/1.1"})
 	}
 }

@@ -1,11 +1,8 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"net"
 	"sync"
-
-	"github.com/spillway-dev/spillway/internal/proxy/http1"
 )
 
 // handoff is the listener at which the general engine gets its connections.
@@ -30,7 +27,7 @@ func (g *given) CloseWrite() error {
 	return g.Conn.Close()
 }
 
-// carrier is what TLS is spoken on. net/http has to be given the *tls.Conn itself, and so finds the front.
+// carrier is what TLS is spoken on.
 type carrier struct {
 	*net.TCPConn
 	front *front
@@ -44,17 +41,6 @@ func (c *carrier) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return c.TCPConn.Read(p)
-}
-
-// frontOf is what the fast engine knows of a connection of the general one.
-func frontOf(c net.Conn) *front {
-	switch c := c.(type) {
-	case *given:
-		return c.front
-	case *tls.Conn:
-		return c.NetConn().(*carrier).front
-	}
-	panic("a connection that the fast engine has not given")
 }
 
 func newHandoff(address net.Addr) *handoff {
@@ -87,11 +73,3 @@ func (h *handoff) Close() error {
 }
 
 func (h *handoff) Addr() net.Addr { return h.address }
-
-// prefixed is a connection of which something was read already.
-type prefixed struct {
-	net.Conn
-	in *http1.Reader
-}
-
-func (c *prefixed) Read(p []byte) (int, error) { return c.in.Read(p) }

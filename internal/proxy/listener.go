@@ -65,7 +65,7 @@ func (p *plane) open(address string, tcp *net.TCPListener, secure *tls.Config, f
 		Protocols:                    new(http.Protocols),
 		BaseContext:                  func(net.Listener) context.Context { return p.base },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, frontKey{}, frontOf(c))
+			return context.WithValue(ctx, frontKey{}, c.(*given).front)
 		},
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 		ConnState: func(_ net.Conn, s http.ConnState) {
