@@ -88,7 +88,7 @@ func (x *exchange) respond(now *instant) {
 // try makes one attempt at the endpoint that was claimed.
 func (x *exchange) try(c claim) (*reply, error) {
 	x.out = outgoing{
-		trace: x.rec.trace, call: x.way.outbound(x.call), host: x.call.host, body: x.body, client: x.client, base: c.endpoint.base, unit: x.who, synthetic: x.synthetic,
+		now: x.now, trace: x.rec.trace, call: x.way.outbound(x.call), host: x.call.host, body: x.body, client: x.client, base: c.endpoint.base, unit: x.who, synthetic: x.synthetic,
 		again: x.body == nil && x.call.idempotent() && x.way.retries != 0, limit: answerTimeout,
 	}
 	if x.way.timeout > 0 {

@@ -33,6 +33,7 @@ type exchange struct {
 	way    *way // in routes
 
 	began     time.Time
+	now       time.Time // when it last looked at the clock: that costs as much as a lookup
 	out       outgoing
 	head      head
 	synthetic bool   // Spillway itself made the request
@@ -79,7 +80,7 @@ var errHandedOver = errors.New("handed over")
 func (x *exchange) serve() {
 	c, p := x.call, x.plane
 	x.began = time.Now()
-	x.rec.began = x.began
+	x.now, x.rec.began = x.began, x.began
 	defer x.ended()
 	if c.method == http.MethodConnect {
 		x.head.last = true // what follows may be of any protocol
@@ -183,7 +184,7 @@ func (x *exchange) claim() (claim, error) {
 		}
 		if i := x.deal(e); i >= 0 {
 			a := &e.arms[i]
-			if endpoint := pick(a.endpoints, x.failed, time.Now()); endpoint != nil && x.plane.claim(endpoint) {
+			if endpoint := pick(a.endpoints, x.failed, x.now); endpoint != nil && x.plane.claim(endpoint) {
 				x.dealt, x.arm = true, a.name
 				return claim{e, a, endpoint}, nil
 			}
@@ -306,12 +307,11 @@ func (x *exchange) wait(e *edge, changed <-chan struct{}) error {
 	if x.place(e).external() {
 		return x.noReplica(e)
 	}
-	now := time.Now()
 	first := x.until.IsZero()
 	if first {
-		x.until = now.Add(holdTime)
+		x.until = x.now.Add(holdTime)
 	}
-	left := x.until.Sub(now)
+	left := x.until.Sub(x.now)
 	if left <= 0 {
 		return x.noReplica(e)
 	}
@@ -333,13 +333,14 @@ func (x *exchange) wait(e *edge, changed <-chan struct{}) error {
 	case <-gone:
 		return errClientLeft
 	}
+	x.now = time.Now()
 	if !x.overdue() {
 		x.failed = nil
 	}
 	return nil
 }
 
-func (x *exchange) overdue() bool { return !x.until.IsZero() && !time.Now().Before(x.until) }
+func (x *exchange) overdue() bool { return !x.until.IsZero() && !x.now.Before(x.until) }
 
 func (x *exchange) noReplica(e *edge) *refusal {
 	if x.last != nil {
@@ -369,19 +370,19 @@ func (x *exchange) attempt(c claim) (answered bool) {
 	defer x.plane.release(c.endpoint)
 	x.rec.arm, x.rec.replica = c.arm, c.endpoint.name()
 	x.attempts++
-	began := time.Now()
+	began := x.now
 	resp, err := x.try(c)
+	x.now = time.Now()
 	if err != nil && x.clientLeft() {
 		x.lease.drop()
 		x.turnAway()
 		return true
 	}
-	x.plane.judgeReach(c.endpoint, err)
-	now := time.Now()
-	c.arm.tally.add(now.Sub(began), err != nil || resp.status >= 500, now)
+	x.plane.judgeReach(c.endpoint, err, x.now)
+	c.arm.tally.add(x.now.Sub(began), err != nil || resp.status >= 500, x.now)
 	if err == nil {
-		x.rec.first = now.Sub(x.rec.began)
-		x.lease.outcome.Took = max(now.Sub(began), 1)
+		x.rec.first = x.now.Sub(x.rec.began)
+		x.lease.outcome.Took = max(x.now.Sub(began), 1)
 		if resp.status >= 500 && c.arm.candidate && x.mayRepeat() && x.rescue(c.edge) {
 			resp.close()
 			return false

@@ -73,8 +73,8 @@ func reasonOf(err error) string {
 // judgeReach learns from an attempt whether a server by URL can be reached: it cannot when there was no
 // connection or no answer in time. What is said about replicas is the platform's business. Either is passed over for a while when it
 // does not answer.
-func (p *plane) judgeReach(e *endpoint, err error) {
-	if pause := e.learn(err, time.Now()); pause > 0 {
+func (p *plane) judgeReach(e *endpoint, err error, now time.Time) {
+	if pause := e.learn(err, now); pause > 0 {
 		p.log.Info("endpoint is passed over", "app", e.App, "endpoint", e.name(), "pause", pause, "reason", reasonOf(err))
 	}
 	if !e.external() {

@@ -114,6 +114,7 @@ func (f *front) run() {
 			f.http2 = true
 		}
 	}
+	f.x.now = time.Now()
 	f.in.Reset(f.conn, f.first)
 	f.in.Begun = f.headBegun
 	for f.await() {
@@ -148,9 +149,9 @@ func (f *front) handshake() error {
 // await waits for a request and reads its head. false: there is none, or it was refused.
 func (f *front) await() bool {
 	if len(f.in.Buffered()) == 0 {
-		if now := time.Now(); now.Sub(f.read) > coarse {
-			f.read = now
-			_ = f.conn.SetReadDeadline(now.Add(clientIdle)) // a broken connection shows at the next read
+		if f.x.now.Sub(f.read) > coarse {
+			f.read = f.x.now
+			_ = f.conn.SetReadDeadline(f.read.Add(clientIdle)) // a broken connection shows at the next read
 		}
 		f.state.Store(idle)
 		if f.listener.sealed.Load() {

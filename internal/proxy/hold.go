@@ -98,8 +98,10 @@ func (x *exchange) stay(e *edge) error {
 		return errQueueFull(e.app)
 	}
 	defer g.leave()
-	began := time.Now()
-	defer func() { x.stayed = time.Since(began) }()
+	defer func() {
+		x.now = time.Now()
+		x.stayed = x.now.Sub(x.began)
+	}()
 	gone := make(chan struct{})
 	defer x.plane.seen.hold(true)()
 	defer x.client.watch(sync.OnceFunc(func() { close(gone) }))()

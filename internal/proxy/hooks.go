@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"net/http"
+	"time"
 )
 
 // wants reports whether done and trace look at the request itself.
@@ -41,7 +42,9 @@ func (x *exchange) ended() {
 	if x.passedOn {
 		return
 	}
+	x.now = time.Now()
 	r := &x.rec
+	r.whole = x.now.Sub(r.began)
 	r.call, r.fast = x.call, x.fast
 	r.bucket, r.rescued, r.retries = x.who.bucket, x.rescued, max(x.attempts-1, 0)
 	if x.body != nil {

@@ -26,12 +26,16 @@ type pace struct {
 
 // timing gives what an answer says about latency: nothing in the time when the candidate warms up, on
 // both sides. t.mu is held.
-func (t *trial) timing(o outcome, now time.Time) (took time.Duration, repeat uint64) {
+func (t *trial) timing(o outcome) (took time.Duration, repeat uint64) {
+	if len(t.terms.Latency) == 0 {
+		return 0, 0
+	}
+	now := time.Now()
 	if o.Candidate && t.pace.first.IsZero() {
 		t.pace.first = now
 	}
 	switch {
-	case o.Took <= 0 || len(t.terms.Latency) == 0:
+	case o.Took <= 0:
 		return 0, 0
 	case !o.Candidate && t.state.Thresholds == [len(quantiles)]time.Duration{}:
 		t.learn(o.Took)

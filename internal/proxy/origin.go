@@ -71,7 +71,10 @@ func newOrigin(base *url.URL, blocks *blocks) *origin {
 
 // send makes one attempt. Its errors are faults.
 func (o *origin) send(out *outgoing) (*reply, error) {
-	for {
+	for ; ; out.now = (time.Time{}) {
+		if out.now.IsZero() {
+			out.now = time.Now()
+		}
 		c, err := o.take(out)
 		if err != nil {
 			return nil, err
@@ -100,7 +103,7 @@ func (o *origin) take(out *outgoing) (*originConn, error) {
 		c := o.idle[n-1]
 		o.idle = o.idle[:n-1]
 		o.mu.Unlock()
-		idle := time.Since(c.since)
+		idle := out.now.Sub(c.since)
 		if idle > idleTimeout || idle > staleTime && !out.again || (idle > sureTime || !out.again) && c.shut() {
 			c.Conn.Close()
 			continue
@@ -111,6 +114,7 @@ func (o *origin) take(out *outgoing) (*originConn, error) {
 	if err != nil {
 		return nil, &fault{noConnection, err}
 	}
+	out.now = time.Now()
 	c := &originConn{Conn: conn, origin: o}
 	c.in.Reset(c, nil)
 	return c, nil

@@ -84,8 +84,7 @@ func (c *originConn) exchange(out *outgoing) (*reply, *fault) {
 	c.turn++
 	c.answered, c.until = false, time.Time{}
 	c.mu.Unlock()
-	now := time.Now()
-	if f := c.request(out, now); f != nil {
+	if f := c.request(out, out.now); f != nil {
 		return nil, f
 	}
 	interim := false

@@ -21,6 +21,7 @@ type outgoing struct {
 	rescued bool // see the headers of these names
 	relayed bool          // to an heir, which finds out by itself who is behind the call
 	last    bool          // the connection is not to be kept
+	now     time.Time     // when the attempt begins; zero = now
 	again   bool          // it may be sent once more when a kept connection turns out to be dead
 	limit   time.Duration // from the end of the request to the first byte of the answer
 	until   time.Time     // the answer has to be whole by then; zero = no limit

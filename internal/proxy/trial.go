@@ -194,7 +194,7 @@ func (t *trial) observe(app spillway.Ref, o outcome, entered bool) news {
 		t.heir.tell(message{App: app, Trial: t.terms.ID, Outcome: &o})
 	}
 	t.count(o)
-	took, slow := t.timing(o, time.Now())
+	took, slow := t.timing(o)
 	cause := t.state.Cause
 	t.state = t.state.Observe(judge.Answer{
 		Candidate: o.Candidate, Weight: o.Weight, Failed: o.Failed, Repeat: o.Failed && t.repeated(o.Key), Took: took, SlowRepeat: slow,
