@@ -33,7 +33,7 @@ func (l *listener) serve(w http.ResponseWriter, r *http.Request) {
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	f := r.Context().Value(frontKey{}).(*front)
-	g := &netHTTP{w: w, r: r, control: http.NewResponseController(w), open: true}
+	g := &netHTTP{w: w, r: r, control: http.NewResponseController(w), guard: f.guard, open: true}
 	x := &exchange{plane: p, client: g, find: l.find, call: f.callOf(r)}
 	x.head.last = r.ProtoMajor == 1 && x.call.header.Token("Connection", "close") // also beside keep-alive
 	if why := f.objection(r, x.call); why != nil {
@@ -106,6 +106,7 @@ type netHTTP struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	control *http.ResponseController
+	guard   *http1.Guard // of the connection; nil for HTTP/2
 
 	mu   sync.Mutex // of interim answers, which come from two goroutines
 	open bool       // the answer proper has not begun
@@ -186,6 +187,9 @@ func (g *netHTTP) abort() { panic(http.ErrAbortHandler) }
 func (g *netHTTP) gone() bool { return g.r.Context().Err() != nil }
 
 func (g *netHTTP) watch(f func()) (stop func()) {
+	if g.guard != nil {
+		g.guard.Look()
+	}
 	end := context.AfterFunc(g.r.Context(), f)
 	return func() { end() }
 }

@@ -115,7 +115,7 @@ func (o *origin) take(out *outgoing) (*originConn, error) {
 		return nil, &fault{noConnection, err}
 	}
 	out.now = time.Now()
-	c := &originConn{Conn: conn, origin: o}
+	c := &originConn{Conn: conn, origin: o, asking: newAsking(conn)}
 	c.in.Reset(c, nil)
 	return c, nil
 }

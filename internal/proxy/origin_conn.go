@@ -24,6 +24,9 @@ type originConn struct {
 	used   bool      // it has served a request before
 	since  time.Time // it has been idle
 
+	asking    *asking
+	due       []byte    // of the present request, to be written before its answer is read
+	unsent    bool      // nothing of it could be written
 	client    responder // of the present request
 	armed     bool      // somebody looks whether the client is there
 	owes      bool      // the body that was announced is not being sent
@@ -38,12 +41,37 @@ type originConn struct {
 
 // Read reads from the server. When that takes long, somebody has to look whether the client is still there.
 func (c *originConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	if n > 0 || err == nil || c.armed || !isTimeout(err) {
 		return n, err
 	}
 	c.arm()
 	return c.Conn.Read(p)
+}
+
+// read writes what is due, then reads.
+func (c *originConn) read(p []byte) (int, error) {
+	due := c.due
+	if c.due = nil; due == nil {
+		return c.Conn.Read(p)
+	}
+	sent, n, err := c.asking.ask(due, p)
+	switch {
+	case n > 0:
+		return n, nil
+	case err != nil && !isTimeout(err):
+		c.unsent = sent == 0
+		return 0, err
+	case sent == len(due) && err == nil:
+		return 0, io.EOF
+	case sent == len(due):
+		return 0, err
+	}
+	n, err = c.Conn.Write(due[sent:])
+	if c.unsent = err != nil && sent+n == 0; c.unsent {
+		return 0, err
+	}
+	return c.Conn.Read(p) // it may have answered already
 }
 
 func isTimeout(err error) bool {
@@ -79,7 +107,7 @@ func (c *originConn) expires(until time.Time) {
 
 // exchange sends a request and waits for the head of its answer.
 func (c *originConn) exchange(out *outgoing) (*reply, *fault) {
-	c.client, c.armed, c.owes, c.pending = out.client, false, false, nil
+	c.client, c.armed, c.owes, c.pending, c.due, c.unsent = out.client, false, false, nil, nil, false
 	c.mu.Lock()
 	c.turn++
 	c.answered, c.until = false, time.Time{}
@@ -91,6 +119,8 @@ func (c *originConn) exchange(out *outgoing) (*reply, *fault) {
 	for {
 		err := c.in.ReadResponse(&c.resp, out.call.method)
 		switch {
+		case c.unsent:
+			return nil, &fault{unsent, err}
 		case err != nil && isTimeout(err) && !out.client.gone():
 			if !c.owes {
 				return nil, &fault{late, fmt.Errorf("no answer within %s: %w", out.limit, err)}
@@ -131,6 +161,10 @@ func (c *originConn) request(out *outgoing, now time.Time) *fault {
 		now = time.Now()
 		_ = c.SetReadDeadline(now.Add(soon))
 		c.until = out.due(now)
+	}
+	if c.asking.raw != nil && (out.body == nil || small) {
+		c.due = c.out
+		return nil
 	}
 	n, err := c.Write(c.out)
 	if cap(c.out) > 4*smallBody {

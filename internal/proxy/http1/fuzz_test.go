@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -148,6 +149,14 @@ func FuzzReadResponse(f *testing.F) {
 	})
 }
 
+// textConn is a connection from which a text comes.
+type textConn struct {
+	net.Conn
+	from io.Reader
+}
+
+func (c textConn) Read(p []byte) (int, error) { return c.from.Read(p) }
+
 // FuzzGuard: a server behind it sees what the reader read, and nothing of what it refuses.
 func FuzzGuard(f *testing.F) {
 	for _, h := range heads {
@@ -156,12 +165,13 @@ func FuzzGuard(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var in, plain Reader
 		plain.Reset(bytes.NewReader(text), nil)
-		in.Reset(bytes.NewReader(text), nil)
+		from := bytes.NewReader(text)
+		in.Reset(from, nil)
 		var first Request
 		if in.ReadRequest(&first) != nil || first.Upgrade || first.Method == http.MethodConnect {
 			return
 		}
-		g := NewGuard(nil, &in, &first)
+		g := NewGuard(textConn{from: from}, &in, &first)
 		close(g.hurry) // nobody waits
 		server := bufio.NewReader(g)
 		for range 4 {

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -32,7 +34,18 @@ type Guard struct {
 	buf     []byte // for chunks
 	refused atomic.Pointer[Refusal]
 	hurry   chan struct{} // has room for one: nobody waits for a read any more
+
+	mu      sync.Mutex // guards what follows: reading and its end are of different goroutines
+	changed *sync.Cond
+	want    time.Time // when reading has to end
+	set     time.Time // the same as the connection has it
+	reading bool      // from the connection
+	look    bool      // somebody wants to know whether the client is there
+	closed  bool
 }
+
+// near is how much too early a read may end: to set the time costs something.
+const near = time.Second
 
 // HalfClosed is how long a client that sends no more is waited with: it may have gone, or still want its answer.
 const HalfClosed = time.Second
@@ -40,12 +53,17 @@ const HalfClosed = time.Second
 // NewGuard makes a guard of a connection whose first request was read already. in reads the rest.
 func NewGuard(conn net.Conn, in *Reader, first *Request) *Guard {
 	g := &Guard{Conn: conn, in: in, hurry: make(chan struct{}, 1)}
+	g.changed = sync.NewCond(&g.mu)
+	in.from = (*timedConn)(g)
 	g.follow(first)
 	return g
 }
 
 // follow passes a request on.
 func (g *Guard) follow(r *Request) {
+	g.mu.Lock()
+	g.look = false
+	g.mu.Unlock()
 	g.pending = append(g.pending[:0], r.raw...)
 	g.length, g.raw = r.Length, r.Upgrade || r.Method == http.MethodConnect
 	g.body.Start(g.in, g.length)
@@ -89,6 +107,9 @@ func (g *Guard) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		default:
+			if err := g.wait(len(p)); err != nil {
+				return 0, err
+			}
 			if err := g.nextHead(); err != nil {
 				return 0, err
 			}
@@ -136,13 +157,88 @@ func (g *Guard) nextHead() error {
 	return err
 }
 
+// wait lets a read for one byte wait until somebody looks for the client, or it has to end: while a request is
+// answered, the server of net/http reads so, only to see the connection end, and gives up when the answer is there.
+// That read and its end would cost more than reading the request.
+func (g *Guard) wait(n int) error {
+	if n > 1 || len(g.in.Buffered()) > 0 {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for {
+		switch {
+		case g.closed:
+			return net.ErrClosed
+		case g.look:
+			return nil
+		case isPast(g.want):
+			return os.ErrDeadlineExceeded
+		}
+		g.changed.Wait()
+	}
+}
+
+// Look has a waiting read find out from now on, until the next request, whether the client is there.
+func (g *Guard) Look() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.look = true
+	g.changed.Broadcast()
+}
+
+func isPast(t time.Time) bool { return !t.IsZero() && t.Before(time.Now()) }
+
 // SetReadDeadline is that of net.Conn.
 func (g *Guard) SetReadDeadline(t time.Time) error {
-	if !t.IsZero() && t.Before(time.Now()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.want = t
+	if isPast(t) {
 		select {
 		case g.hurry <- struct{}{}:
 		default: // it hurries already
 		}
+		g.changed.Broadcast()
 	}
+	if !g.reading {
+		return nil // the next read sets it
+	}
+	g.set = t
 	return g.Conn.SetReadDeadline(t)
+}
+
+// SetDeadline is that of net.Conn.
+func (g *Guard) SetDeadline(t time.Time) error {
+	if err := g.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	return g.SetReadDeadline(t)
+}
+
+// Close closes the connection.
+func (g *Guard) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	g.changed.Broadcast()
+	g.mu.Unlock()
+	return g.Conn.Close()
+}
+
+// timedConn is a guard as its reader sees it: the connection, which gets the time for reading when it is read from.
+type timedConn Guard
+
+func (c *timedConn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	if d := c.want.Sub(c.set); d != 0 && (d < 0 || d > near || c.want.IsZero() || c.set.IsZero()) {
+		c.set = c.want
+		_ = c.Conn.SetReadDeadline(c.set) // a broken connection shows at the read
+	}
+	c.reading = true
+	c.mu.Unlock()
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	c.reading = false
+	c.mu.Unlock()
+	return n, err
 }
