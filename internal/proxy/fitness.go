@@ -48,16 +48,17 @@ func (f *fitness) chill(now time.Time) time.Duration {
 
 // learn takes in how an attempt ended. It reports for how long the endpoint is passed over because of it; 0 = it is not.
 func (f *fitness) learn(err error, now time.Time) time.Duration {
-	var why *fault
-	switch {
-	case err == nil:
+	if err == nil {
 		if f.missed.Load() != 0 {
 			f.missed.Store(0)
 		}
 		if f.turns.Load() != 0 && f.cold.Load() <= now.UnixNano() {
 			f.turns.Store(0)
 		}
-	case errors.As(err, &why) && why.kind == noConnection, f.missed.Add(1) >= unfitAfter:
+		return 0
+	}
+	var why *fault
+	if errors.As(err, &why) && why.kind == noConnection || f.missed.Add(1) >= unfitAfter {
 		return f.chill(now)
 	}
 	return 0

@@ -33,8 +33,10 @@ func (l *listener) serve(w http.ResponseWriter, r *http.Request) {
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	f := r.Context().Value(frontKey{}).(*front)
-	g := &netHTTP{w: w, r: r, control: http.NewResponseController(w), guard: f.guard, open: true}
-	x := &exchange{plane: p, client: g, find: l.find, call: f.callOf(r)}
+	s := p.served.Get().(*served)
+	g, x := &netHTTP{w: w, r: r, guard: f.guard, open: true}, &s.x
+	*x = exchange{plane: p, client: g, find: l.find, call: &s.call, failed: x.failed[:0], head: head{add: x.head.add[:0]}}
+	f.callOf(x.call, r)
 	x.head.last = r.ProtoMajor == 1 && x.call.header.Token("Connection", "close") // also beside keep-alive
 	if why := f.objection(r, x.call); why != nil {
 		x.head.last, x.rec.began = true, time.Now()
@@ -47,16 +49,25 @@ func (l *listener) serve(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 {
 			// Else the server takes the rest of the body away as soon as an answer begins. It fails
 			// only for writers that are not the server's.
-			_ = g.control.EnableFullDuplex()
+			_ = g.control().EnableFullDuplex()
 		}
 	}
 	x.serve()
+	if x.body == nil { // else somebody may still send it
+		p.served.Put(s)
+	}
 }
 
-// callOf is a request of net/http as a call.
-func (f *front) callOf(r *http.Request) *call {
-	c := &call{
-		method: r.Method, major: r.ProtoMajor, minor: r.ProtoMinor, length: r.ContentLength,
+// served is what a request of the general engine needs, to be used again. The zero value may be used.
+type served struct {
+	call call
+	x    exchange
+}
+
+// callOf makes c the call of a request of net/http.
+func (f *front) callOf(c *call, r *http.Request) {
+	*c = call{
+		header: c.header[:0], method: r.Method, major: r.ProtoMajor, minor: r.ProtoMinor, length: r.ContentLength,
 		peer: f.peer, client: f.client, local: f.local, secure: f.tls != nil, ours: f.ours,
 	}
 	target := r.RequestURI
@@ -64,7 +75,6 @@ func (f *front) callOf(r *http.Request) *call {
 		target = r.URL.RequestURI()
 	}
 	c.aim(r.Host, target)
-	c.header = make(http1.Fields, 0, len(r.Header)+2)
 	for name, values := range r.Header {
 		for _, v := range values {
 			c.header = append(c.header, http1.Field{Name: name, Value: v})
@@ -73,8 +83,9 @@ func (f *front) callOf(r *http.Request) *call {
 	c.named = r.ProtoMajor == 1 && len(r.Header["Connection"]) > 0
 	c.upgrade = r.ProtoMajor == 1 && c.header.Upgrades()
 	c.expect = c.header.Token("Expect", "100-continue")
-	c.trailer = func() http1.Fields { return fieldsOf(r.Trailer) }
-	return c
+	if r.ContentLength != 0 {
+		c.trailer = func() http1.Fields { return fieldsOf(r.Trailer) }
+	}
 }
 
 func fieldsOf(h http.Header) (fields http1.Fields) {
@@ -103,14 +114,15 @@ func (f *front) objection(r *http.Request, c *call) *refusal {
 
 // netHTTP is the client of a request that net/http has read.
 type netHTTP struct {
-	w       http.ResponseWriter
-	r       *http.Request
-	control *http.ResponseController
-	guard   *http1.Guard // of the connection; nil for HTTP/2
+	w     http.ResponseWriter
+	r     *http.Request
+	guard *http1.Guard // of the connection; nil for HTTP/2
 
 	mu   sync.Mutex // of interim answers, which come from two goroutines
 	open bool       // the answer proper has not begun
 }
+
+func (g *netHTTP) control() *http.ResponseController { return http.NewResponseController(g.w) }
 
 func (g *netHTTP) interim(status int, header http1.Fields) {
 	g.mu.Lock()
@@ -168,7 +180,7 @@ func (g *netHTTP) write(p []byte) error {
 }
 
 func (g *netHTTP) flush() error {
-	_ = g.control.Flush() // a broken connection shows at the next write
+	_ = g.control().Flush() // a broken connection shows at the next write
 	return nil
 }
 
@@ -198,11 +210,11 @@ func (g *netHTTP) hush() { g.rush(time.Unix(1, 0)) }
 
 // rush sets when the next bytes of the body must be there.
 func (g *netHTTP) rush(until time.Time) {
-	_ = g.control.SetReadDeadline(until) // a broken connection shows at the next read
+	_ = g.control().SetReadDeadline(until) // a broken connection shows at the next read
 }
 
 func (g *netHTTP) takeOver() (net.Conn, []byte, error) {
-	conn, buffered, err := g.control.Hijack()
+	conn, buffered, err := g.control().Hijack()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -117,6 +117,7 @@ func (o *origin) take(out *outgoing) (*originConn, error) {
 	out.now = time.Now()
 	c := &originConn{Conn: conn, origin: o, asking: newAsking(conn)}
 	c.in.Reset(c, nil)
+	c.ready, c.done = c.body.Ready, c.finish
 	return c, nil
 }
 

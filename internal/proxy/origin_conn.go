@@ -21,6 +21,8 @@ type originConn struct {
 	resp   http1.Response
 	body   http1.Body
 	reply  reply
+	ready  func() bool // body.Ready, and finish: made once
+	done   func()
 	used   bool      // it has served a request before
 	since  time.Time // it has been idle
 
@@ -195,7 +197,7 @@ func (c *originConn) final(out *outgoing) *reply {
 	c.body.StartLoose(&c.in, c.resp.Length)
 	c.reply = reply{
 		status: c.resp.Status, reason: c.resp.Reason, header: c.resp.Fields, named: c.resp.Named, length: c.resp.Length,
-		body: &c.body, ready: c.body.Ready, close: c.finish,
+		body: &c.body, ready: c.ready, close: c.done,
 	}
 	if c.resp.Length == http1.InChunks {
 		c.reply.trailer = func() http1.Fields { return c.body.Trailer }

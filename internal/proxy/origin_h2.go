@@ -53,11 +53,12 @@ func (s *streams) send(out *outgoing) (*reply, error) {
 	stop := out.client.watch(cancel)
 	end := func() { stop(); cancel() }
 	var begun atomic.Bool // an interim answer has come
+	client := out.client  // out may be another request's when the transport calls late
 	r := s.request(out).WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
 			begun.Store(true)
 			if code != http.StatusContinue {
-				out.client.interim(code, fieldsOf(http.Header(header)))
+				client.interim(code, fieldsOf(http.Header(header)))
 			}
 			return nil
 		},

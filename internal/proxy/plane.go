@@ -24,8 +24,9 @@ type plane struct {
 	keys    keys
 	blocks  *blocks
 	crew    *crew
-	most    int64 // connections of clients at each public address
-	general bool  // see Config.Engine
+	served  sync.Pool // of *served
+	most    int64     // connections of clients at each public address
+	general bool      // see Config.Engine
 	watch   watchers
 	seen    seen
 

@@ -295,10 +295,12 @@ func (e *edge) instead(i int, failed []*endpoint) int {
 // normalHost is the name in a Host header, as hosts are looked up: lower case, without port and
 // trailing dot. "" for what is no host.
 func normalHost(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	} else {
-		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.ContainsAny(host, ":[]") { // most have none, and an error about that has its price
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		} else {
+			host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		}
 	}
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }

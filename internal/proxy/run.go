@@ -113,6 +113,7 @@ func prepare(base context.Context, c Config, in *inheritance) (*plane, error) {
 		p.log = slog.New(slog.DiscardHandler)
 	}
 	p.trust.extend(c.Trust)
+	p.served.New = func() any { return &served{} }
 	p.crew, p.most = newCrew(p.drained), cmp.Or(int64(c.Connections), mostConnections())
 	p.keeper.dir, p.keeper.log, p.keeper.outside = filepath.Join(c.Dir, acmeDir), p.log, &p.outside
 	p.reroute()
