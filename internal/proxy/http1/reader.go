@@ -108,11 +108,11 @@ func (r *Reader) line(limit int) ([]byte, error) {
 	for {
 		b := r.Buffered()
 		if i := bytes.IndexByte(b, '\n'); i >= 0 {
+			if i > limit { // first, as without the end of the line
+				return nil, malformed("a line is too long")
+			}
 			if i == 0 || b[i-1] != '\r' {
 				return nil, malformed("a line ends without CR LF")
-			}
-			if i > limit {
-				return nil, malformed("a line is too long")
 			}
 			line := b[:i-1]
 			r.r += i + 1 // not Discard: it may let go of the buffer

@@ -9,7 +9,7 @@ import (
 // Refusal is why a request cannot be taken. The connection has to be closed after the answer: where the next
 // request begins is not known.
 type Refusal struct {
-	Status int    // 400, 414, 431, 501 or 505
+	Status int    // 400, 414, 417, 431, 501 or 505
 	Reason string // a sentence without its full stop
 }
 
