@@ -99,6 +99,7 @@ func TestBody_SaysWhatIsWrongWithChunks(t *testing.T) {
 		"1\r\nh\r\r\n":                    "a chunk is longer than it says",
 		"1;" + strings.Repeat("a", 1<<20): "a line is too long",
 		strings.Repeat("1;"+strings.Repeat("a", 99)+"\r\nh\r\n", 20):      "more is said about the chunks than is in them",
+		"1;" + strings.Repeat("a", 2000) + "\nh":                          "a line is too long", // as in pieces
 		"1;" + strings.Repeat("a", maxChunkLine-2) + "\r\nh\r\n0\r\n\r\n": "a line is too long",
 		"0\r\nX\r\n\r\n":       "a header line has no colon",
 		"0\r\n X: 1\r\n\r\n":   "a header line begins with white space",
