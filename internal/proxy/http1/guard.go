@@ -26,6 +26,7 @@ const refusedRequest = RefusedMethod + " / HTTP/1.1\r\nHost: refused\r\nConnecti
 type Guard struct {
 	net.Conn
 	in      *Reader
+	from    io.Reader // what in has read from until the guard came: the connection
 	req     Request
 	body    Body
 	length  int64
@@ -54,7 +55,7 @@ const HalfClosed = time.Second
 func NewGuard(conn net.Conn, in *Reader, first *Request) *Guard {
 	g := &Guard{Conn: conn, in: in, hurry: make(chan struct{}, 1)}
 	g.changed = sync.NewCond(&g.mu)
-	in.from = (*timedConn)(g)
+	g.from, in.from = in.from, (*timedConn)(g)
 	g.follow(first)
 	return g
 }
@@ -236,7 +237,7 @@ func (c *timedConn) Read(p []byte) (int, error) {
 	}
 	c.reading = true
 	c.mu.Unlock()
-	n, err := c.Conn.Read(p)
+	n, err := c.from.Read(p)
 	c.mu.Lock()
 	c.reading = false
 	c.mu.Unlock()

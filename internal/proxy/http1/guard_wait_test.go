@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// guarded is a guard of a connection that has sent one request, all of which was read, and the other end of it.
-func guarded(t *testing.T) (*Guard, net.Conn) {
+// watched is a guard of a connection that has sent one request, all of which was read, and the other end of it.
+func watched(t *testing.T) (*Guard, net.Conn) {
 	t.Helper()
 	near, far := net.Pipe()
 	t.Cleanup(func() { near.Close(); far.Close() })
@@ -55,7 +55,7 @@ func TestGuard_EndsTheWaitOfAReadThatOnlyWatches(t *testing.T) {
 	for _, tt := range tests {
 		for _, early := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				g, far := guarded(t)
+				g, far := watched(t)
 				var done <-chan error
 				if !early {
 					done = read(g)
@@ -81,7 +81,7 @@ func TestGuard_EndsTheWaitOfAReadThatOnlyWatches(t *testing.T) {
 // TestGuard_GoesOnAfterAWatch: what a client sends while the server only watches is the next request.
 func TestGuard_GoesOnAfterAWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, far := guarded(t)
+		g, far := watched(t)
 		for _, path := range []string{"/b", "/c", "/d"} {
 			done := read(g)
 			synctest.Wait()
@@ -133,7 +133,7 @@ func (c *timesOf) SetReadDeadline(t time.Time) error {
 
 func TestGuard_SetsTheTimeForReadingWhenItReads(t *testing.T) {
 	var in Reader
-	in.Reset(nil, []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+	in.Reset(&timesOf{}, []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
 	var first Request
 	if err := in.ReadRequest(&first); err != nil {
 		t.Fatal(err)
