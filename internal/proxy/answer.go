@@ -192,8 +192,8 @@ func (x *exchange) copyBody(r *reply) error {
 			x.plane.blocks.give(block)
 		}
 	}()
-	left, stream := r.length, r.length < 0
-	waits := func() bool { return stream && (r.ready == nil || !r.ready()) }
+	left := r.length
+	waits := func() bool { return r.ready == nil || !r.ready() && (r.length < 0 || r.slow()) }
 	if waits() {
 		if err := x.client.flush(); err != nil {
 			return err

@@ -9,7 +9,7 @@ import (
 // asking writes a request and reads the first of its answer in one wait of the poller. net would try to
 // read before it waits, in vain: a server needs its time.
 type asking struct {
-	raw  syscall.RawConn // nil: the connection is not of TCP itself
+	raw  syscall.RawConn
 	step func(fd uintptr) bool
 	out  []byte // not written yet
 	in   []byte // for the answer
@@ -18,13 +18,18 @@ type asking struct {
 	err  error
 }
 
-// newAsking is for one connection.
+// newAsking is for one connection. It is nil when that is not of TCP itself.
 func newAsking(c net.Conn) *asking {
-	a := &asking{}
-	a.step = a.next
-	if tcp, ok := c.(*net.TCPConn); ok {
-		a.raw, _ = tcp.SyscallConn() // it fails for nil only
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil
 	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	a := &asking{raw: raw}
+	a.step = a.next
 	return a
 }
 

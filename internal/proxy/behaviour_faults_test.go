@@ -31,7 +31,7 @@ type fault struct {
 func faults() []fault {
 	never, once := []string{"502 1"}, []string{"200 1"}
 	repeated := []string{"200 2", "502 1", "502 1"}
-	broken := []string{"200 broken 1 or closed 1"} // the beginning need not have been sent yet
+	broken := []string{"200 broken 1"} // after nothing at all, clients would ask once more
 	raw := func(text string) func(*net.TCPConn, *bufio.Reader, *arrival) bool {
 		return func(c *net.TCPConn, in *bufio.Reader, a *arrival) bool {
 			a.readBody(in)

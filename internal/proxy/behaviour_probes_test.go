@@ -272,6 +272,40 @@ func ownAddress(t *testing.T) netip.Addr {
 	return netip.Addr{}
 }
 
+// TestBehaviour_PassesASlowBodyInPieces: the back end goes on when the client has got what there is so far.
+func TestBehaviour_PassesASlowBodyInPieces(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		const pieces = 4
+		next := make(chan struct{})
+		f := serve(t, engine, accept(t, func(conn net.Conn) {
+			if _, err := readHead(bufio.NewReader(conn)); err != nil {
+				return
+			}
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", pieces)
+			for range next {
+				io.WriteString(conn, "x")
+			}
+		}))
+		defer close(next)
+		conn := f.dial()
+		conn.SetDeadline(time.Now().Add(patient))
+		io.WriteString(conn, ask("/"))
+		r := bufio.NewReader(conn)
+		for line := ""; line != "\r\n"; {
+			var err error
+			if line, err = r.ReadString('\n'); err != nil {
+				t.Fatalf("the head is kept back: %v", err)
+			}
+		}
+		for i := range pieces {
+			next <- struct{}{}
+			if _, err := r.ReadByte(); err != nil {
+				t.Fatalf("piece %d is kept back: %v", i+1, err)
+			}
+		}
+	})
+}
+
 // TestBehaviour_PassesEventsAtOnce measures how long an event takes from the write of the back end to the
 // client, as the median of many: single ones may meet a busy machine.
 func TestBehaviour_PassesEventsAtOnce(t *testing.T) {

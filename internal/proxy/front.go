@@ -429,7 +429,12 @@ func (f *front) giveBlock() {
 	}
 }
 
-func (f *front) abort() { f.broken = true }
+// abort ends the connection behind what there is of the answer. Without that a client would take the end for that of
+// an idle connection, and send the request once more.
+func (f *front) abort() {
+	_ = f.flush() // it is broken either way
+	f.broken = true
+}
 
 func (f *front) gone() bool { return f.left.Load() }
 

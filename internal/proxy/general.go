@@ -180,6 +180,9 @@ func (g *netHTTP) write(p []byte) error {
 }
 
 func (g *netHTTP) flush() error {
+	if g.open {
+		return nil // there is no answer yet, and net/http would make one
+	}
 	_ = g.control().Flush() // a broken connection shows at the next write
 	return nil
 }
@@ -194,7 +197,10 @@ func (g *netHTTP) end(trailer http1.Fields) error {
 	return nil
 }
 
-func (g *netHTTP) abort() { panic(http.ErrAbortHandler) }
+func (g *netHTTP) abort() {
+	_ = g.flush() // it is broken either way; see front.abort
+	panic(http.ErrAbortHandler)
+}
 
 func (g *netHTTP) gone() bool { return g.r.Context().Err() != nil }
 

@@ -118,6 +118,7 @@ func (o *origin) take(out *outgoing) (*originConn, error) {
 	c := &originConn{Conn: conn, origin: o, asking: newAsking(conn)}
 	c.in.Reset(c, nil)
 	c.ready, c.done = c.body.Ready, c.finish
+	c.slow = func() bool { return c.armed }
 	return c, nil
 }
 

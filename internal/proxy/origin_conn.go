@@ -21,7 +21,8 @@ type originConn struct {
 	resp   http1.Response
 	body   http1.Body
 	reply  reply
-	ready  func() bool // body.Ready, and finish: made once
+	ready  func() bool // body.Ready, and functions of the connection: made once
+	slow   func() bool
 	done   func()
 	used   bool      // it has served a request before
 	since  time.Time // it has been idle
@@ -81,7 +82,9 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
+// arm has somebody look after the client, who gets what there is of the answer.
 func (c *originConn) arm() {
+	_ = c.client.flush() // a broken connection shows at the next write
 	c.mu.Lock()
 	c.armed = true
 	_ = c.SetReadDeadline(c.until) // a broken connection shows at the next read
@@ -164,7 +167,7 @@ func (c *originConn) request(out *outgoing, now time.Time) *fault {
 		_ = c.SetReadDeadline(now.Add(soon))
 		c.until = out.due(now)
 	}
-	if c.asking.raw != nil && (out.body == nil || small) {
+	if c.asking != nil && (out.body == nil || small) {
 		c.due = c.out
 		return nil
 	}
@@ -197,7 +200,7 @@ func (c *originConn) final(out *outgoing) *reply {
 	c.body.StartLoose(&c.in, c.resp.Length)
 	c.reply = reply{
 		status: c.resp.Status, reason: c.resp.Reason, header: c.resp.Fields, named: c.resp.Named, length: c.resp.Length,
-		body: &c.body, ready: c.ready, close: c.done,
+		body: &c.body, ready: c.ready, slow: c.slow, close: c.done,
 	}
 	if c.resp.Length == http1.InChunks {
 		c.reply.trailer = func() http1.Fields { return c.body.Trailer }

@@ -18,6 +18,9 @@ type reply struct {
 	trailer func() http1.Fields // behind the body; nil = there is none
 	// ready reports whether more of the body is here already. nil = nobody knows.
 	ready func() bool
+	// slow reports whether the server took long for what came last: then each piece is passed on as it comes.
+	// nil = as ready.
+	slow func() bool
 	// plain is the connection that the rest of the body comes from without being changed; skip tells the
 	// body how much somebody has taken from there. nil = there is no such thing.
 	plain *net.TCPConn
@@ -58,7 +61,7 @@ type responder interface {
 	interim(status int, header http1.Fields)
 	begin(h *head) error
 	write(p []byte) error // it may keep it
-	flush() error
+	flush() error         // of what has been written since begin
 	// splice passes n bytes of a body on that come from a connection, if it can do that better than with
 	// read and write. It reports how many it has passed on; 0 without an error means that it cannot.
 	splice(from *net.TCPConn, n int64) (int64, error)
