@@ -99,6 +99,10 @@ func (x *exchange) serve() {
 		return
 	}
 	x.rec.route = x.way.name
+	if p.active.Load() > p.most && !x.way.private() {
+		x.lacks(errFull)
+		return
+	}
 	x.rescued = here(c.client, c.local.Addr()) && c.header.Has(rescuedHeader)
 	c.client = p.trust.behind(c)
 	if no := x.way.instant(c, x.began); no != nil {
@@ -376,6 +380,10 @@ func (x *exchange) attempt(c claim) (answered bool) {
 	if err != nil && x.clientLeft() {
 		x.lease.drop()
 		x.turnAway()
+		return true
+	}
+	if isShort(err) {
+		x.lacks(err)
 		return true
 	}
 	x.plane.judgeReach(c.endpoint, err, x.now)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/binary"
 	"net"
 	"sync"
 	"time"
@@ -22,7 +23,9 @@ const (
 // is read ahead, and a head waits a moment for what follows. Either would cost a record of TLS and a system call.
 type http2Conn struct {
 	net.Conn
-	in *http1.Reader // with what was read already
+	in        *http1.Reader // with what was read already
+	allowance *allowance
+	cut       func() // is told of a flood
 
 	mu    sync.Mutex // guards what follows, and writing: the timer writes too
 	place place
@@ -31,14 +34,38 @@ type http2Conn struct {
 	err   error // of the timer's write
 }
 
-// Read reads ahead.
+// Read reads ahead. It ends a flood of frames.
 func (c *http2Conn) Read(p []byte) (int, error) {
 	if len(c.in.Buffered()) == 0 && len(p) < readAhead {
 		if err := c.in.Fill(); err != nil {
 			return 0, err
 		}
 	}
-	return c.in.Read(p)
+	n, err := c.in.Read(p)
+	if why := c.allowance.read(p[:n]); why != nil {
+		c.cut()
+		c.goAway()
+		return 0, why
+	}
+	return n, err
+}
+
+// goAway tells the client that it sends too much (RFC 9113, 6.8), if it still reads.
+func (c *http2Conn) goAway() {
+	const enhanceYourCalm = 0xb
+	if !c.mu.TryLock() { // something is being written, and the client may not take it
+		return
+	}
+	defer c.mu.Unlock()
+	if !c.place.between() {
+		return
+	}
+	b := append(c.held, 0, 0, 8, frameGoAway, 0, 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, c.allowance.stream)
+	b = binary.BigEndian.AppendUint32(b, enhanceYourCalm)
+	c.held, c.err = nil, errFlood
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // the connection ends, whatever comes of it
+	_, _ = c.Conn.Write(b)
 }
 
 // Write writes, or keeps what a body must follow. That is written with the next write, or after bodyWait.
@@ -48,6 +75,7 @@ func (c *http2Conn) Write(p []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
+	c.allowance.earn(int64(len(p)) / perAnswer)
 	waits := c.place.pass(p)
 	if all := len(c.held) + len(p); all > maxGathered {
 		if err := c.release(); err != nil {
@@ -82,7 +110,9 @@ func (c *http2Conn) wait() {
 func (c *http2Conn) late() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.err = c.release()
+	if err := c.release(); err != nil {
+		c.err = err
+	}
 }
 
 // release writes what is held. c.mu is held.
@@ -96,32 +126,52 @@ func (c *http2Conn) release() error {
 	return err
 }
 
+// Of a frame of HTTP/2 (RFC 9113, 4.1).
+const (
+	frameHeader  = 9 // bytes
+	frameData    = 0x0
+	frameHeaders = 0x1
+	frameReset   = 0x3
+	frameGoAway  = 0x7
+	endStream    = 0x1
+)
+
 // place is where in the frames of HTTP/2 a stream of bytes is.
 type place struct {
-	header [9]byte // of the frame, as far as it was passed
-	have   int     // bytes of it
-	left   int     // bytes of its payload that are not passed yet
+	header [frameHeader]byte // of the frame, as far as it was passed
+	have   int               // bytes of it
+	left   int               // bytes of its payload that are not passed yet
+}
+
+func (f *place) kind() byte       { return f.header[3] }
+func (f *place) endsStream() bool { return f.header[4]&endStream != 0 }
+
+// between reports whether the next byte begins a frame.
+func (f *place) between() bool { return f.left == 0 && (f.have == 0 || f.have == frameHeader) }
+
+// next goes past a part of p, to the end of a frame's header or payload at most. begins: that was a header.
+func (f *place) next(p []byte) (rest []byte, begins bool) {
+	if f.have == frameHeader && f.left > 0 {
+		n := min(f.left, len(p))
+		f.left -= n
+		return p[n:], false
+	}
+	if f.have == frameHeader {
+		f.have = 0
+	}
+	n := copy(f.header[f.have:], p)
+	if f.have += n; f.have < frameHeader {
+		return p[n:], false
+	}
+	f.left = int(f.header[0])<<16 | int(f.header[1])<<8 | int(f.header[2])
+	return p[n:], true
 }
 
 // pass goes past the bytes of p, and reports whether they end with a frame that another of the same stream must
 // follow: a HEADERS frame that does not end its stream.
 func (f *place) pass(p []byte) bool {
-	const headers, endStream = 0x1, 0x1
 	for len(p) > 0 {
-		if f.left == 0 && f.have == len(f.header) {
-			f.have = 0
-		}
-		if f.have < len(f.header) {
-			n := copy(f.header[f.have:], p)
-			p = p[n:]
-			if f.have += n; f.have < len(f.header) {
-				return false
-			}
-			f.left = int(f.header[0])<<16 | int(f.header[1])<<8 | int(f.header[2])
-		}
-		n := min(f.left, len(p))
-		f.left -= n
-		p = p[n:]
+		p, _ = f.next(p)
 	}
-	return f.left == 0 && f.have == len(f.header) && f.header[3] == headers && f.header[4]&endStream == 0
+	return f.between() && f.kind() == frameHeaders && !f.endsStream()
 }

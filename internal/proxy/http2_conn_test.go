@@ -67,7 +67,7 @@ func TestHTTP2Conn_PutsAHeadTogetherWithWhatFollows(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var to tape
-			c := &http2Conn{Conn: &to}
+			c := &http2Conn{Conn: &to, allowance: newAllowance()}
 			for _, w := range tt.writes {
 				if n, err := c.Write([]byte(w)); n != len(w) || err != nil {
 					t.Fatalf("Write of %d bytes = %d, %v", len(w), n, err)
@@ -83,7 +83,7 @@ func TestHTTP2Conn_PutsAHeadTogetherWithWhatFollows(t *testing.T) {
 func TestHTTP2Conn_WritesAHeadInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var to tape
-		c := &http2Conn{Conn: &to}
+		c := &http2Conn{Conn: &to, allowance: newAllowance()}
 		head := frameOf("H", 60)
 		for range 3 { // the timer is set anew each time
 			to.writes = nil
@@ -106,7 +106,7 @@ func TestHTTP2Conn_WritesAHeadInTime(t *testing.T) {
 func TestHTTP2Conn_TellsThatALateWriteFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to := tape{fails: errors.New("broken")}
-		c := &http2Conn{Conn: &to}
+		c := &http2Conn{Conn: &to, allowance: newAllowance()}
 		if _, err := c.Write([]byte(frameOf("H", 60))); err != nil {
 			t.Fatalf("keeping a head failed: %v", err)
 		}
@@ -127,7 +127,7 @@ func TestHTTP2Conn_ReadsAhead(t *testing.T) {
 	})
 	var in http1.Reader
 	in.Reset(from, []byte("first "))
-	c := &http2Conn{in: &in}
+	c := &http2Conn{in: &in, allowance: newAllowance()}
 	var got bytes.Buffer
 	for got.Len() < 6+4096 {
 		if _, err := io.CopyN(&got, c, 6); err != nil {

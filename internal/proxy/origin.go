@@ -112,7 +112,7 @@ func (o *origin) take(out *outgoing) (*originConn, error) {
 	}
 	conn, err := o.dial(o.address)
 	if err != nil {
-		return nil, &fault{noConnection, err}
+		return nil, dialFault(err)
 	}
 	out.now = time.Now()
 	c := &originConn{Conn: conn, origin: o, asking: newAsking(conn)}

@@ -29,7 +29,7 @@ func newStreams(base *url.URL) *streams {
 			d := net.Dialer{Timeout: dialTimeout}
 			c, err := d.DialContext(ctx, network, address)
 			if err != nil {
-				return nil, &fault{noConnection, err}
+				return nil, dialFault(err)
 			}
 			return c, nil
 		},

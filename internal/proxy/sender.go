@@ -1,6 +1,10 @@
 package proxy
 
-import "time"
+import (
+	"errors"
+	"syscall"
+	"time"
+)
 
 const (
 	dialTimeout   = 2 * time.Second
@@ -32,6 +36,7 @@ const (
 	lost                          // sent, at least in part, and no answer began
 	late                          // no answer in time
 	spoilt                        // an answer began, and cannot be used
+	short                         // not tried: the proxy itself has no file descriptor, port or memory left for it
 )
 
 func (f *fault) Error() string {
@@ -40,6 +45,8 @@ func (f *fault) Error() string {
 		return "cannot be connected to: " + f.err.Error()
 	case late:
 		return "did not answer in time: " + f.err.Error()
+	case short:
+		return "was not asked, the proxy is short of something itself: " + f.err.Error()
 	case spoilt:
 		return "gave no answer that can be passed on: " + f.err.Error()
 	}
@@ -47,3 +54,18 @@ func (f *fault) Error() string {
 }
 
 func (f *fault) Unwrap() error { return f.err }
+
+// dialFault is why there is no connection. It says nothing of the server when the proxy is short of something.
+func dialFault(err error) *fault {
+	for _, number := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, number) {
+			return &fault{short, err}
+		}
+	}
+	return &fault{noConnection, err}
+}
+
+func isShort(err error) bool {
+	var f *fault
+	return errors.As(err, &f) && f.kind == short
+}

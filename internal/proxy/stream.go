@@ -230,6 +230,11 @@ func (s *stream) attempt(ctx context.Context, c claim) (over bool) {
 		return true
 	}
 	now := time.Now()
+	if err != nil && isShort(dialFault(err)) {
+		s.lease.drop()
+		s.plane.complain("the proxy is short of something itself, a connection is closed", "endpoint", c.endpoint.name(), "error", err)
+		return true
+	}
 	c.arm.tally.add(now.Sub(began), err != nil, now)
 	if err != nil {
 		s.last = fmt.Errorf("%s cannot be connected to: %w", c.endpoint.name(), err)

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -342,14 +344,30 @@ func TestTCP_RefusesAnAddressOfAnotherApp(t *testing.T) {
 	wantError(t, p.Push(t.Context(), bad), spillway.ErrInvalid, "no hosts")
 }
 
+// listenBelow listens at a port that is free on all addresses, and below those that the system gives by itself: a
+// connection of another test may come by one of these at any time.
+func listenBelow(t *testing.T, ip string) net.Listener {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(20000 + rand.IntN(10000))
+		all, err := net.Listen("tcp", ":"+port)
+		if err != nil {
+			continue
+		}
+		all.Close()
+		if l, err := net.Listen("tcp", net.JoinHostPort(ip, port)); err == nil {
+			return l
+		}
+	}
+	t.Fatal("no port of a hundred is free")
+	return nil
+}
+
 // An address that another program has is told, and taken when it is free.
 func TestTCP_TakesAnAddressWhenItIsFree(t *testing.T) {
 	t.Parallel()
 	p := start(t, tempDir(t), false)
-	l, err := net.Listen("tcp", "127.0.0.3:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listenBelow(t, "127.0.0.3")
 	address := l.Addr().String()
 	p.push(passing(1, address, server(t, saying("a"))))
 	if why := p.report().Dead[address]; !strings.Contains(why, "in use") {
