@@ -170,8 +170,11 @@ func (k cookieKey) sign(app spillway.Ref, id string) string {
 
 // verify gives the identity in a cookie value that this key issued for the app.
 func (k cookieKey) verify(app spillway.Ref, value string) (id string, ok bool) {
+	if len(value) != base64.RawURLEncoding.EncodedLen(idSize+tagSize) {
+		return "", false
+	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(value)
-	if err != nil || len(raw) != idSize+tagSize {
+	if err != nil || len(raw) != idSize+tagSize { // line ends are passed over
 		return "", false
 	}
 	id = string(raw[:idSize])
