@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"syscall"
@@ -77,9 +78,11 @@ func succeed(t *testing.T, engine, dir string) *front {
 	var failed error
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
-		failed = proxy.Run(ctx, proxy.Config{
-			Dir: dir, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Engine: engine, Takeover: true, Ready: func() { close(ready) },
-			Log: slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		pprof.Do(ctx, pprof.Labels("proxy", dir), func(ctx context.Context) {
+			failed = proxy.Run(ctx, proxy.Config{
+				Dir: dir, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Engine: engine, Takeover: true, Ready: func() { close(ready) },
+				Log: slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			})
 		})
 	}()
 	f := &front{Client: proxy.Dial(dir), t: t, dir: dir, engine: engine}

@@ -48,6 +48,7 @@ type front struct {
 	plane    *plane
 	listener *listener
 	conn     net.Conn
+	wire     *net.TCPConn // whatever it speaks
 	tcp      *net.TCPConn // conn, unless it speaks TLS
 	tls      *tls.Conn    // conn, if it speaks TLS
 	http2    bool         // it is what the client speaks
@@ -80,7 +81,7 @@ type front struct {
 }
 
 func (l *listener) front(conn *net.TCPConn) *front {
-	f := &front{plane: l.plane, listener: l, conn: conn, tcp: conn}
+	f := &front{plane: l.plane, listener: l, conn: conn, wire: conn, tcp: conn}
 	if a, ok := conn.LocalAddr().(*net.TCPAddr); ok {
 		f.local = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
 	}
@@ -441,18 +442,24 @@ func (f *front) abort() {
 func (f *front) gone() bool { return f.left.Load() }
 
 // watch reads on while an answer is waited for: that is how the end of the connection is seen. What comes
-// instead is the next request. While somebody reads the body there is no need: that one sees the end.
+// instead is the next request. While there is a body to be read, and behind the next request, it only looks.
 func (f *front) watch(call func()) (stop func()) {
-	if f.x.body != nil && !f.up.whole() || f.left.Load() {
+	if f.left.Load() {
 		return func() {}
 	}
-	f.rush(time.Time{})
+	looks := f.x.body != nil && !f.up.whole()
+	if !looks {
+		f.rush(time.Time{})
+	}
 	done, enough := make(chan struct{}), make(chan struct{})
 	// Owned by the request, which calls stop; ends when something comes, or by stop.
 	go func() {
 		defer close(done)
-		err := f.in.Fill()
-		if err == nil || isTimeout(err) || errors.Is(err, http1.ErrFull) {
+		var err error
+		if !looks {
+			err = f.in.Fill()
+		}
+		if isTimeout(err) || (err == nil || errors.Is(err, http1.ErrFull)) && !f.leaves(f.x.body, enough) {
 			return
 		}
 		if err == io.EOF { // it may only have nothing more to say
@@ -469,6 +476,10 @@ func (f *front) watch(call func()) (stop func()) {
 	}()
 	return sync.OnceFunc(func() {
 		close(enough)
+		if looks {
+			<-done
+			return
+		}
 		_ = f.conn.SetReadDeadline(time.Unix(1, 0)) // a broken connection shows at the next read
 		<-done
 		f.read = time.Time{}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spillway-dev/spillway/internal/proxy/http1"
@@ -34,7 +35,7 @@ func (l *listener) serve(w http.ResponseWriter, r *http.Request) {
 	defer p.active.Add(-1)
 	f := r.Context().Value(frontKey{}).(*front)
 	s := p.served.Get().(*served)
-	g, x := &netHTTP{w: w, r: r, guard: f.guard, open: true}, &s.x
+	g, x := &netHTTP{w: w, r: r, front: f, open: true}, &s.x
 	*x = exchange{plane: p, client: g, find: l.find, call: &s.call, failed: x.failed[:0], head: head{add: x.head.add[:0]}}
 	f.callOf(x.call, r)
 	x.head.last = r.ProtoMajor == 1 && x.call.header.Token("Connection", "close") // also beside keep-alive
@@ -52,6 +53,7 @@ func (l *listener) serve(w http.ResponseWriter, r *http.Request) {
 			_ = g.control().EnableFullDuplex()
 		}
 	}
+	g.body = x.body
 	x.serve()
 	if x.body == nil { // else somebody may still send it
 		p.served.Put(s)
@@ -116,7 +118,9 @@ func (f *front) objection(r *http.Request, c *call) *refusal {
 type netHTTP struct {
 	w     http.ResponseWriter
 	r     *http.Request
-	guard *http1.Guard // of the connection; nil for HTTP/2
+	front *front
+	body  *upload     // nil = there is none
+	left  atomic.Bool // the client went away, and the server does not know
 
 	mu   sync.Mutex // of interim answers, which come from two goroutines
 	open bool       // the answer proper has not begun
@@ -202,14 +206,32 @@ func (g *netHTTP) abort() {
 	panic(http.ErrAbortHandler)
 }
 
-func (g *netHTTP) gone() bool { return g.r.Context().Err() != nil }
+func (g *netHTTP) gone() bool { return g.left.Load() || g.r.Context().Err() != nil }
 
+// watch hears of the end of a stream. That of a connection of HTTP/1 the server sees only while the client has nothing
+// to send.
 func (g *netHTTP) watch(f func()) (stop func()) {
-	if g.guard != nil {
-		g.guard.Look()
-	}
 	end := context.AfterFunc(g.r.Context(), f)
-	return func() { end() }
+	if g.r.ProtoMajor > 1 {
+		return func() { end() }
+	}
+	if g.front.guard != nil {
+		g.front.guard.Look()
+	}
+	done, enough := make(chan struct{}), make(chan struct{})
+	// Owned by the request, which calls stop; ends when the client is gone, or by stop.
+	go func() {
+		defer close(done)
+		if g.front.leaves(g.body, enough) {
+			g.left.Store(true)
+			f()
+		}
+	}()
+	return sync.OnceFunc(func() {
+		end()
+		close(enough)
+		<-done
+	})
 }
 
 func (g *netHTTP) hush() { g.rush(time.Unix(1, 0)) }

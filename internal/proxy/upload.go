@@ -75,6 +75,13 @@ func (u *upload) whole() bool {
 	return u.err == io.EOF
 }
 
+// wanted reports whether an attempt reads the body, or is going to.
+func (u *upload) wanted() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.current != nil && u.err == nil
+}
+
 // content is the whole body, if it was read and is still there. A request without one has an empty one.
 func (u *upload) content() (body []byte, whole bool) {
 	if u == nil {
