@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mholt/acmez/v3/acme"
+
 	"github.com/spillway-dev/spillway"
 )
 
@@ -157,6 +159,60 @@ func TestHold_LeavesAloneWhatIsInFlight(t *testing.T) {
 	if a := <-answers; a.body != "late" {
 		t.Errorf("%+v", a)
 	}
+}
+
+// TestHold_AnswersWhatAsksNoReplica: what an authority looks for, and what has to come back by HTTPS or elsewhere, is
+// answered while the app is held. What the app itself would show to an authority is a request like others.
+func TestHold_AnswersWhatAsksNoReplica(t *testing.T) {
+	bothEngines(t, func(t *testing.T, engine string) {
+		t.Setenv("SPILLWAY_ENGINE", engine)
+		dir := tempDir(t)
+		terms := nowhere(t)
+		keep(t, dir, terms.CA, "shop.test", time.Now().Add(time.Hour), 23)
+		r := start(t, dir, false)
+		var asked atomic.Int64
+		app := replica(t, func(w http.ResponseWriter, _ *http.Request) { asked.Add(1); io.WriteString(w, "the app") })
+		table := secured(divided(1, spillway.Percent(50), app, app), terms)
+		table.Route.Rules = []spillway.HTTPRule{{
+			Hosts: []string{"shop.test"}, Path: spillway.PathMatch{Kind: spillway.PathExact, Text: "/old"},
+			Redirect: &spillway.Redirect{Host: "new.test", Status: http.StatusMovedPermanently},
+		}}
+		r.push(table)
+		show(t, dir, terms.CA, acme.Challenge{Type: acme.ChallengeTypeHTTP01, Token: "token", KeyAuthorization: "token.thumb", Identifier: acme.Identifier{Type: "dns", Value: "shop.test"}})
+		r.hold(time.Minute)
+		if a := r.unfollowed(challengePath + "token"); a.status != http.StatusOK || a.body != "token.thumb" {
+			t.Errorf("the challenge: %d %q", a.status, a.body)
+		}
+		if a := r.unfollowed("/a"); a.status != http.StatusPermanentRedirect || !strings.HasPrefix(a.header.Get("Location"), "https://shop.test") {
+			t.Errorf("a request by HTTP: %d to %q", a.status, a.header.Get("Location"))
+		}
+		if a := r.unfollowed("/old", "X-Forwarded-Proto", "https"); a.status != http.StatusMovedPermanently {
+			t.Errorf("a rule that sends elsewhere: %d", a.status)
+		}
+		if n, err := r.serial("shop.test"); err != nil || n != 23 {
+			t.Errorf("a handshake: certificate %d, %v", n, err)
+		}
+		if n := r.report().Hold.Waiting; n != 0 || asked.Load() != 0 {
+			t.Errorf("%d wait, and the app was asked %d times", n, asked.Load())
+		}
+		answers := make(chan answer, 2)
+		for _, path := range []string{"/a", challengePath + "of-the-app"} {
+			go func() { // owned by the test, which takes both answers; ends with its request
+				a, err := r.do(http.MethodGet, path, nil, "X-Forwarded-Proto", "https")
+				if err != nil {
+					a.body = err.Error()
+				}
+				answers <- a
+			}()
+		}
+		r.waits(2)
+		r.hold(0)
+		for range 2 {
+			if a := <-answers; a.body != "the app" {
+				t.Errorf("%+v", a)
+			}
+		}
+	})
 }
 
 func TestHold_OutlivesReplacementAndRestart(t *testing.T) {

@@ -197,6 +197,20 @@ func TestAutomatic_SaysWhyItWasNotRenewed(t *testing.T) {
 	}
 }
 
+// show puts the answer to a challenge of shop.test where an order would have.
+func show(t *testing.T, dir, ca string, c acme.Challenge) {
+	t.Helper()
+	issuer := certmagic.ACMEIssuer{CA: ca}
+	storage := &certmagic.FileStorage{Path: filepath.Join(dir, acmeDir)}
+	text, err := json.Marshal(c)
+	if err == nil {
+		err = storage.Store(t.Context(), path.Join("acme", certmagic.StorageKeys.Safe(issuer.IssuerKey()), "challenge_tokens", "shop.test.json"), text)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A proxy answers for the orders of the process before it, which is on the same directory.
 func TestProof_OfTheProcessBefore(t *testing.T) {
 	t.Parallel()
@@ -205,24 +219,12 @@ func TestProof_OfTheProcessBefore(t *testing.T) {
 	keep(t, dir, terms.CA, "shop.test", time.Now().Add(time.Hour), 23)
 	r := start(t, dir, false)
 	r.push(secured(divided(1, spillway.Percent(50), replica(t, text("the app")), replica(t, text("the app"))), terms))
-	issuer := certmagic.ACMEIssuer{CA: terms.CA}
-	storage := &certmagic.FileStorage{Path: filepath.Join(dir, acmeDir)}
-	show := func(c acme.Challenge) {
-		t.Helper()
-		text, err := json.Marshal(c)
-		if err == nil {
-			err = storage.Store(t.Context(), path.Join("acme", certmagic.StorageKeys.Safe(issuer.IssuerKey()), "challenge_tokens", "shop.test.json"), text)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	where := "/.well-known/acme-challenge/token"
 	if a := r.get(where, "X-Forwarded-Proto", "https"); a.body != "the app" {
 		t.Errorf("an app's own challenge: %q", a.body)
 	}
 	c := acme.Challenge{Type: acme.ChallengeTypeHTTP01, Token: "token", KeyAuthorization: "token.thumb", Identifier: acme.Identifier{Type: "dns", Value: "shop.test"}}
-	show(c)
+	show(t, dir, terms.CA, c)
 	if a := r.get(where); a.status != http.StatusOK || a.body != "token.thumb" {
 		t.Errorf("the challenge: %d %q", a.status, a.body)
 	}
@@ -246,7 +248,7 @@ func TestProof_OfTheProcessBefore(t *testing.T) {
 		t.Error("a TLS challenge was answered that nobody set")
 	}
 	c.Type = acme.ChallengeTypeTLSALPN01
-	show(c)
+	show(t, dir, terms.CA, c)
 	if err := prove(); err != nil {
 		t.Errorf("the TLS challenge: %v", err)
 	}
