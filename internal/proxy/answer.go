@@ -92,8 +92,7 @@ func (x *exchange) try(c claim) (*reply, error) {
 		again: x.body == nil && x.call.idempotent() && x.way.retries != 0, limit: answerTimeout,
 	}
 	if x.way.timeout > 0 {
-		x.out.until = x.began.Add(x.stayed + x.way.timeout)
-		x.out.limit = x.way.timeout
+		x.out.until, x.out.limit = x.due(), x.way.timeout
 	}
 	return c.endpoint.by(c.arm.Protocol).send(&x.out)
 }

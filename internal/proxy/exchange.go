@@ -44,7 +44,7 @@ type exchange struct {
 	resends   int
 	rescued   bool          // the candidate failed it: only stable may answer it now
 	until     time.Time     // end of the wait for a replica; zero = it has not waited yet
-	stayed    time.Duration // how long its app was held
+	untimed   time.Duration // at its beginning, and not of the route's time: its app was held, or the candidate failed it
 	last      error         // of the last attempt
 
 	rec      record // of how it went
@@ -181,6 +181,9 @@ func (x *exchange) claim() (claim, error) {
 		if x.way == nil || x.way.first() == nil {
 			return claim{}, &refusal{status: http.StatusServiceUnavailable, reason: "the app or the route was removed"}
 		}
+		if until := x.due(); !until.IsZero() && !x.now.Before(until) {
+			return claim{}, x.overtime() // whoever is asked now could only be late
+		}
 		e := x.way.edge(x.who.bucket)
 		switch {
 		case len(e.arms) == 0:
@@ -203,6 +206,22 @@ func (x *exchange) claim() (claim, error) {
 			return claim{}, err
 		}
 	}
+}
+
+// due is when the answer has to be whole; zero = no limit.
+func (x *exchange) due() time.Time {
+	if x.way.timeout <= 0 {
+		return time.Time{}
+	}
+	return x.began.Add(x.untimed + x.way.timeout)
+}
+
+func (x *exchange) overtime() *refusal {
+	reason := fmt.Sprintf("nobody could be asked within %s", x.way.timeout)
+	if x.last != nil {
+		reason = x.last.Error()
+	}
+	return &refusal{http.StatusGatewayTimeout, reason, tooLate}
 }
 
 // deal gives the arm that is to answer, and takes the lease on it at the first attempt. -1: wait.
@@ -291,13 +310,14 @@ func (x *exchange) admit(e *edge, i int, weight spillway.Share) int {
 }
 
 // rescue turns a request that the candidate failed over to stable, if stable can take it. The failure
-// stays the candidate's. The caller has made sure that the request may be sent once more.
+// stays the candidate's, and the time of the route begins anew. The caller has made sure that the request may be sent
+// once more.
 func (x *exchange) rescue(e *edge) bool {
 	if x.rescued || e.trial == nil || e.home < 0 || !e.arms[e.home].able(nil) {
 		return false
 	}
 	x.lease.settle(true)
-	x.rescued, x.failed = true, nil
+	x.rescued, x.failed, x.untimed = true, nil, x.now.Sub(x.began)
 	if i := slices.IndexFunc(e.arms, func(a arm) bool { return a.name == x.arm }); i >= 0 {
 		x.rec.failing = &e.arms[i]
 	}

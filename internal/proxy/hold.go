@@ -100,7 +100,7 @@ func (x *exchange) stay(e *edge) error {
 	defer g.leave()
 	defer func() {
 		x.now = time.Now()
-		x.stayed = x.now.Sub(x.began)
+		x.untimed = x.now.Sub(x.began)
 	}()
 	gone := make(chan struct{})
 	defer x.plane.seen.hold(true)()

@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// limited has requests below /hang answered within a time.
+func limited(table spillway.Table, limit time.Duration) spillway.Table {
+	table.Route.Edges[0].Target = "www"
+	table.Route.Rules = []spillway.HTTPRule{{
+		Hosts: []string{"shop.test"}, Path: spillway.PathMatch{Kind: spillway.PathPrefix, Text: "/hang"},
+		To: []spillway.Target{{Service: "www"}}, Timeout: spillway.Duration(limit),
+	}}
+	return table
+}
+
+// TestRun_BlamesTheCandidateThatHangs, and nobody else: stable has a time of its own for what it answers instead.
+func TestRun_BlamesTheCandidateThatHangs(t *testing.T) {
+	bothEngines(t, func(t *testing.T, engine string) {
+		t.Setenv("SPILLWAY_ENGINE", engine)
+		r := start(t, tempDir(t), false)
+		var stable atomic.Int64
+		r.push(limited(divided(1, spillway.Whole, replica(t, func(w http.ResponseWriter, _ *http.Request) {
+			stable.Add(1)
+			<-time.After(2 * soon)
+			io.WriteString(w, "stable")
+		}), replica(t, func(w http.ResponseWriter, q *http.Request) {
+			if q.URL.Path == "/hang/half" {
+				w.Header().Set("Content-Length", "10")
+				io.WriteString(w, "hello")
+				http.NewResponseController(w).Flush()
+			}
+			<-q.Context().Done()
+		})), 500*time.Millisecond))
+		for _, path := range []string{"/hang", "/hang/half", "/hang"} {
+			a, err := r.do(http.MethodGet, path, nil, "X-User", "1")
+			if rescued := path == "/hang"; rescued != (err == nil && a.body == "stable" && a.release == "1") || !rescued && err == nil {
+				t.Errorf("%s: %+v, %v", path, a, err)
+			}
+		}
+		report := r.report()
+		if e := report.Evidence; e.Requests != 3 || e.Failures != 3 {
+			t.Errorf("evidence %+v", e)
+		}
+		if c := report.Counts["www.2"]; c.Requests != 3 || c.Failures != 3 {
+			t.Errorf("counts of the candidate %+v", c)
+		}
+		if c := report.Counts["www.1"]; c.Requests != 2 || c.Failures != 0 || stable.Load() != 2 {
+			t.Errorf("stable was asked %d times; counts %+v", stable.Load(), c)
+		}
+	})
+}
+
+// TestExchange_AsksNobodyWhenTheTimeIsOver: a replica that comes too late is not blamed for that.
+func TestExchange_AsksNobodyWhenTheTimeIsOver(t *testing.T) {
+	e := edgesOf(t, limited(alone(1, "127.0.0.1:1"), time.Second))[0]
+	p := e.app.plane
+	p.reroute()
+	c := asks("X-None", "")
+	c.name, c.host, c.path, c.target = "shop.test", "shop.test", "/hang", "/hang"
+	find := func(r *routing, _ *call) *way { return r.ways.hosts["shop.test"].prefixes["/hang"][0] }
+	for late, want := range map[time.Duration]bool{time.Second - 100*time.Millisecond: true, time.Second + time.Millisecond: false} {
+		x := &exchange{plane: p, call: c, client: &recorder{}, find: find, began: time.Now().Add(-late)}
+		got, err := x.claim()
+		var no *refusal
+		if want != (err == nil) || !want && (!errors.As(err, &no) || no.status != http.StatusGatewayTimeout) {
+			t.Errorf("after %v: %v", late, err)
+		}
+		if err == nil {
+			p.release(got.endpoint)
+		}
+	}
+}
