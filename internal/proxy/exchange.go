@@ -397,7 +397,7 @@ func (x *exchange) attempt(c claim) (answered bool) {
 	began := x.now
 	resp, err := x.try(c)
 	x.now = time.Now()
-	if err != nil && x.clientLeft() {
+	if err != nil && (x.clientLeft() || x.clientLate(err)) {
 		x.lease.drop()
 		x.turnAway()
 		return true
@@ -466,6 +466,13 @@ func (x *exchange) clientLeft() bool {
 	return x.client.gone() || (x.body != nil && x.body.broken() != nil)
 }
 
+// clientLate reports whether there was no answer in time because the client did not send its body in time. One of unknown
+// length may be a stream, whose client waits for the answer.
+func (x *exchange) clientLate(err error) bool {
+	var f *fault
+	return errors.As(err, &f) && f.kind == late && x.call.length > 0 && x.body != nil && !x.out.until.IsZero() && x.body.late(x.out.until)
+}
+
 // turnAway ends a request whose client is to blame for its end.
 func (x *exchange) turnAway() {
 	x.rec.left = true
@@ -474,9 +481,12 @@ func (x *exchange) turnAway() {
 		return
 	}
 	x.head.last = true
-	if errors.Is(x.body.broken(), errTooLarge) {
+	switch why := x.body.broken(); {
+	case why == nil:
+		x.refuse(&refusal{status: http.StatusRequestTimeout, reason: fmt.Sprintf("the body of the request did not come within the %s that the route allows", x.way.timeout)})
+	case errors.Is(why, errTooLarge):
 		x.refuse(&refusal{status: http.StatusRequestEntityTooLarge, reason: "the body of the request is larger than the route allows"})
-		return
+	default:
+		x.refuse(&refusal{status: http.StatusBadRequest, reason: "the body of the request cannot be read: " + why.Error()})
 	}
-	x.refuse(&refusal{status: http.StatusBadRequest, reason: "the body of the request cannot be read: " + x.body.broken().Error()})
 }

@@ -1,9 +1,13 @@
 package proxy
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -77,4 +81,47 @@ func TestExchange_AsksNobodyWhenTheTimeIsOver(t *testing.T) {
 			p.release(got.endpoint)
 		}
 	}
+}
+
+// TestRun_BlamesTheClientThatSendsTooSlowly: what it owes is not the failure of a release.
+func TestRun_BlamesTheClientThatSendsTooSlowly(t *testing.T) {
+	bothEngines(t, func(t *testing.T, engine string) {
+		t.Setenv("SPILLWAY_ENGINE", engine)
+		r := start(t, tempDir(t), false)
+		back := replica(t, func(_ http.ResponseWriter, q *http.Request) {
+			io.Copy(io.Discard, q.Body)
+			<-time.After(2 * soon)
+		})
+		r.push(limited(divided(1, spillway.Whole, back, back), 500*time.Millisecond))
+		for name, row := range map[string]struct {
+			length int
+			later  bool // the rest comes when it is too late
+			want   string
+		}{
+			"small":              {10, true, "408"},
+			"large":              {8000, true, "408"},
+			"large, and no more": {8000, false, "408"},
+			"in time":            {0, false, "200"},
+		} {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			body := strings.Repeat("x", row.length)
+			fmt.Fprintf(conn, "POST /hang HTTP/1.1\r\nHost: shop.test\r\nX-User: 1\r\nContent-Length: %d\r\n\r\n%s", len(body), body[len(body)/2:])
+			if row.later {
+				time.AfterFunc(700*time.Millisecond, func() { io.WriteString(conn, body[:len(body)/2]) })
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil || !strings.HasPrefix(resp.Status, row.want) {
+				t.Errorf("%s: %+v, %v, want %s", name, resp, err, row.want)
+			}
+		}
+		report := r.report()
+		if e, c := report.Evidence, report.Counts["www.2"]; e.Requests != 1 || e.Failures != 0 || c.Failures != 0 {
+			t.Errorf("evidence %+v, counts %+v", e, c)
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // keptBody is how much of a request's body is kept, so that it can be sent once more.
@@ -25,6 +26,8 @@ type upload struct {
 	over    bool         // more than keptBody was read: there is no second attempt
 	err     error        // of from; io.EOF at the end
 	read    atomic.Int64 // bytes of from; an attempt may hang in a Read, so it has no lock
+	waits   atomic.Bool  // somebody waits for bytes of from
+	came    time.Time    // the end of it
 	limit   int64        // more bytes than this are an error; 0 = any number
 	current *sending
 	begun   func() // called before the first read; nil is fine. reading guards it
@@ -82,6 +85,13 @@ func (u *upload) wanted() bool {
 	return u.current != nil && u.err == nil
 }
 
+// late reports whether the body is not here because of the client, or came after a moment only.
+func (u *upload) late(until time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.err == nil && u.waits.Load() || u.err == io.EOF && u.came.After(until)
+}
+
 // content is the whole body, if it was read and is still there. A request without one has an empty one.
 func (u *upload) content() (body []byte, whole bool) {
 	if u == nil {
@@ -124,13 +134,17 @@ func (s *sending) Read(p []byte) (int, error) {
 		u.begun()
 		u.begun = nil
 	}
+	u.waits.Store(true)
 	n, err := u.from.Read(p)
+	u.waits.Store(false)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if read := u.read.Add(int64(n)); u.limit > 0 && read > u.limit {
 		n, err = 0, errTooLarge
 	}
-	u.err = err
+	if u.err = err; err == io.EOF {
+		u.came = time.Now()
+	}
 	s.at += n
 	if !u.over && len(u.kept)+n > keptBody {
 		u.over, u.kept = true, nil
