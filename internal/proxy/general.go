@@ -140,6 +140,9 @@ func (g *netHTTP) interim(status int, header http1.Fields) {
 			h.Add(f.Name, f.Value)
 		}
 	}
+	// No server sends a length with an interim answer, so that of HTTP/2 takes a copy without it. Else it may still read h
+	// when WriteHeader has returned, because the client left.
+	h["Content-Length"] = []string{"0"}
 	g.w.WriteHeader(status)
 	clear(h)
 }

@@ -2,12 +2,16 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,4 +128,49 @@ func TestRun_BlamesTheClientThatSendsTooSlowly(t *testing.T) {
 			t.Errorf("evidence %+v, counts %+v", e, c)
 		}
 	})
+}
+
+// TestRun_SurvivesClientsThatLeaveWithinInterimAnswers: the server of HTTP/2 must not read what the next answer is made of.
+// The race detector sees it, and so does the runtime, which ends the process.
+func TestRun_SurvivesClientsThatLeaveWithinInterimAnswers(t *testing.T) {
+	t.Parallel()
+	r := start(t, tempDir(t), false)
+	r.push(alone(1, replica(t, func(w http.ResponseWriter, q *http.Request) {
+		for i := range 50 {
+			w.Header().Set("Link", fmt.Sprint("</", i, ">"))
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+		io.WriteString(w, "ok")
+	})))
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	defer transport.CloseIdleConnections()
+	var all sync.WaitGroup
+	for k := range 20 {
+		all.Go(func() { // ends with its requests
+			for i := range 20 {
+				ctx, cancel := context.WithCancel(t.Context())
+				hints := 0
+				q, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(code int, _ textproto.MIMEHeader) error {
+					if hints++; hints > (i+k)%7 {
+						cancel()
+					}
+					return nil
+				}}), http.MethodGet, r.url, nil)
+				if err != nil {
+					t.Error(err)
+				}
+				q.Host = "shop.test"
+				if resp, err := transport.RoundTrip(q); err == nil {
+					resp.Body.Close()
+				}
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	if a := r.get("/"); a.body != "ok" {
+		t.Errorf("behind them: %+v", a)
+	}
 }
