@@ -75,7 +75,7 @@ func TestExchange_AsksNobodyWhenTheTimeIsOver(t *testing.T) {
 	c.name, c.host, c.path, c.target = "shop.test", "shop.test", "/hang", "/hang"
 	find := func(r *routing, _ *call) *way { return r.ways.hosts["shop.test"].prefixes["/hang"][0] }
 	for late, want := range map[time.Duration]bool{time.Second - 100*time.Millisecond: true, time.Second + time.Millisecond: false} {
-		x := &exchange{plane: p, call: c, client: &recorder{}, find: find, began: time.Now().Add(-late)}
+		x := &exchange{plane: p, call: c, client: &recorder{}, find: find, began: time.Now().Add(-late), now: time.Now()}
 		got, err := x.claim()
 		var no *refusal
 		if want != (err == nil) || !want && (!errors.As(err, &no) || no.status != http.StatusGatewayTimeout) {
