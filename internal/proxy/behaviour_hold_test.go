@@ -126,38 +126,40 @@ func TestBehaviour_ForgetsWhatWasHeldWhenItsClientLeft(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
 		// More than the proxy reads ahead, and less than the kernel has room for: the end is behind it.
 		upload := fmt.Sprintf("POST / HTTP/1.1\r\n%sContent-Length: 40000\r\n\r\n%s", toShop, strings.Repeat("0123456789", 4000))
-		for name, send := range map[string]string{
-			"GET":                 ask("/"),
-			"GET before the next": ask("/") + ask("/"),
-			"handshake":           ask("/", "Connection: Upgrade", "Upgrade: websocket"),
-			"POST":                (&faultyBackend{}).request("POST"),
-			"chunked":             (&faultyBackend{}).request("chunked"),
-			"half a POST":         strings.TrimSuffix((&faultyBackend{}).request("POST"), "llo"),
-			"large POST":          upload,
-			"half a large POST":   upload[:len(upload)/2],
-			"expects 100":         "POST / HTTP/1.1\r\n" + toShop + "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+		var asked atomic.Int64
+		f := serve(t, engine, echoing(t, &asked))
+		before, _ := f.goroutines()
+		if _, err := f.Hold(t.Context(), "shop", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		var all []net.Conn
+		for _, send := range []string{
+			ask("/"),
+			ask("/") + ask("/"),
+			ask("/", "Connection: Upgrade", "Upgrade: websocket"),
+			(&faultyBackend{}).request("POST"),
+			(&faultyBackend{}).request("chunked"),
+			strings.TrimSuffix((&faultyBackend{}).request("POST"), "llo"),
+			upload,
+			upload[:len(upload)/2],
+			"POST / HTTP/1.1\r\n" + toShop + "Content-Length: 5\r\nExpect: 100-continue\r\n\r\n",
 		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				var asked atomic.Int64
-				f := serve(t, engine, echoing(t, &asked))
-				before, _ := f.goroutines()
-				if _, err := f.Hold(t.Context(), "shop", time.Minute); err != nil {
-					t.Fatal(err)
-				}
-				gone := f.dial()
-				go io.WriteString(gone, send) // ends with gone
-				f.reports("it waits", func() bool { return f.report().Hold.Waiting == 1 })
-				gone.Close()
-				f.reports("it waits no more", func() bool { return f.report().Hold.Waiting == 0 })
-				f.comesBackTo(before)
-				if _, err := f.Hold(t.Context(), "shop", 0); err != nil {
-					t.Fatal(err)
-				}
-				if h := f.say(ask("/", "Connection: close"), patient); h.String() != "200 closed" || asked.Load() != 1 {
-					t.Errorf("behind the hold: %q; the back end got %d requests, want 1", h, asked.Load())
-				}
-			})
+			conn := f.dial()
+			conn.SetDeadline(time.Now().Add(4 * patient))
+			go io.WriteString(conn, send) // ends with conn
+			all = append(all, conn)
+			f.reports("it waits", func() bool { return f.report().Hold.Waiting == len(all) })
+		}
+		for _, conn := range all {
+			conn.Close()
+		}
+		f.reports("none waits", func() bool { return f.report().Hold.Waiting == 0 })
+		f.comesBackTo(before)
+		if _, err := f.Hold(t.Context(), "shop", 0); err != nil {
+			t.Fatal(err)
+		}
+		if h := f.say(ask("/", "Connection: close"), patient); h.String() != "200 closed" || asked.Load() != 1 {
+			t.Errorf("behind the hold: %q; the back end got %d requests, want 1", h, asked.Load())
 		}
 	})
 }

@@ -32,8 +32,8 @@ func limited(table spillway.Table, limit time.Duration) spillway.Table {
 // TestRun_BlamesTheCandidateThatHangs, and nobody else: stable has a time of its own for what it answers instead.
 func TestRun_BlamesTheCandidateThatHangs(t *testing.T) {
 	bothEngines(t, func(t *testing.T, engine string) {
-		t.Setenv("SPILLWAY_ENGINE", engine)
-		r := start(t, tempDir(t), false)
+		t.Parallel()
+		r := startWith(t, tempDir(t), Config{Engine: engine})
 		var stable atomic.Int64
 		r.push(limited(divided(1, spillway.Whole, replica(t, func(w http.ResponseWriter, _ *http.Request) {
 			stable.Add(1)
@@ -90,8 +90,8 @@ func TestExchange_AsksNobodyWhenTheTimeIsOver(t *testing.T) {
 // TestRun_BlamesTheClientThatSendsTooSlowly: what it owes is not the failure of a release.
 func TestRun_BlamesTheClientThatSendsTooSlowly(t *testing.T) {
 	bothEngines(t, func(t *testing.T, engine string) {
-		t.Setenv("SPILLWAY_ENGINE", engine)
-		r := start(t, tempDir(t), false)
+		t.Parallel()
+		r := startWith(t, tempDir(t), Config{Engine: engine})
 		back := replica(t, func(_ http.ResponseWriter, q *http.Request) {
 			io.Copy(io.Discard, q.Body)
 			<-time.After(2 * soon)

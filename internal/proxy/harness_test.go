@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ func startWith(t *testing.T, dir string, c Config) *running {
 	var err error
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
-		c.Dir, c.HTTP, c.HTTPS, c.Version, c.Log, c.Engine = dir, "127.0.0.1:0", "127.0.0.1:0", "test", testLog(t), os.Getenv("SPILLWAY_ENGINE")
+		c.Dir, c.HTTP, c.HTTPS, c.Version, c.Log, c.Engine = dir, "127.0.0.1:0", "127.0.0.1:0", "test", testLog(t), cmp.Or(c.Engine, os.Getenv("SPILLWAY_ENGINE"))
 		c.Ready = func() { close(ready) }
 		err = Run(ctx, c)
 	}()
