@@ -23,12 +23,12 @@ import (
 
 const (
 	// hangLimit is the timeout of the route to /hang/. That to /left/ has none, so only its client ends a request there.
-	hangLimit = 1500 * time.Millisecond
+	hangLimit = 2 * time.Second
 	// hangSlack is what a busy machine may take beside a limit, and how soon a back end is to know that its client left:
 	// that one sends no more is believed to mean that after a second.
 	hangSlack = 4 * time.Second
 	// slowUpload is how late something comes that a client has still to send: somebody looks after it by then.
-	slowUpload = 300 * time.Millisecond
+	slowUpload = 200 * time.Millisecond
 )
 
 // hang is where a back end stops, with its connection open.
