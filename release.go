@@ -68,10 +68,10 @@ func (r Release) Group(service string) (Group, bool) {
 }
 
 // Fingerprint identifies everything about a service in this release that a running replica depends on:
-// artefact, commands, environment, needs and which of them speak TCP (it is told so in NAME_URL), probe,
-// limits and stop. Two releases in which a service has
-// the same fingerprint share its replicas. Scale, hosts and strategy are not part of it: they change
-// without a restart. It is "" when the release has no such service.
+// artefact, commands, environment, needs and which of them speak TCP (it is told so in NAME_URL), probe and
+// whether it is made by HTTP/2, limits and stop. Two releases in which a service has the same fingerprint share
+// its replicas. Scale, hosts and strategy are not part of it: they change without a restart. It is "" when the
+// release has no such service.
 func (r Release) Fingerprint(service string) string {
 	s, ok := r.Config.Service(service)
 	if !ok {
@@ -83,6 +83,10 @@ func (r Release) Fingerprint(service string) string {
 			tcp = append(tcp, need)
 		}
 	}
+	var probed Protocol // in which a replica is asked for its path, when that is not HTTP/1.1
+	if s.Health.Path != "" && (s.Protocol == H2C || s.Protocol == GRPC) {
+		probed = H2C // as for GRPC
+	}
 	text, err := json.Marshal(struct {
 		Artefact string
 		Run      Command
@@ -92,8 +96,9 @@ func (r Release) Fingerprint(service string) string {
 		Health   Probe
 		Limits   Limits
 		Stop     Stop
-		Release  Command `json:",omitzero"`
-	}{r.Artefacts[service].Digest, s.Run, s.Needs, tcp, s.Env, s.Health, s.Limits, s.Stop, s.Release})
+		Release  Command  `json:",omitzero"`
+		Probed   Protocol `json:",omitempty"`
+	}{r.Artefacts[service].Digest, s.Run, s.Needs, tcp, s.Env, s.Health, s.Limits, s.Stop, s.Release, probed})
 	if err != nil {
 		panic(err) // strings, numbers and maps of strings always marshal
 	}

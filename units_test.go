@@ -87,6 +87,7 @@ func TestUnits_RefuseWhatIsNotOne(t *testing.T) {
 func TestFingerprint_ChangesWithWhatAReplicaDependsOnAndNothingElse(t *testing.T) {
 	base := func() spillway.Release {
 		s := spillway.Service{Name: "www", Run: spillway.Command{Shell: "./www"}, Env: map[string]string{"A": "1"}, Scale: 2, Health: spillway.DefaultProbe(), Stop: spillway.DefaultStop()}
+		s.Health.Path = "/healthz"
 		return spillway.Release{Number: 3, Config: spillway.App{Services: []spillway.Service{s}}, Artefacts: map[string]spillway.Artefact{"www": {Digest: "sha256:a", Dir: "/x"}}}
 	}
 	print := base().Fingerprint("www")
@@ -96,6 +97,7 @@ func TestFingerprint_ChangesWithWhatAReplicaDependsOnAndNothingElse(t *testing.T
 		"run":      func(r *spillway.Release) { r.Config.Services[0].Run.Shell = "./www -v" },
 		"needs":    func(r *spillway.Release) { r.Config.Services[0].Needs = []string{"db"} },
 		"limits":   func(r *spillway.Release) { r.Config.Services[0].Limits.Memory = 1 << 20 },
+		"probed":   func(r *spillway.Release) { r.Config.Services[0].Protocol = spillway.H2C },
 	} {
 		r := base()
 		if change(&r); r.Fingerprint("www") == print {
@@ -103,10 +105,11 @@ func TestFingerprint_ChangesWithWhatAReplicaDependsOnAndNothingElse(t *testing.T
 		}
 	}
 	for name, change := range map[string]func(*spillway.Release){
-		"scale":    func(r *spillway.Release) { r.Config.Services[0].Scale = 9 },
-		"host":     func(r *spillway.Release) { r.Config.Services[0].Host = []string{"a.test"} },
-		"strategy": func(r *spillway.Release) { r.Config.Services[0].Strategy = spillway.Canary },
-		"number":   func(r *spillway.Release) { r.Number = 9 },
+		"scale":                 func(r *spillway.Release) { r.Config.Services[0].Scale = 9 },
+		"host":                  func(r *spillway.Release) { r.Config.Services[0].Host = []string{"a.test"} },
+		"strategy":              func(r *spillway.Release) { r.Config.Services[0].Strategy = spillway.Canary },
+		"number":                func(r *spillway.Release) { r.Number = 9 },
+		"not probed in another": func(r *spillway.Release) { r.Config.Services[0].Protocol = spillway.HTTP },
 	} {
 		r := base()
 		if change(&r); r.Fingerprint("www") != print {

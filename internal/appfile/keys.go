@@ -109,7 +109,7 @@ func processKeys() []key {
 		{name: "env", example: "{LOG_LEVEL: info}", shape: envShape(),
 			doc: "Environment variables. Values are used as they are written."},
 		{name: "health", example: "/healthz", shape: anyShape{pathText(), healthShape()},
-			doc: "How to see that a replica is ready: a path that answers 200 to 399, or a mapping. Without it, the port must accept connections."},
+			doc: "How to see that a replica is ready: a path that answers 200 to 399, or a mapping. It is asked for in the service's protocol: HTTP/2 for h2c and grpc. Without it, the port must accept connections, which is what fits most servers of gRPC."},
 		{name: "scale", example: "3", value: defaultScale, shape: anyShape{wholeShape{"a number of replicas", 1, 1000}, scaleShape()},
 			doc: "How many replicas run, or between which numbers they may be scaled: {min: 2, max: 12}."},
 		{name: "limits", example: "{cpu: 1, memory: 512Mi}", shape: limitsShape(),

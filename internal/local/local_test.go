@@ -74,11 +74,11 @@ func program(kind string) {
 			fmt.Printf("line %d %s\n", i, strings.Repeat("x", i%40))
 		}
 	}
-	serve()
+	serve(kind)
 }
 
-// serve answers HTTP on $PORT and does what it is asked to.
-func serve() {
+// serve answers HTTP on $PORT, "h2c" HTTP/2 and nothing else, and does what it is asked to.
+func serve(kind string) {
 	var sick sync.Map
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -93,7 +93,10 @@ func serve() {
 	})
 	mux.HandleFunc("/say", func(_ http.ResponseWriter, r *http.Request) { fmt.Println(r.FormValue("text")) })
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(os.Environ()) })
-	if err := http.ListenAndServe(os.Getenv("HOST")+":"+os.Getenv("PORT"), mux); err != nil {
+	server := &http.Server{Addr: os.Getenv("HOST") + ":" + os.Getenv("PORT"), Handler: mux, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(kind != "h2c")
+	server.Protocols.SetUnencryptedHTTP2(kind == "h2c")
+	if err := server.ListenAndServe(); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}

@@ -21,7 +21,7 @@ func (a *app) probe(ctx context.Context, r *replica, proc *process, rec record) 
 	wait := a.p.conf.tune.probeMin
 	looked := time.Now()
 	for {
-		seen := check(ctx, rec.Health, rec.Port)
+		seen := check(ctx, rec)
 		var elsewhere []netip.AddrPort
 		if errors.Is(seen, syscall.ECONNREFUSED) && time.Since(looked) > 10*a.p.conf.tune.probeMin {
 			looked = time.Now()
@@ -127,7 +127,8 @@ func describeAstray(found []netip.AddrPort, port int) string {
 }
 
 // check probes once. The error says what was asked and what was seen.
-func check(ctx context.Context, probe spillway.Probe, port int) error {
+func check(ctx context.Context, rec record) error {
+	probe, port := rec.Health, rec.Port
 	timeout := cmp.Or(time.Duration(probe.Timeout), time.Second)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -138,26 +139,53 @@ func check(ctx context.Context, probe spillway.Probe, port int) error {
 		}
 		return conn.Close()
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+loopback(port)+probe.Path, nil)
+	resp, err := get(ctx, rec, speaksHTTP2(rec.Protocol))
 	if err != nil {
-		return err
-	}
-	req.Header.Set("User-Agent", "spillway-probe")
-	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("GET %s: %w", probe.Path, silent(err, port, timeout))
-	}
-	if err := resp.Body.Close(); err != nil {
-		return err
+		return fmt.Errorf("GET %s: %w", probe.Path, cmp.Or(foreign(ctx, rec, err), silent(err, port, timeout)))
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 399 {
 		return fmt.Errorf("GET %s answered %s", probe.Path, resp.Status)
 	}
 	return nil
+}
+
+// overHTTP2 says that a replica is asked by HTTP/2 without TLS; otherwise it is HTTP/1.1, and never both.
+type overHTTP2 bool
+
+func speaksHTTP2(p spillway.Protocol) overHTTP2 { return p == spillway.H2C || p == spillway.GRPC }
+
+// get asks a replica for the path of its probe. The body of the answer is closed.
+func get(ctx context.Context, rec record, h2 overHTTP2) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+loopback(rec.Port)+rec.Health.Path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "spillway-probe")
+	transport := &http.Transport{DisableKeepAlives: true, Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(bool(h2))
+	transport.Protocols.SetHTTP1(!bool(h2))
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req) // no client: a redirect is an answer
+	if err != nil {
+		return nil, err
+	}
+	return resp, resp.Body.Close()
+}
+
+// foreign says what to do when a replica that is connected to and does not answer would answer in the other version
+// of HTTP. Servers differ in what they say to the wrong one, so that is tried. nil = it does not answer at all.
+func foreign(ctx context.Context, rec record, seen error) error {
+	if ctx.Err() != nil || errors.Is(seen, syscall.ECONNREFUSED) {
+		return nil
+	}
+	h2 := speaksHTTP2(rec.Protocol)
+	if _, err := get(ctx, rec, !h2); err != nil {
+		return nil
+	}
+	if h2 {
+		return fmt.Errorf("it speaks HTTP/1.1, and not HTTP/2 as protocol: %s says; write protocol: http, or have it speak HTTP/2 without TLS", rec.Protocol)
+	}
+	return errors.New("it speaks HTTP/2, and not HTTP/1.1; write protocol: h2c, or grpc")
 }
 
 // silent says in few words why nothing came back; errors.Is still sees the cause.

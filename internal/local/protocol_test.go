@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -36,5 +37,44 @@ func TestApply_TellsWhoSpeaksTCP(t *testing.T) {
 		return e.Service == "cache" && e.Protocol == spillway.TCP
 	}) {
 		t.Errorf("the table has the edges %+v", b.router.tables["shop"].Route.Edges)
+	}
+}
+
+// A replica is asked in what it speaks to users: one that speaks HTTP/2 only becomes ready, and stops being so.
+func TestProbe_SpeaksTheProtocolOfTheService(t *testing.T) {
+	for _, protocol := range []spillway.Protocol{spillway.H2C, spillway.GRPC} {
+		t.Run(string(protocol), func(t *testing.T) {
+			b := newBench(t)
+			b.apply(shop("h2c", func(s *spillway.Service) { s.Health.Path, s.Protocol = "/healthz", protocol }), www(1, 1))
+			b.eventually("ready", func() bool { return b.group("www.1").Ready == 1 })
+			sick := http.Client{Transport: &http.Transport{Protocols: new(http.Protocols)}}
+			sick.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
+			resp, err := sick.Get("http://" + b.replica("www.1-1").Address + "/sick")
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			b.eventually("a replacement of the sick one", func() bool {
+				return b.said("www.1-1 is replaced: GET /healthz answered 503 Service Unavailable")
+			})
+		})
+	}
+}
+
+// One that speaks the other version of HTTP never becomes ready, and its problem says what to write.
+func TestProbe_SaysWhenTheProtocolIsAnother(t *testing.T) {
+	for name, c := range map[string]struct {
+		program  string
+		protocol spillway.Protocol
+		want     string
+	}{
+		"HTTP/2 by HTTP/1": {"h2c", spillway.HTTP, "GET /healthz: it speaks HTTP/2, and not HTTP/1.1; write protocol: h2c, or grpc"},
+		"HTTP/1 by h2c":    {"serve", spillway.H2C, "GET /healthz: it speaks HTTP/1.1, and not HTTP/2 as protocol: h2c says; write protocol: http"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.apply(shop(c.program, func(s *spillway.Service) { s.Health.Path, s.Protocol = "/healthz", c.protocol }), www(1, 1))
+			b.eventually("the problem says it", func() bool { return strings.Contains(b.group("www.1").Problem, c.want) })
+		})
 	}
 }

@@ -31,30 +31,31 @@ const (
 // record is what is on disk of one started process. It exists before the program runs: the server writes
 // it without a pid, and the shim adds the pid before it becomes the program.
 type record struct {
-	Version  int            `json:"version"`
-	App      spillway.Ref   `json:"app"`
-	Name     string         `json:"name"` // "www.4-1"; of a daemon its name
-	Group    spillway.Group `json:"group,omitzero"`
-	Release  int            `json:"release,omitempty"` // whose configuration it was started with
-	Restart  int64          `json:"restart,omitempty"` // Want.Restart when it was started
-	Run      int64          `json:"run"`               // rises with every start in this app
-	Port     int            `json:"port,omitempty"`
-	Health   spillway.Probe `json:"health,omitzero"`
-	Stop     spillway.Stop  `json:"stop,omitzero"`
-	Mark     string         `json:"mark"` // value of SPILLWAY_RUN
-	Cgroup   cgroup         `json:"cgroup,omitempty"`
-	Enforced bool           `json:"enforced,omitempty"` // its limits are set in Cgroup
-	Boot     string         `json:"boot"`
-	Server   int            `json:"server"` // pid of the server that started it
-	PID      int            `json:"pid,omitempty"`
-	Start    uint64         `json:"start,omitempty"` // start time of PID, in clock ticks after boot
-	Started  time.Time      `json:"started"`
-	Ready    bool           `json:"ready,omitempty"`    // it has been ready
-	Leaving  bool           `json:"leaving,omitempty"`  // it drains or was signalled, and will not come back
-	Restarts int            `json:"restarts,omitempty"` // of this name before this run
-	Task     *rollout.Task  `json:"task,omitempty"`     // of a release command; nil = a replica or a daemon
-	Began    bool           `json:"began,omitempty"`    // a release command: it may have done something
-	End      *end           `json:"end,omitempty"`      // of a release command that has ended, also while no server ran
+	Version  int               `json:"version"`
+	App      spillway.Ref      `json:"app"`
+	Name     string            `json:"name"` // "www.4-1"; of a daemon its name
+	Group    spillway.Group    `json:"group,omitzero"`
+	Release  int               `json:"release,omitempty"` // whose configuration it was started with
+	Restart  int64             `json:"restart,omitempty"` // Want.Restart when it was started
+	Run      int64             `json:"run"`               // rises with every start in this app
+	Port     int               `json:"port,omitempty"`
+	Health   spillway.Probe    `json:"health,omitzero"`
+	Protocol spillway.Protocol `json:"protocol,omitempty"` // in which it is probed
+	Stop     spillway.Stop     `json:"stop,omitzero"`
+	Mark     string            `json:"mark"` // value of SPILLWAY_RUN
+	Cgroup   cgroup            `json:"cgroup,omitempty"`
+	Enforced bool              `json:"enforced,omitempty"` // its limits are set in Cgroup
+	Boot     string            `json:"boot"`
+	Server   int               `json:"server"` // pid of the server that started it
+	PID      int               `json:"pid,omitempty"`
+	Start    uint64            `json:"start,omitempty"` // start time of PID, in clock ticks after boot
+	Started  time.Time         `json:"started"`
+	Ready    bool              `json:"ready,omitempty"`    // it has been ready
+	Leaving  bool              `json:"leaving,omitempty"`  // it drains or was signalled, and will not come back
+	Restarts int               `json:"restarts,omitempty"` // of this name before this run
+	Task     *rollout.Task     `json:"task,omitempty"`     // of a release command; nil = a replica or a daemon
+	Began    bool              `json:"began,omitempty"`    // a release command: it may have done something
+	End      *end              `json:"end,omitempty"`      // of a release command that has ended, also while no server ran
 }
 
 // end is how a release command ended.

@@ -38,7 +38,7 @@ func (a *app) start(now time.Time, r *replica, w rollout.Want) error {
 	}
 	rec := record{
 		Version: format, App: a.ref, Name: r.name, Group: r.group, Release: w.Release, Restart: w.Restart, Run: a.state.Runs,
-		Port: port, Health: cmp.Or(svc.Health, spillway.DefaultProbe()), Stop: cmp.Or(svc.Stop, spillway.DefaultStop()), Mark: a.p.mark(string(a.ref), a.state.Runs), Boot: a.p.boot, Restarts: r.restarts,
+		Port: port, Health: cmp.Or(svc.Health, spillway.DefaultProbe()), Protocol: svc.Protocol, Stop: cmp.Or(svc.Stop, spillway.DefaultStop()), Mark: a.p.mark(string(a.ref), a.state.Runs), Boot: a.p.boot, Restarts: r.restarts,
 	}
 	rec.Cgroup, rec.Enforced = a.p.groups.create(cgroupName(rec.Mark), svc.Limits)
 	env := a.environment(rec, svc)
