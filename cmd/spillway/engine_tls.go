@@ -1,9 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/proxy"
 )
 
 // expiresSoon is when doctor begins to speak of a certificate in files that will expire.
@@ -28,7 +30,10 @@ func checkCertificates(a spillway.App) error {
 		if s.TLS.Auto {
 			err = checkRoot(s.TLS.Root)
 		} else {
-			_, err = tls.LoadX509KeyPair(s.TLS.Cert, s.TLS.Key)
+			var bad *proxy.PairError
+			if _, err = proxy.ReadPair(*s.TLS); errors.As(err, &bad) {
+				err = fmt.Errorf("%w; %s", err, bad.Remedy)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("service %s: tls: %w; nothing was changed: its hosts would have had no HTTPS: %w", s.Name, err, spillway.ErrInvalid)
@@ -66,8 +71,8 @@ func doubtfulCertificates(a spillway.App, https string, now time.Time) []string 
 		if s.TLS.Auto {
 			continue // status says how it goes
 		}
-		pair, err := tls.LoadX509KeyPair(s.TLS.Cert, s.TLS.Key)
-		if err != nil || pair.Leaf == nil {
+		pair, err := proxy.ReadPair(*s.TLS)
+		if err != nil {
 			continue // see checkCertificates
 		}
 		for _, host := range publicNames(s) {
@@ -75,8 +80,8 @@ func doubtfulCertificates(a spillway.App, https string, now time.Time) []string 
 				doubts = append(doubts, fmt.Sprintf("%s: warning: the certificate %s is not for %s: browsers will refuse it", s.Name, s.TLS.Cert, host))
 			}
 		}
-		if now.After(pair.Leaf.NotAfter) {
-			doubts = append(doubts, fmt.Sprintf("%s: warning: the certificate %s expired at %s", s.Name, s.TLS.Cert, pair.Leaf.NotAfter.Format(time.RFC3339)))
+		if why, _ := proxy.Stale(pair, now); why != "" {
+			doubts = append(doubts, fmt.Sprintf("%s: warning: the certificate %s %s", s.Name, s.TLS.Cert, why))
 		}
 	}
 	return doubts
@@ -109,16 +114,16 @@ func (e *engine) certificateChecks(ctx context.Context, https string) []spillway
 			continue // it was destroyed in this moment
 		}
 		config := saved.Spec.Releases[saved.Status.Stable].Config
-		for _, c := range fileChecks(app, config, https, time.Now()) {
+		report, err := e.proxy.Report(ctx, app) // without one, the check of the proxy says why
+		for _, c := range fileChecks(app, config, https, report.Dead, time.Now()) {
 			if c.State == "ok" {
 				good++
 			} else {
 				bad = append(bad, c)
 			}
 		}
-		report, err := e.proxy.Report(ctx, app)
 		if err != nil {
-			continue // the check of the proxy says why
+			continue
 		}
 		asked := 0
 		for _, s := range config.Services {
@@ -129,7 +134,7 @@ func (e *engine) certificateChecks(ctx context.Context, https string) []spillway
 		for _, what := range slices.Sorted(maps.Keys(report.Dead)) {
 			if strings.HasPrefix(what, "certificate of ") {
 				asked--
-				bad = append(bad, spillway.Check{Name: what, State: "fail", Text: report.Dead[what], Remedy: "it is asked for again by itself; status of " + string(app) + " shows when there is one"})
+				bad = append(bad, askedCheck(app, what, report.Dead[what]))
 			}
 		}
 		good += max(0, asked)
@@ -140,8 +145,20 @@ func (e *engine) certificateChecks(ctx context.Context, https string) []spillway
 	return bad
 }
 
-// fileChecks looks at the certificates in files of an app.
-func fileChecks(app spillway.Ref, a spillway.App, https string, now time.Time) []spillway.Check {
+// askedCheck is the check of a certificate that an authority has not given, or not again. why ends with what to do
+// about it where it is not asked for by itself.
+func askedCheck(app spillway.Ref, what, why string) spillway.Check {
+	c := spillway.Check{Name: what, State: "fail", Text: why}
+	if strings.Contains(why, "the next try is at ") || strings.HasSuffix(why, " is being asked") {
+		c.Remedy = "it is asked for again by itself; status of " + string(app) + " shows when there is one"
+	} else if i := strings.LastIndex(why, "; "); i >= 0 {
+		c.Text, c.Remedy = why[:i], why[i+2:]
+	}
+	return c
+}
+
+// fileChecks looks at the certificates in files of an app. dead is what the proxy says of them, by file.
+func fileChecks(app spillway.Ref, a spillway.App, https string, dead map[string]string, now time.Time) []spillway.Check {
 	var checks []spillway.Check
 	for _, s := range a.Services {
 		if s.TLS == nil || s.TLS.Auto {
@@ -149,15 +166,20 @@ func fileChecks(app spillway.Ref, a spillway.App, https string, now time.Time) [
 		}
 		check := spillway.Check{Name: "certificate " + s.TLS.Cert, State: "ok", Remedy: "put a good one in its place: the files are read again within a second"}
 		one := spillway.App{Services: []spillway.Service{s}}
-		pair, err := tls.LoadX509KeyPair(s.TLS.Cert, s.TLS.Key)
+		pair, err := proxy.ReadPair(*s.TLS)
 		doubts := doubtfulCertificates(one, "", now)[1:] // the first is that there is no HTTPS
+		var bad *proxy.PairError
 		switch {
-		case err != nil:
-			check.State, check.Text = "fail", fmt.Sprintf("of %s in %s: %v", s.Name, app, err)
+		case errors.As(err, &bad):
+			why := cmp.Or(strings.TrimSuffix(dead[bad.File], "; "+bad.Remedy), bad.Why) // the proxy knows what is served instead
+			check.State, check.Text, check.Remedy = "fail", fmt.Sprintf("of %s in %s: %s %s", s.Name, app, bad.File, why), bad.Remedy
 		case https == "":
 			check.State, check.Text, check.Remedy = "warn", fmt.Sprintf("of %s in %s is not used: the proxy serves no HTTPS", s.Name, app), "start the server with --https :443"
 		case len(doubts) > 0:
 			check.State, check.Text = "fail", fmt.Sprintf("in %s: %s", app, strings.ReplaceAll(strings.Join(doubts, "; "), "warning: ", ""))
+			if _, remedy := proxy.Stale(pair, now); remedy != "" {
+				check.Remedy = remedy
+			}
 		case now.Add(expiresSoon).After(pair.Leaf.NotAfter):
 			check.State, check.Text = "warn", fmt.Sprintf("of %s in %s expires at %s", s.Name, app, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 		}

@@ -66,7 +66,7 @@ func TestCertificates_AreCheckedBeforeADeploy(t *testing.T) {
 		want string // "" = it is taken
 	}{
 		"good":            {good, ""},
-		"another key":     {spillway.TLS{Cert: good.Cert, Key: other.Key}, "private key does not match public key"},
+		"another key":     {spillway.TLS{Cert: good.Cert, Key: other.Key}, other.Key + " is not the key of the certificate " + good.Cert + "; put the key there that"},
 		"no file":         {spillway.TLS{Cert: good.Cert + ".none", Key: good.Key}, "no such file"},
 		"automatic":       {spillway.TLS{Auto: true}, ""},
 		"root":            {spillway.TLS{Auto: true, Root: good.Cert}, ""},
@@ -103,12 +103,41 @@ func TestCertificates_DoubtsAreTold(t *testing.T) {
 		if c.deploy == "" && doubts != "" || !strings.Contains(doubts, c.deploy) {
 			t.Errorf("%s: a deploy says %q, want %q", name, doubts, c.deploy)
 		}
-		checks := fileChecks("shop", a, c.https, now)
+		checks := fileChecks("shop", a, c.https, nil, now)
 		if c.state == "" && len(checks) == 0 {
 			continue
 		}
 		if len(checks) != 1 || checks[0].State != c.state || !strings.Contains(checks[0].Text, c.text) {
 			t.Errorf("%s: doctor says %+v, want %s with %q", name, checks, c.state, c.text)
+		}
+	}
+}
+
+// Status and doctor say the same of files that cannot be used, and doctor what is served meanwhile.
+func TestCertificates_DoctorHasTheRemedyOfStatus(t *testing.T) {
+	files := pairUntil(t, time.Now().Add(90*24*time.Hour), "shop.example.com", "beta.example.com")
+	if err := os.WriteFile(files.Cert, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const remedy = "write it whole: to a file beside it, which is then renamed; both files are read again within a second"
+	dead := map[string]string{files.Cert: "is empty; the certificate from before is served, which is good until 2030-01-01T00:00:00Z; " + remedy}
+	got := fileChecks("shop", secureApp(files), ":443", dead, time.Now())
+	want := "of web in shop: " + files.Cert + " is empty; the certificate from before is served, which is good until 2030-01-01T00:00:00Z"
+	if len(got) != 1 || got[0].State != "fail" || got[0].Text != want || got[0].Remedy != remedy {
+		t.Errorf("doctor says %+v", got)
+	}
+}
+
+// What an authority is asked for again by itself is told so, and nothing else is.
+func TestCertificates_DoctorDoesNotContradictItself(t *testing.T) {
+	for why, want := range map[string][2]string{
+		"it is not asked for, because this proxy serves no HTTPS; start the server with --https :443": {"it is not asked for, because this proxy serves no HTTPS", "start the server with --https :443"},
+		"a wildcard is given only to who changes its DNS; list each name, or give cert and key":       {"a wildcard is given only to who changes its DNS", "list each name, or give cert and key"},
+		"there is none yet: it was not reached; see; the next try is at 2026-01-01T00:00:00Z":         {"there is none yet: it was not reached; see; the next try is at 2026-01-01T00:00:00Z", "it is asked for again by itself; status of shop shows when there is one"},
+		"there is none yet, and its HTTPS does not work; ca.test is being asked":                      {"there is none yet, and its HTTPS does not work; ca.test is being asked", "it is asked for again by itself; status of shop shows when there is one"},
+	} {
+		if got := askedCheck("shop", "certificate of a.test", why); got.Text != want[0] || got.Remedy != want[1] || got.State != "fail" {
+			t.Errorf("%q: %+v", why, got)
 		}
 	}
 }

@@ -41,9 +41,9 @@ type certificate struct {
 	served atomic.Pointer[tls.Certificate] // nil = it could never be read
 
 	mu         sync.Mutex
-	cert, key  stamp // of the files as they were read last
-	file, why  string
-	unreported bool // file and why changed since they were logged
+	cert, key  stamp      // of the files as they were read last
+	bad        *PairError // why they cannot be used; nil = they can
+	unreported bool       // bad changed since it was logged
 }
 
 // stamp tells whether a file has changed.
@@ -58,25 +58,17 @@ func (c *certificate) refresh() {
 	defer c.mu.Unlock()
 	cert, certErr := stampOf(c.files.Cert)
 	key, keyErr := stampOf(c.files.Key)
-	file, why := "", ""
-	switch {
-	case certErr != nil:
-		file, why = c.files.Cert, certErr.Error()
-	case keyErr != nil:
-		file, why = c.files.Key, keyErr.Error()
-	case c.why == "" && cert == c.cert && key == c.key:
+	if c.bad == nil && certErr == nil && keyErr == nil && cert == c.cert && key == c.key {
 		return
-	default:
-		pair, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
-		if err != nil {
-			file, why = c.files.Cert, fmt.Sprintf("with the key %s: %v", c.files.Key, err)
-			break
-		}
-		c.served.Store(&pair)
+	}
+	pair, err := ReadPair(c.files)
+	var bad *PairError
+	if !errors.As(err, &bad) {
+		c.served.Store(pair)
 		c.cert, c.key, c.unreported = cert, key, true
 	}
-	c.unreported = c.unreported || why != c.why
-	c.file, c.why = file, why
+	c.unreported = c.unreported || (bad == nil) != (c.bad == nil) || bad != nil && *bad != *c.bad
+	c.bad = bad
 }
 
 // stampOf looks at a file that is to be read. Nothing else than a file of ordinary size is: a pipe would
@@ -84,14 +76,10 @@ func (c *certificate) refresh() {
 func stampOf(path string) (stamp, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		var of *os.PathError
-		if errors.As(err, &of) {
-			err = of.Err
-		}
-		return stamp{}, err
+		return stamp{}, cause(err)
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxPEM {
-		return stamp{}, errors.New("is no file with a certificate or key in PEM")
+		return stamp{}, errors.New("it is no file of the size that a certificate or key has")
 	}
 	return stamp{info.ModTime(), info.Size()}, nil
 }
@@ -104,12 +92,18 @@ func (c *certificate) problem(now time.Time) (file, why string) {
 	defer c.mu.Unlock()
 	pair := c.served.Load()
 	switch {
-	case c.why != "" && pair == nil:
-		return c.file, c.why + "; its hosts have no HTTPS"
-	case c.why != "":
-		return c.file, c.why + "; the certificate from before is served"
-	case pair != nil && now.After(pair.Leaf.NotAfter):
-		return c.files.Cert, "expired at " + pair.Leaf.NotAfter.UTC().Format(time.RFC3339)
+	case c.bad != nil && pair == nil:
+		return c.bad.File, c.bad.Why + "; its hosts have no HTTPS; " + c.bad.Remedy
+	case c.bad != nil:
+		until := ", which is good until "
+		if now.After(pair.Leaf.NotAfter) {
+			until = ", which expired at "
+		}
+		return c.bad.File, c.bad.Why + "; the certificate from before is served" + until + pair.Leaf.NotAfter.UTC().Format(time.RFC3339) + "; " + c.bad.Remedy
+	case pair != nil:
+		if why, remedy := Stale(pair, now); why != "" {
+			return c.files.Cert, why + "; " + remedy
+		}
 	}
 	return "", ""
 }
@@ -231,7 +225,7 @@ func (p *plane) badCertificates(t spillway.Table, dead map[string]string) {
 		} else if what, why := s.problem(now); why != "" {
 			dead[what] = why
 		} else if pair := s.pair(); pair != nil && pair.Leaf.VerifyHostname(normalHost(host)) != nil {
-			why := fmt.Sprintf("it is for %s and not for %s, where clients refuse it", strings.Join(pair.Leaf.DNSNames, ", "), host)
+			why := fmt.Sprintf("it is for %s and not for %s, where clients refuse it; put one in its place that is for all its hosts%s", strings.Join(pair.Leaf.DNSNames, ", "), host, again)
 			dead[terms.Cert] = strings.TrimPrefix(dead[terms.Cert]+"; "+why, "; ")
 		}
 	})

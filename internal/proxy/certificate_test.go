@@ -132,7 +132,7 @@ func TestHTTPS_ReadsCertificatesAgain(t *testing.T) {
 	if _, err := r.serial("shop.test"); err == nil {
 		t.Error("HTTPS without a certificate")
 	}
-	if why := r.report().Dead[files.Cert]; why != "no such file or directory; its hosts have no HTTPS" {
+	if why := r.report().Dead[files.Cert]; why != "cannot be read: no such file or directory; its hosts have no HTTPS; put it there, or mend cert in tls; both files are read again within a second" {
 		t.Errorf("dead: %q", why)
 	}
 	writePair(t, files, 1, "shop.test")
@@ -144,7 +144,7 @@ func TestHTTPS_ReadsCertificatesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the damage is told", func() bool {
-		return strings.Contains(r.report().Dead[files.Cert], "the certificate from before is served")
+		return strings.Contains(r.report().Dead[files.Key], "the certificate from before is served, which is good until 2")
 	})
 	if n, err := r.serial("shop.test"); n != 1 || err != nil {
 		t.Errorf("with a damaged file: %d %v", n, err)
@@ -160,7 +160,7 @@ func TestHTTPS_ReadsCertificatesAgain(t *testing.T) {
 	}
 	table.Revision = 3
 	r.push(table)
-	if why := r.report().Dead[files.Key]; !strings.HasPrefix(why, "no such file") {
+	if why := r.report().Dead[files.Key]; !strings.HasPrefix(why, "cannot be read: no such file") {
 		t.Errorf("dead: %v", r.report().Dead)
 	}
 	if err := os.Rename(files.Key+".away", files.Key); err != nil {
