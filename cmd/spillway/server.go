@@ -86,11 +86,11 @@ func (c *cli) serve(ctx context.Context, o serverOptions) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // signals are ours to tell apart
 	defer cancel()
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
-		return fmt.Errorf("state directory: %w", err)
+		return stateError(o.dir, fmt.Errorf("state directory: %w", err))
 	}
 	in, err := assemble(ctx, o, log)
 	if err != nil {
-		return err
+		return stateError(o.dir, err)
 	}
 	defer in.close()
 	ended := make(chan error, 1)

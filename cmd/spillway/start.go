@@ -35,7 +35,7 @@ func (p *serverProcess) pid() int { return p.cmd.Process.Pid }
 func (c *cli) startServer(ctx context.Context, client *api.Client, o upOptions) (*serverProcess, error) {
 	p, from, err := c.spawnServer(o)
 	if err != nil {
-		return nil, fmt.Errorf("start a server on %s: %w", c.dir, err)
+		return nil, stateError(c.dir, fmt.Errorf("start a server on %s: %w", c.dir, err))
 	}
 	c.say("no server runs on %s; starting one (its log: %s)", c.dir, p.log)
 	ticker := time.NewTicker(20 * time.Millisecond)

@@ -165,8 +165,8 @@ func (in *installation) startProxy(ctx context.Context, o serverOptions, part fu
 		return err
 	}
 	if !running {
-		for _, address := range []string{o.http, o.https} {
-			if err := addressFree(address); err != nil {
+		for _, flag := range [][2]string{{"http", o.http}, {"https", o.https}} {
+			if err := addressFree(flag[0], flag[1]); err != nil {
 				return err
 			}
 		}
@@ -196,7 +196,7 @@ func (in *installation) proxyServes(ctx context.Context, pid func() int) (proxy.
 		}
 		select {
 		case <-ctx.Done():
-			return info, fmt.Errorf("the proxy did not start within 15 s (%w); its output: spillway doctor", errors.Join(err, ctx.Err()))
+			return info, fmt.Errorf("the proxy did not start within 15 s (%w); its output: %s", errors.Join(err, ctx.Err()), filepath.Join(in.engine.options.dir, "local/daemons/proxy/logs"))
 		case <-tick.C:
 		}
 	}
@@ -211,8 +211,8 @@ func (in *installation) replaceProxy(ctx context.Context) error {
 	})
 }
 
-// addressFree reports in words when somebody listens on the address already; "" is free.
-func addressFree(address string) error {
+// addressFree reports in words why the address of a flag cannot be listened at; "" is free.
+func addressFree(flag, address string) error {
 	if address == "" {
 		return nil
 	}
@@ -222,7 +222,7 @@ func addressFree(address string) error {
 		return fmt.Errorf("users cannot be served on %s: another program listens there; see which: ss -ltnp 'sport = :%s'; or choose another: --http :8081, --https :8444: %w", address, port, spillway.ErrConflict)
 	}
 	if err != nil {
-		return fmt.Errorf("users cannot be served on %s: %w", address, err)
+		return listenError(flag, address, err)
 	}
 	return l.Close()
 }
