@@ -74,7 +74,7 @@ func (p *Platform) checkDisk() spillway.Check {
 	c := spillway.Check{Name: "disk", State: "ok"}
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(p.dir, &fs); err != nil {
-		return spillway.Check{Name: "disk", State: "fail", Text: err.Error()}
+		return spillway.Check{Name: "disk", State: "fail", Text: err.Error(), Remedy: p.remedy(err)}
 	}
 	free := int64(fs.Bavail) * fs.Bsize
 	c.Text = fmt.Sprintf("%.1f GiB are free in %s", float64(free)/little, p.dir)
@@ -86,19 +86,28 @@ func (p *Platform) checkDisk() spillway.Check {
 
 // checkHoles tries whether the file system can give back the beginning of a file.
 func (p *Platform) checkHoles() spillway.Check {
-	c := spillway.Check{Name: "spools", State: "ok", Text: "output that has been copied to the log is given back to the file system"}
 	f, err := os.CreateTemp(p.dir, ".tmp-*")
 	if err != nil {
-		return spillway.Check{Name: "spools", State: "fail", Text: err.Error()}
+		return spillway.Check{Name: "spools", State: "fail", Text: err.Error(), Remedy: p.remedy(err)}
 	}
 	_, err = f.WriteString(strings.Repeat("x", chunk))
 	if err == nil {
 		err = punchHole(f, chunk/2)
 	}
-	err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-	if err != nil {
-		c.State, c.Text = "warn", fmt.Sprintf("the spool of a replica grows until it is started again: %v", err)
-		c.Remedy = "put " + filepath.Dir(p.dir) + " on ext4, xfs, btrfs or tmpfs"
+	return p.holes(errors.Join(err, f.Close(), os.Remove(f.Name())))
+}
+
+// holes is the check of what came of the try.
+func (p *Platform) holes(err error) spillway.Check {
+	c := spillway.Check{Name: "spools", State: "ok", Text: "output that has been copied to the log is given back to the file system"}
+	if err == nil {
+		return c
 	}
+	if c.Remedy = p.remedy(err); c.Remedy != "" {
+		c.State, c.Text = "fail", fmt.Sprintf("what replicas write cannot be kept: %v", err)
+		return c
+	}
+	c.State, c.Text = "warn", fmt.Sprintf("the spool of a replica grows until it is started again: %v", err)
+	c.Remedy = "put " + filepath.Dir(p.dir) + " on ext4, xfs, btrfs or tmpfs"
 	return c
 }

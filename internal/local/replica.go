@@ -371,7 +371,7 @@ func (a *app) startWhenDue(ctx context.Context, crew *sync.WaitGroup, now time.T
 	}
 	r.restart = w.Restart
 	if err := a.start(now, r, w); err != nil {
-		r.problem = "cannot start: " + err.Error()
+		r.problem = a.p.cannotStart(err)
 		r.crashes++
 		r.next = now.Add(a.p.conf.tune.delay(r.crashes))
 		a.at(r.next)

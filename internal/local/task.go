@@ -53,7 +53,7 @@ func (a *app) advanceTasks(ctx context.Context, crew *sync.WaitGroup, now time.T
 			continue // whatever it waits for wakes the loop
 		}
 		if err := a.startTask(ctx, crew, g, want); err != nil {
-			a.keepTaskEnd(now, taskEnd{Task: want, Failed: "cannot start: " + err.Error()})
+			a.keepTaskEnd(now, taskEnd{Task: want, Failed: a.p.cannotStart(err)})
 		}
 	}
 }

@@ -200,6 +200,18 @@ func (t *turn) role(g spillway.Group) string {
 	return "leaving"
 }
 
+// CannotStart begins Group.Problem when the platform could not even make a process: what such a replica wrote is
+// not the place to look at.
+const CannotStart = "cannot start: "
+
+// whereToLook is the next step about a group with a problem.
+func whereToLook(o Group) string {
+	if strings.HasPrefix(o.Problem, CannotStart) {
+		return "look at: spillway doctor"
+	}
+	return "look at: spillway logs --service " + o.Group.Service
+}
+
 // starting reports whether a group of the candidate has only just been started: that is no problem yet.
 func (t *turn) starting(o Group) bool {
 	const young = spillway.Duration(10 * time.Second)
@@ -215,7 +227,7 @@ func (t *turn) problems() []string {
 	}
 	for _, o := range t.obs.Groups {
 		if o.Problem != "" && o.Ready < o.Running-o.Draining && !t.starting(o) {
-			problems = append(problems, fmt.Sprintf("%s: %s; look at: spillway logs --service %s", o.Group, o.Problem, o.Group.Service))
+			problems = append(problems, fmt.Sprintf("%s: %s; %s", o.Group, o.Problem, whereToLook(o)))
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(t.obs.Dead)) {

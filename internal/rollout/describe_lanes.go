@@ -79,7 +79,7 @@ func (t *turn) laneProblem(track string) string {
 			if s.Public() {
 				instead = "its users are given to stable while no replica is ready; "
 			}
-			return fmt.Sprintf("track %s: %s; %slook at: spillway logs --service %s", track, lack, instead, s.Name)
+			return fmt.Sprintf("track %s: %s; %s%s", track, lack, instead, whereToLook(Group{Group: g, Problem: t.group(g).Problem}))
 		}
 	}
 	return ""

@@ -23,6 +23,22 @@ func TestDescribe_SaysHowTheReleaseEndedThatLeavesNothing(t *testing.T) {
 	}
 }
 
+// What a replica wrote is no place to look at when there was none.
+func TestDescribe_SaysWhereToLook(t *testing.T) {
+	g := spillway.Group{Service: "www", Release: 1}
+	for problem, want := range map[string]string{
+		"cannot start: save x: no space left on device": "www.1: cannot start: save x: no space left on device; look at: spillway doctor",
+		"exited with code 3 after 0.2s":                 "www.1: exited with code 3 after 0.2s; look at: spillway logs --service www",
+	} {
+		spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{1: release(1, []string{"www"}, web(spillway.Rolling, 2))}}
+		seen := rollout.Observation{Groups: []rollout.Group{{Group: g, Running: 2, Problem: problem}}}
+		got := rollout.Describe(spec, rollout.Status{Stable: 1, Phase: spillway.Healthy}, seen, time.Time{}).Problems
+		if !slices.Contains(got, want) {
+			t.Errorf("problems = %q, want %q", got, want)
+		}
+	}
+}
+
 func TestDescribe_HoldingAutomaticDeploysIsNoProblem(t *testing.T) {
 	o := rollout.Describe(rollout.Spec{App: "shop"}, rollout.Status{Stable: 0, Held: true, Phase: spillway.Healthy}, rollout.Observation{}, time.Time{})
 	if !o.Held || len(o.Problems) != 0 {

@@ -209,6 +209,7 @@ func TestBadInput_DiskFull(t *testing.T) {
 		t.Errorf("want exit code 1: %v", r)
 	}
 	r.tells(t, "no space left on device")
+	in.spillway("doctor").tells(t, "what replicas write cannot be kept", "free space on the file system of "+dir)
 	users.answered(50)
 	if o := in.overview("full"); o.Stable != 1 || o.Phase != spillway.Healthy {
 		t.Errorf("on a full disk: %s", describe(o))
