@@ -63,29 +63,31 @@ func (a *acmeAuthority) key() string {
 	return issuer.IssuerKey()
 }
 
-// stored is the certificate of a host that was obtained last; nil when none was.
+// stored is the certificate of a host that was obtained last; nil when none was. The error is a storedError.
 func (a *acmeAuthority) stored(ctx context.Context, host string) (*tls.Certificate, error) {
-	certificate, err := a.storage.Load(ctx, certmagic.StorageKeys.SiteCert(a.key(), host))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	dir := a.storage.Filename(certmagic.StorageKeys.CertsSitePrefix(a.key(), host))
+	var parts [2][]byte
+	for i, name := range []string{certmagic.StorageKeys.SiteCert(a.key(), host), certmagic.StorageKeys.SitePrivateKey(a.key(), host)} {
+		text, err := a.storage.Load(ctx, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, storedError{fmt.Errorf("%w; let the user %d, who runs the server, read and write all in %s", err, os.Geteuid(), dir)}
+		}
+		parts[i] = text
 	}
+	pair, err := tls.X509KeyPair(parts[0], parts[1])
 	if err != nil {
-		return nil, err
-	}
-	key, err := a.storage.Load(ctx, certmagic.StorageKeys.SitePrivateKey(a.key(), host))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(certificate, key)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w; remove that directory, and another is asked for",
-			a.storage.Filename(certmagic.StorageKeys.CertsSitePrefix(a.key(), host)), err)
+		return nil, storedError{fmt.Errorf("%s: %w; remove that directory, and another is asked for", dir, err)}
 	}
 	return &pair, nil
 }
+
+// storedError: what is stored of an authority cannot be read. Its text ends with what to do.
+type storedError struct{ error }
+
+func (e storedError) Unwrap() error { return e.error }
 
 // order asks for a certificate of the host: for the first, or for one after another. Only one process at a time
 // does, by a lock in the storage, and who waited for it finds what the other one got.

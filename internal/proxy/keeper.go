@@ -167,20 +167,21 @@ func (a *automatic) recall(ctx context.Context) {
 		return
 	}
 	a.recalled = true
-	a.load(ctx)
+	_ = a.load(ctx) // a.try says why
 }
 
 // load serves what the storage has. a.mu is held.
-func (a *automatic) load(ctx context.Context) {
+func (a *automatic) load(ctx context.Context) error {
 	pair, err := a.authority.stored(ctx, a.host)
 	if err != nil {
-		a.try.Why, a.unreported = err.Error(), true
-		return
+		a.try.Why, a.unreported = a.authority.trouble(a.host, err).why, true
+		return err
 	}
 	if pair != nil {
 		a.served.Store(pair)
 		a.unreported = true
 	}
+	return nil
 }
 
 // news reports whether something is to be told since the last call.
@@ -322,8 +323,7 @@ func (p *plane) order(ctx context.Context, cache *certmagic.Cache, a *automatic)
 	if err == nil {
 		failures := a.try.Failures
 		a.try = try{}
-		if a.load(ctx); a.try.Why != "" {
-			err = errors.New(a.try.Why)
+		if err = a.load(ctx); err != nil {
 			a.try.Failures = failures
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -262,7 +263,7 @@ func TestTrouble_SaysWhyAndWhatNextAndWaitsAccordingly(t *testing.T) {
 	refusal := func(kind, detail string) error {
 		return fmt.Errorf("[%s] solving: %w", host, acme.Problem{Type: acme.ProblemTypeNamespace + kind, Status: 403, Detail: detail})
 	}
-	a := &acmeAuthority{outside: &outside{http: 8080, https: 8443}}
+	a := &acmeAuthority{outside: &outside{http: 8080, https: 8443}, storage: &certmagic.FileStorage{Path: "/acme"}}
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		err         error
@@ -282,6 +283,10 @@ func TestTrouble_SaysWhyAndWhatNextAndWaitsAccordingly(t *testing.T) {
 		{rootError{os.ErrNotExist}, "the root of the authority: file does not exist; mend the file", 10 * time.Second, time.Hour},
 		{fmt.Errorf("get: %w", x509.UnknownAuthorityError{}), "is not who it says: x509: certificate signed by unknown authority; name its root certificate in tls.acme.root", 10 * time.Second, time.Hour},
 		{fmt.Errorf("get: %w", context.DeadlineExceeded), "did not come to an end within 3m0s", 10 * time.Second, time.Hour},
+		{fmt.Errorf("get: %w", syscall.EMFILE), "has no file descriptor left to ask acme-v02.api.letsencrypt.org: too many open files; raise the limit of open files of the server: LimitNOFILE=", 10 * time.Second, time.Hour},
+		{errors.New("dial: socket: too many open files"), "LimitNOFILE=", 10 * time.Second, time.Hour},
+		{fmt.Errorf("save: %w", syscall.ENOSPC), "cannot be kept in /acme: no space left on device; free space on that file system", 10 * time.Second, time.Hour},
+		{storedError{fmt.Errorf("/acme/x: %w; remove that directory, and another is asked for", io.EOF)}, "cannot be used: /acme/x: EOF; remove that directory, and another is asked for", 10 * time.Second, time.Hour},
 		{fmt.Errorf("get: %w", io.ErrUnexpectedEOF), "was not reached, or not understood: unexpected EOF; see that this machine has a way to https://acme-v02.api.letsencrypt.org/directory", 10 * time.Second, time.Hour},
 	} {
 		got := a.trouble(host, c.err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mholt/acmez/v3/acme"
@@ -29,6 +30,7 @@ func (t trouble) after(before try, now time.Time) try {
 func (a *acmeAuthority) trouble(host string, err error) trouble {
 	var said acme.Problem
 	var root rootError
+	var kept storedError
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	var named x509.HostnameError
@@ -39,6 +41,12 @@ func (a *acmeAuthority) trouble(host string, err error) trouble {
 			waits = waitsLimited
 		}
 		return trouble{a.name() + " refuses: " + oneLine(detail(said)) + "; " + a.remedy(host, said), waits}
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), strings.Contains(err.Error(), syscall.EMFILE.Error()):
+		return trouble{fmt.Sprintf("the proxy has no file descriptor left to ask %s: %s; %s", a.name(), oneLine(last(err)), MoreFiles), waitsUnreached}
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return trouble{fmt.Sprintf("what %s gives cannot be kept in %s: %s; free space on that file system", a.name(), a.storage.Path, oneLine(last(err))), waitsUnreached}
+	case errors.As(err, &kept):
+		return trouble{fmt.Sprintf("what was given before cannot be used: %v", kept.error), waitsUnreached}
 	case errors.As(err, &root):
 		return trouble{fmt.Sprintf("the root of the authority: %v; mend the file, or root in tls.acme", root.error), waitsUnreached}
 	case errors.As(err, &unknown), errors.As(err, &invalid), errors.As(err, &named):
