@@ -12,6 +12,7 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/proxy"
 	"github.com/spillway-dev/spillway/internal/rollout"
 	"github.com/spillway-dev/spillway/internal/store"
 )
@@ -140,5 +141,21 @@ func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 		return append(checks, spillway.Check{Name: "proxy", State: "fail", Text: err.Error(), Remedy: "the server starts it again by itself; its output is in " + e.options.dir + "/local/daemons/proxy/logs"})
 	}
 	checks = append(checks, spillway.Check{Name: "proxy", State: "ok", Text: fmt.Sprintf("pid %d serves on %s%s", info.PID, info.HTTP, after(" and ", info.HTTPS)+seenText(info))})
+	checks = append(checks, descriptorCheck(info)...)
 	return append(checks, e.certificateChecks(ctx, info.HTTPS)...)
+}
+
+// fewFiles is a limit of open files that a shell gives, and that a few hundred clients use up.
+const fewFiles = 1 << 10
+
+// descriptorCheck says how many clients the proxy has file descriptors for; nothing when it does not say.
+func descriptorCheck(info proxy.Info) []spillway.Check {
+	if info.Files == 0 {
+		return nil
+	}
+	c := spillway.Check{Name: "descriptors", State: "ok", Text: fmt.Sprintf("the proxy may open %d files, which is enough for %d connections of clients at once", info.Files, info.Most)}
+	if info.Files <= fewFiles {
+		c.State, c.Text, c.Remedy = "warn", c.Text+"; more are closed at once", proxy.MoreFiles
+	}
+	return []spillway.Check{c}
 }

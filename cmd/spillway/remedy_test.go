@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/spillway-dev/spillway/internal/proxy"
 )
 
 // Each error about the state directory that is the machine's names what to do, and stays what it is.
@@ -62,6 +64,21 @@ func TestListenError_SaysWhatToDo(t *testing.T) {
 	for _, want := range []string{"users cannot be served on 127.0.0.1:80: ", "permission denied", "(--http :8080)", "AmbientCapabilities=CAP_NET_BIND_SERVICE", "ip_unprivileged_port_start"} {
 		if err := listenError("http", "127.0.0.1:80", refused); !strings.Contains(err.Error(), want) {
 			t.Errorf("%v has no %q", err, want)
+		}
+	}
+}
+
+func TestDescriptorCheck_SaysHowManyClientsThereMayBe(t *testing.T) {
+	if got := descriptorCheck(proxy.Info{}); got != nil {
+		t.Errorf("of a proxy that does not say: %+v", got)
+	}
+	for files, state := range map[uint64]string{64: "warn", 1024: "warn", 4096: "ok", 1 << 20: "ok"} {
+		got := descriptorCheck(proxy.Info{Files: files, Most: 224})
+		if len(got) != 1 || got[0].State != state || !strings.Contains(got[0].Text, fmt.Sprintf("may open %d files, which is enough for 224 connections", files)) || (state == "ok") != (got[0].Remedy == "") {
+			t.Errorf("%d: %+v", files, got)
+		}
+		if state == "warn" && (!strings.Contains(got[0].Remedy, "LimitNOFILE=") || !strings.Contains(got[0].Remedy, "ulimit -n")) {
+			t.Errorf("%d: %+v", files, got)
 		}
 	}
 }

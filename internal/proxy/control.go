@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -37,6 +38,8 @@ type Info struct {
 	Leaving bool     `json:"leaving"`           // it drains and takes no table
 	Seen    Seen     `json:"seen"`              // Config.Seen
 	Metrics string   `json:"metrics,omitempty"` // where the listener of metrics is bound
+	Files   uint64   `json:"files,omitempty"`   // how many it may have open; 0 = it does not say
+	Most    int64    `json:"most,omitempty"`    // how many connections of clients each public address takes with that
 }
 
 // wireError is an error on the control socket.
@@ -166,7 +169,11 @@ func (p *plane) serveWatch(w http.ResponseWriter, r *http.Request) {
 func (p *plane) info() Info {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := Info{PID: os.Getpid(), Version: p.version, HTTP: p.public.tcp.Addr().String(), Leaving: p.closing(), Seen: p.seen.conf}
+	i := Info{PID: os.Getpid(), Version: p.version, HTTP: p.public.tcp.Addr().String(), Leaving: p.closing(), Seen: p.seen.conf, Most: p.most}
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) == nil {
+		i.Files = limit.Cur
+	}
 	if p.secure != nil {
 		i.HTTPS = p.secure.tcp.Addr().String()
 	}

@@ -27,6 +27,9 @@ func TestRun_TakesOnlySoManyConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if info.Most != 2 || info.Files < 64 {
+		t.Errorf("it says of itself that it takes %d connections with %d files", info.Most, info.Files)
+	}
 	open := func() net.Conn {
 		conn, err := net.Dial("tcp", info.HTTP)
 		if err != nil {
