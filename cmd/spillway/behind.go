@@ -15,8 +15,8 @@ type behindOptions struct {
 }
 
 func (b *behindOptions) flags(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&b.trust, "trust", nil, "`NETWORK` of load balancers, such as 10.0.0.0/8, whose word about who the client is counts; may be repeated")
-	cmd.Flags().BoolVar(&b.headers, "proxy-protocol", false, "connections from the networks of --trust begin with a header of the PROXY protocol (v1 or v2)")
+	cmd.Flags().StringSliceVar(&b.trust, "trust", nil, "`NETWORK` of load balancers, such as 10.0.0.0/8, whose word about who the client is counts; that of this machine always does, so a proxy on it must set X-Forwarded-For itself; may be repeated")
+	cmd.Flags().BoolVar(&b.headers, "proxy-protocol", false, "connections from the networks of --trust begin with a header of the PROXY protocol (v1 or v2); those to HTTP from this machine may")
 }
 
 // check finds networks that are none.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 func TestBehind_ChecksAndPassesItsFlagsOn(t *testing.T) {
@@ -39,5 +41,17 @@ func TestBehind_ChecksAndPassesItsFlagsOn(t *testing.T) {
 	one := behindOptions{trust: []string{"192.0.2.7"}}
 	if got := one.networks(); !slices.Equal(got, []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")}) {
 		t.Errorf("one address is the network %v", got)
+	}
+}
+
+// Whoever reads the help learns that this machine is believed without being named.
+func TestBehind_HelpSaysWhoIsBelievedAnyway(t *testing.T) {
+	var flags behindOptions
+	cmd := &cobra.Command{}
+	flags.flags(cmd)
+	for name, want := range map[string]string{"trust": "that of this machine always does, so a proxy on it must set X-Forwarded-For itself", "proxy-protocol": "those to HTTP from this machine may"} {
+		if usage := cmd.Flags().Lookup(name).Usage; !strings.Contains(usage, want) {
+			t.Errorf("--%s: %q has no %q", name, usage, want)
+		}
 	}
 }
