@@ -32,7 +32,7 @@ func checkCertificates(a spillway.App) error {
 		} else {
 			var bad *proxy.PairError
 			if _, err = proxy.ReadPair(*s.TLS); errors.As(err, &bad) {
-				err = fmt.Errorf("%w; %s", err, bad.Remedy)
+				err = fmt.Errorf("%w; %s", err, bad.Before())
 			}
 		}
 		if err != nil {

@@ -66,7 +66,7 @@ func TestCertificates_AreCheckedBeforeADeploy(t *testing.T) {
 		want string // "" = it is taken
 	}{
 		"good":            {good, ""},
-		"another key":     {spillway.TLS{Cert: good.Cert, Key: other.Key}, other.Key + " is not the key of the certificate " + good.Cert + "; put the key there that"},
+		"another key":     {spillway.TLS{Cert: good.Cert, Key: other.Key}, other.Key + " is not the key of the certificate " + good.Cert + "; put the key there that this certificate was asked for with; nothing was changed"},
 		"no file":         {spillway.TLS{Cert: good.Cert + ".none", Key: good.Key}, "no such file"},
 		"automatic":       {spillway.TLS{Auto: true}, ""},
 		"root":            {spillway.TLS{Auto: true, Root: good.Cert}, ""},

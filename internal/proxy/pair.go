@@ -25,8 +25,11 @@ type PairError struct {
 // Error has all of it but the remedy.
 func (e *PairError) Error() string { return e.File + " " + e.Why }
 
-// again ends every remedy.
+// again ends the remedy of files that are served.
 const again = "; both files are read again within a second"
+
+// Before is the remedy for files that are not served yet: nobody reads them again by himself.
+func (e *PairError) Before() string { return strings.TrimSuffix(e.Remedy, again) }
 
 // ReadPair reads a certificate and its key from files. The error is a *PairError. That a certificate expired is none:
 // see Stale.
