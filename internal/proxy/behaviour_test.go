@@ -70,6 +70,12 @@ func serve(t *testing.T, engine string, backends ...string) *front {
 // succeed runs a proxy on a directory, and takes over from the one that serves there, if one does.
 func succeed(t *testing.T, engine, dir string) *front {
 	t.Helper()
+	return run(t, proxy.Config{Dir: dir, Engine: engine})
+}
+
+// run is succeed with some of the configuration.
+func run(t *testing.T, c proxy.Config) *front {
+	t.Helper()
 	// A child that another test is just starting has a copy of every lock until it becomes its program.
 	syscall.ForkLock.RLock()
 	syscall.ForkLock.RUnlock() //lint:ignore SA2001 it only waits
@@ -78,14 +84,11 @@ func succeed(t *testing.T, engine, dir string) *front {
 	var failed error
 	go func() { // owned by the test; ends with ctx; stop waits
 		defer close(ended)
-		pprof.Do(ctx, pprof.Labels("proxy", dir), func(ctx context.Context) {
-			failed = proxy.Run(ctx, proxy.Config{
-				Dir: dir, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", Version: "test", Engine: engine, Takeover: true, Ready: func() { close(ready) },
-				Log: slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
-			})
-		})
+		c.HTTP, c.HTTPS, c.Version, c.Takeover, c.Ready = "127.0.0.1:0", "127.0.0.1:0", "test", true, func() { close(ready) }
+		c.Log = slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		pprof.Do(ctx, pprof.Labels("proxy", c.Dir), func(ctx context.Context) { failed = proxy.Run(ctx, c) })
 	}()
-	f := &front{Client: proxy.Dial(dir), t: t, dir: dir, engine: engine}
+	f := &front{Client: proxy.Dial(c.Dir), t: t, dir: c.Dir, engine: c.Engine}
 	f.stop = sync.OnceValue(func() error {
 		cancel()
 		<-ended

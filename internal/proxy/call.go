@@ -55,14 +55,16 @@ func (c *call) idempotent() bool {
 	return !c.upgrade && c.header.Get("Idempotency-Key") != ""
 }
 
-// scheme is the one by which the user came, as far as that is known.
+// scheme is the one by which the user came, as far as that is known: "http" or "https", and nothing else whatever a
+// trusted peer says, because it goes into Location and to replicas. Of a list, the first was nearest to the user.
 func (c *call) scheme() string {
-	switch {
-	case c.secure:
+	if c.secure {
 		return "https"
-	case c.ours:
-		if s := c.header.Get("X-Forwarded-Proto"); s != "" {
-			return s
+	}
+	if c.ours {
+		first, _, _ := strings.Cut(c.header.Get("X-Forwarded-Proto"), ",")
+		if first = strings.Trim(first, " \t"); http1.Is(first, "https") || http1.Is(first, "wss") {
+			return "https"
 		}
 	}
 	return "http"

@@ -48,8 +48,7 @@ func (x *exchange) aside() bool {
 // terminator on this machine or the proxy that is being replaced says. Spillway's own are, too: they are for a
 // replica.
 func (k *keys) keepsScheme(c *call) bool {
-	first, _, _ := strings.Cut(c.scheme(), ",")
-	return strings.EqualFold(strings.TrimSpace(first), "https") || k.synthetic.made(c)
+	return c.scheme() == "https" || k.synthetic.made(c)
 }
 
 // redirectOf is where a request by HTTP goes instead: to HTTPS, when the app of its host wants that and there is
