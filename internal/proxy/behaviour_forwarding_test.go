@@ -130,7 +130,7 @@ func fields() []unusual {
 		with("TE with trailers", "TE: trailers\r\nConnection: TE", "te: trailers"),
 		with("Connection cannot take the host away", "Connection: host, x-forwarded-for\r\nX-A: b", "x-a: b"),
 		with("length nought", "Content-Length: 0"),
-		with("header that looks like TE", "Transfer_Encoding: chunked\r\nContent_Length: 5"),
+		with("header that looks like TE", "Transfer_Encoding: chunked\r\nContent_Length: 5", []string{}...),
 		with("trace context", "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nTracestate: a=1"),
 	}
 }

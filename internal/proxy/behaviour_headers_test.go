@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,6 +76,154 @@ func TestBehaviour_BelievesTwoSchemes(t *testing.T) {
 			_, requests := backend.take()
 			if len(requests) != 1 || fmt.Sprint(requests[0].header["x-forwarded-proto"]) != "["+want+"]" {
 				t.Errorf("X-Forwarded-Proto %q: the back end got %v", said, requests)
+			}
+		}
+	})
+}
+
+// ownFields are fields that only the proxy says, or nobody, in a request of somebody who forges them.
+var ownFields = []string{
+	"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Spillway-Bucket", "X-Spillway-Synthetic", "X-Spillway-Rescued",
+	"X-Spillway-Release", "X-Spillway-Track", "X-Spillway-Mirror",
+}
+
+// hopFields are about the connection or the framing.
+var hopFields = []string{"Transfer-Encoding", "Content-Length", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization"}
+
+// toldFields say for whom a request is forwarded, which a trusted peer may.
+var toldFields = []string{"X-Real-Ip", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "Forwarded"}
+
+// forgedLines are header lines with a value that must not arrive.
+func forgedLines(names []string, spell func(string) string) string {
+	var lines strings.Builder
+	for _, name := range names {
+		lines.WriteString(spell(name) + ": forged\r\n")
+	}
+	return lines.String()
+}
+
+func asItIs(name string) string { return name }
+
+func underscored(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+func half(name string) string { return strings.Replace(strings.ToLower(name), "-", "_", 1) }
+
+// TestBehaviour_PassesNoForgedField: what the proxy says itself arrives once, whoever sends it in whatever spelling that a
+// back end may take for the same.
+func TestBehaviour_PassesNoForgedField(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		backend := record(t, plainAnswer)
+		f := guarded(t, engine, shopAt(1, backend.addr))
+		everything := slices.Concat(ownFields, hopFields, toldFields[:4])
+		lines := forgedLines(everything, underscored) + forgedLines(everything, half) + "X_Own_1: kept\r\nx_: kept\r\n"
+		check := func(who string, begin func(string) string, kept int) {
+			t.Helper()
+			backend.take()
+			f.one(begin(lines + forgedLines(ownFields[3:], asItIs) + forgedLines(toldFields, asItIs)))
+			_, requests := backend.take()
+			if len(requests) != 1 {
+				t.Fatalf("%s: the back end got %d requests", who, len(requests))
+			}
+			raw := requests[0].raw
+			if n := strings.Count(raw, "forged"); n != kept || strings.Count(raw, "kept") != 2 {
+				t.Errorf("%s: %d fields are passed on, want %d, and 2 to be kept:\n%s", who, n, kept, raw)
+			}
+		}
+		get := func(lines string) string { return "GET / HTTP/1.1\r\n" + toShop + lines + "\r\n" }
+		check("a trusted peer", get, len(toldFields))
+		check("a stranger", func(lines string) string { return stranger + get(lines) }, 0)
+		upgrade := "Connection: Upgrade\r\nUpgrade: mine\r\n"
+		check("an upgrade of a stranger", func(lines string) string { return stranger + get(upgrade+lines) }, 0)
+	})
+}
+
+// TestBehaviour_PassesNoForgedTrailer: a server may merge a trailer with the header.
+func TestBehaviour_PassesNoForgedTrailer(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		backend := record(t, plainAnswer)
+		table := shopAt(1, backend.addr)
+		table.Route.Edges[0].Target = "www"
+		table.Route.Rules = []spillway.HTTPRule{{
+			Hosts: []string{"shop.test"}, Path: spillway.PathMatch{Kind: spillway.PathExact, Text: "/edited"},
+			To: []spillway.Target{{Service: "www", Weight: 1}}, Request: &spillway.HeaderEdit{Remove: []string{"X-Secret"}, Set: []spillway.HeaderField{{Name: "X-Role", Value: "guest"}}},
+		}}
+		f := guarded(t, engine, table)
+		names := slices.Concat(ownFields, hopFields, toldFields, []string{
+			"Authorization", "Cookie", "Host", "Content-Type", "Content-Encoding", "Content-Range", "Expect", "Range", "If-None-Match", "Cache-Control", "X-One",
+		})
+		send := func(path, header, trailer string) arrival {
+			t.Helper()
+			f.one(path + " HTTP/1.1\r\n" + toShop + header + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n" + trailer + "X-Sum: 1\r\nx_own: 2\r\n\r\n")
+			_, requests := backend.take()
+			if len(requests) != 1 {
+				t.Fatalf("the back end got %d requests", len(requests))
+			}
+			return requests[0]
+		}
+		trailer := forgedLines(names, asItIs) + forgedLines(names, func(name string) string { return strings.ToLower(underscored(name)) })
+		trailer = strings.Replace(trailer, "x_one: forged\r\n", "", 1)
+		for _, who := range []string{"", stranger} {
+			a := send(who+"POST /", "Connection: X-One\r\nTrailer: X-Sum, Authorization\r\n", trailer)
+			if a.body != "hello|X-Sum: 1|x_own: 2" && a.body != "hello|X-Sum: 1|X_own: 2" && a.body != "hello|X_own: 2|X-Sum: 1" {
+				t.Errorf("behind the body the back end got %q", a.body)
+			}
+		}
+		a := send("POST /edited", "X_Secret: forged\r\nX_Role: forged\r\n", "X-Secret: forged\r\nX-Role: forged\r\nx_role: forged\r\n")
+		if strings.Contains(a.raw+a.body, "forged") || fmt.Sprint(a.header["x-role"]) != "[guest]" {
+			t.Errorf("a rule is undone: %q %q", a.raw, a.body)
+		}
+	})
+}
+
+// http2Only are the protocols of clients and servers of HTTP/2 without TLS.
+func http2Only() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	return p
+}
+
+// TestBehaviour_PassesNoForgedFieldOfHTTP2: the same of streams, from clients and to back ends.
+func TestBehaviour_PassesNoForgedFieldOfHTTP2(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		got := make(chan http.Header, 2)
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			got <- r.Header
+			got <- r.Trailer
+		}))
+		server.Config.Protocols = http2Only()
+		server.Start()
+		defer server.Close()
+		f := serve(t, engine)
+		f.push(speaking(t, shopAt(2, server.Listener.Addr().String()), "h2c"))
+		r, err := http.NewRequest("POST", "http://"+f.addr, io.MultiReader(strings.NewReader("hello")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "shop.test"
+		r.Trailer = http.Header{"X-Sum": {"kept"}}
+		for _, name := range slices.Concat(ownFields, hopFields, toldFields[:4]) {
+			r.Header[strings.ToLower(underscored(name))] = []string{"forged"}
+			r.Trailer[http.CanonicalHeaderKey(underscored(name))] = []string{"forged"}
+		}
+		for _, name := range append(slices.Clone(ownFields), "Cookie", "X-Real-Ip") {
+			r.Trailer[name] = []string{"forged"}
+		}
+		r.Header["x_own"] = []string{"kept"}
+		c := &http.Client{Transport: &http.Transport{Protocols: http2Only()}, Timeout: patient}
+		defer c.CloseIdleConnections()
+		resp, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Fatalf("answered %s", resp.Status)
+		}
+		for _, fields := range []http.Header{<-got, <-got} {
+			text := fmt.Sprint(fields)
+			if strings.Contains(text, "forged") || strings.Count(text, "kept") != 1 {
+				t.Errorf("the back end got %s", text)
 			}
 		}
 	})

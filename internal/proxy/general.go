@@ -82,6 +82,9 @@ func (f *front) callOf(c *call, r *http.Request) {
 			c.header = append(c.header, http1.Field{Name: name, Value: v})
 		}
 	}
+	for name := range r.Trailer { // net/http has taken the field away
+		c.header = append(c.header, http1.Field{Name: "Trailer", Value: name})
+	}
 	c.named = r.ProtoMajor == 1 && len(r.Header["Connection"]) > 0
 	c.upgrade = r.ProtoMajor == 1 && c.header.Upgrades()
 	c.expect = c.header.Token("Expect", "100-continue")

@@ -65,10 +65,10 @@ func (s *copies) send(p *plane, e *edge, host string, c *call, bucket spillway.S
 		return
 	}
 	own := *c // the call's header is read anew for the next one
-	own.header = append(slices.Clone(c.header), http1.Field{Name: mirrorHeader, Value: "1"})
+	own.header = slices.Clone(c.header)
 	own.length, own.expect, own.trailer = int64(len(body)), false, nil
 	out := &outgoing{
-		call: &own, host: host, client: absent{p.base}, base: to.base, unit: unit{bucket: bucket},
+		call: &own, host: host, client: absent{p.base}, base: to.base, unit: unit{bucket: bucket}, mirror: true,
 		limit: mirrorLimit, until: time.Now().Add(mirrorLimit),
 	}
 	if len(body) > 0 {

@@ -120,7 +120,9 @@ func (s *streams) request(out *outgoing) *http.Request {
 		r.Trailer = http.Header{}
 		for list := range c.header.All("Trailer") {
 			for name := range http1.Tokens(list) {
-				r.Trailer[http.CanonicalHeaderKey(name)] = nil
+				if c.trails(name) {
+					r.Trailer[http.CanonicalHeaderKey(name)] = nil
+				}
 			}
 		}
 	}
@@ -145,7 +147,7 @@ type streamBody struct {
 func (b *streamBody) Read(p []byte) (int, error) {
 	n, err := b.sending.Read(p)
 	if err == io.EOF && b.trailer != nil {
-		for _, f := range b.call.trailer() {
+		for _, f := range b.call.trailed() {
 			if name := http.CanonicalHeaderKey(f.Name); b.trailer.Values(name) != nil || hasKey(b.trailer, name) {
 				b.trailer[name] = append(b.trailer[name], f.Value)
 			}

@@ -18,7 +18,8 @@ type outgoing struct {
 	unit   unit      // who is behind the call
 	trace  traceState
 	synthetic,
-	rescued bool // see the headers of these names
+	rescued,
+	mirror bool // see the headers of these names
 	relayed bool          // to an heir, which finds out by itself who is behind the call
 	last    bool          // the connection is not to be kept
 	now     time.Time     // when the attempt begins; zero = now
@@ -57,37 +58,6 @@ func (c *call) forwardedFor() string {
 	return chain + c.peer
 }
 
-// replaced reports whether the proxy itself says what a field says, or is not to say it at all.
-func (c *call) replaced(name string) bool {
-	switch len(name) {
-	case 4:
-		return http1.Is(name, "Host")
-	case 6:
-		return http1.Is(name, "Expect")
-	case 9:
-		return !c.ours && http1.Is(name, "Forwarded")
-	case 14:
-		return http1.Is(name, "Content-Length")
-	case 15:
-		return http1.Is(name, "X-Forwarded-For")
-	case 16:
-		return http1.Is(name, "X-Forwarded-Host")
-	case 17:
-		return http1.Is(name, "X-Forwarded-Proto") || http1.Is(name, bucketHeader)
-	case 18:
-		return http1.Is(name, rescuedHeader)
-	case 20:
-		return http1.Is(name, syntheticHeader)
-	}
-	return false
-}
-
-// isOurs reports whether a field tells a proxy who is behind a call.
-func isOurs(name string) bool { return http1.Is(name, bucketHeader) || http1.Is(name, syntheticHeader) }
-
-// isTrace reports whether a field says where a call stands in a trace.
-func isTrace(name string) bool { return http1.Is(name, "Traceparent") || http1.Is(name, "Tracestate") }
-
 // fields calls add for each header field that the server gets, but for Host and those about the connection.
 func (o *outgoing) fields(add func(name, value string)) {
 	c, parent := o.call, o.trace.Header()
@@ -96,7 +66,7 @@ func (o *outgoing) fields(add func(name, value string)) {
 		if parent != "" && isTrace(f.Name) {
 			continue
 		}
-		if c.header.Passes(f.Name, c.named) && (!c.replaced(f.Name) || o.relayed && isOurs(f.Name)) {
+		if c.passes(f.Name) || o.relayed && isOurs(f.Name) && c.header.Passes(f.Name, c.named) {
 			add(f.Name, f.Value)
 		}
 	}
@@ -120,6 +90,9 @@ func (o *outgoing) fields(add func(name, value string)) {
 	}
 	if o.rescued {
 		add(rescuedHeader, "1")
+	}
+	if o.mirror {
+		add(mirrorHeader, "1")
 	}
 	if c.expect && o.body != nil {
 		add("Expect", "100-continue")

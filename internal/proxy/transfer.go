@@ -20,7 +20,7 @@ type transfer struct {
 
 // transfer begins to send the body.
 func (c *originConn) transfer(out *outgoing) {
-	t := &transfer{conn: c, body: out.body.start(), chunked: out.call.length < 0, trailer: out.call.trailer, out: *out, done: make(chan struct{})}
+	t := &transfer{conn: c, body: out.body.start(), chunked: out.call.length < 0, trailer: out.call.trailed, out: *out, done: make(chan struct{})}
 	c.pending, c.owes = t, false
 	c.mu.Lock()
 	c.expires(out.until)
@@ -61,11 +61,7 @@ func (t *transfer) copy(block []byte) error {
 			}
 		}
 		if err == io.EOF && t.chunked {
-			var trailer http1.Fields
-			if t.trailer != nil {
-				trailer = t.trailer()
-			}
-			_, err = t.conn.Write(http1.AppendEnd(block[:0], trailer))
+			_, err = t.conn.Write(http1.AppendEnd(block[:0], t.trailer()))
 			return err
 		}
 		if err == io.EOF {

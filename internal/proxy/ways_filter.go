@@ -144,7 +144,10 @@ func (w *way) outbound(c *call) *call {
 	}
 	next.aim(host, target)
 	if edit := w.rule.Request; edit != nil {
-		next.header = edited(c.header, edit)
+		next.header = edited(unedited(c.header, edit), edit)
+		if c.trailer != nil {
+			next.trailer = func() http1.Fields { return unedited(c.trailer(), edit) }
+		}
 	}
 	return &next
 }
@@ -169,13 +172,9 @@ func (w *way) answered(c *call, h http1.Fields) http1.Fields {
 
 // edited is a header with what an edit removes, sets and adds. The header given is not changed.
 func edited(h http1.Fields, edit *spillway.HeaderEdit) http1.Fields {
-	gone := func(name string) bool {
-		return slices.ContainsFunc(edit.Remove, func(n string) bool { return http1.Is(n, name) }) ||
-			slices.ContainsFunc(edit.Set, func(f spillway.HeaderField) bool { return http1.Is(f.Name, name) })
-	}
 	next := make(http1.Fields, 0, len(h)+len(edit.Set)+len(edit.Add))
 	for _, f := range h {
-		if !gone(f.Name) {
+		if !edits(edit, f.Name) {
 			next = append(next, f)
 		}
 	}
