@@ -118,7 +118,7 @@ type RateLimit struct {
 	Requests int       `json:"requests"`
 	Per      Duration  `json:"per"`
 	Burst    int       `json:"burst"`       // how many at once after a pause; at least 1
-	By       KeySource `json:"by,omitzero"` // what tells clients apart; zero = their address
+	By       KeySource `json:"by,omitzero"` // what tells clients apart; zero = their address, of IPv6 its /64
 }
 
 // Name is what the edge to a target is called: "web", "web@canary", or its URLs with commas in between.

@@ -290,7 +290,7 @@ func rateShape() objectShape {
 		{name: "requests", required: true, example: "10", shape: wholeShape{"a number of requests", 1, 1_000_000}, doc: "How many requests."},
 		{name: "per", example: "1s", value: defaultPer.String(), shape: durationShape{time.Second, day}, doc: "In this time."},
 		{name: "burst", example: "20", shape: wholeShape{"a number of requests", 1, 1_000_000}, doc: "How many may come at once after a pause; as many as requests when it is not there."},
-		{name: "by", example: "header X-Api-Key", shape: keySourceText(), doc: "What tells clients apart: header NAME or cookie NAME. Without it, and for requests that do not carry it, their address."},
+		{name: "by", example: "header X-Api-Key", shape: keySourceText(), doc: "What tells clients apart: header NAME or cookie NAME. Without it, and for requests that do not carry it, their address; of IPv6 its /64."},
 	}}
 }
 

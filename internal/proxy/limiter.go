@@ -44,14 +44,19 @@ func (t *ways) share() {
 	}
 }
 
-// client is what tells the client of a request apart.
+// client is what tells the client of a request apart. Of an IPv6 address that is its /64: who has one address there has
+// all of them.
 func (l *limiter) client(app spillway.Ref, c *call) uint64 {
 	if l.by.Kind != "" {
 		if key := keyFrom(l.by, c); key != "" {
 			return hashKey(app, l.by.Name+"\x00"+key)
 		}
 	}
-	addr := c.client.Unmap().As16()
+	client := c.client.Unmap()
+	addr := client.As16()
+	if client.Is6() {
+		clear(addr[8:])
+	}
 	return hashKey(app, string(addr[:]))
 }
 

@@ -231,6 +231,29 @@ func TestLimiter_GivesEachClientItsRequests(t *testing.T) {
 	}
 }
 
+// An IPv6 client has at least a /64 to itself.
+func TestLimiter_TellsClientsApartByNetwork(t *testing.T) {
+	for _, row := range []struct {
+		one, other string
+		same       bool
+	}{
+		{"2001:db8::1", "2001:db8::ffff:1", true}, {"2001:db8::1", "2001:db8::a:b:c:d", true}, {"2001:db8::1", "2001:db8:0:1::1", false},
+		{"192.0.2.1", "::ffff:192.0.2.1", true}, {"::ffff:192.0.2.1", "::ffff:192.0.2.2", false}, {"192.0.2.1", "192.0.2.2", false},
+		{"::1", "0.0.0.0", false}, {"fe80::1%eth0", "fe80::2%eth1", true},
+	} {
+		w := oneWay(t, "{host: a.test, to: v1, rate: {requests: 1, per: 1h, burst: 1}}")
+		var in []bool
+		for _, client := range []string{row.one, row.other} {
+			c := asked("http://a.test/")
+			c.client = netip.MustParseAddr(client)
+			in = append(in, w.instant(c, testTime) == nil)
+		}
+		if !in[0] || in[1] == row.same {
+			t.Errorf("%s and then %s: let in %v; want them to be the same: %v", row.one, row.other, in, row.same)
+		}
+	}
+}
+
 // Whoever sends with a new key each time cannot fill the memory, and a push forgives nobody.
 func TestLimiter_IsBounded(t *testing.T) {
 	rules := "  - {host: a.test, to: v1, rate: {requests: 1, per: 1h, burst: 1}}\n"
