@@ -58,6 +58,7 @@ func (x *exchange) say(status int, page string) {
 
 // send writes an answer of the proxy's own, whose head is there.
 func (x *exchange) send(page string) {
+	x.add("Date", time.Now().UTC().Format(http.TimeFormat))
 	err := x.client.begin(&x.head)
 	if err == nil {
 		err = x.client.write([]byte(page))

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/proxy"
@@ -225,6 +226,52 @@ func TestBehaviour_PassesNoForgedFieldOfHTTP2(t *testing.T) {
 			if strings.Contains(text, "forged") || strings.Count(text, "kept") != 1 {
 				t.Errorf("the back end got %s", text)
 			}
+		}
+	})
+}
+
+// TestBehaviour_DatesItsOwnAnswers: pages, refusals before there is a request, and redirects.
+func TestBehaviour_DatesItsOwnAnswers(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		f := guarded(t, engine, redirecting(1))
+		for _, request := range []string{
+			"GET /moved HTTP/1.1\r\n" + toShop + "\r\n", "GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n", "HEAD / HTTP/1.1\r\nHost: nobody.test\r\n\r\n",
+			"GET / HTTP/1.1\r\n\r\n", "CONNECT a.test:1 HTTP/1.1\r\nHost: a.test:1\r\n\r\n",
+		} {
+			a := f.one(request)
+			if date, err := http.ParseTime(a.header.Get("Date")); err != nil || time.Since(date).Abs() > time.Minute || len(a.header["Date"]) != 1 {
+				t.Errorf("%q: %d with Date %q", request, a.status, a.header["Date"])
+			}
+		}
+	})
+}
+
+// TestBehaviour_RefusesTRACE: it would show the client what the proxy adds to its request. Other requests may follow.
+func TestBehaviour_RefusesTRACE(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		backend := record(t, plainAnswer)
+		f := serve(t, engine, backend.addr)
+		h := f.say("TRACE / HTTP/1.1\r\n"+toShop+"\r\n"+"GET / HTTP/1.1\r\n"+toShop+"Connection: close\r\n\r\n", patient)
+		if h.String() != "405 200 closed" || !strings.Contains(h.answers[0].body, "TRACE is not served") {
+			t.Errorf("answered %s: %s", h, shorten(h.text))
+		}
+		r, err := http.NewRequest("TRACE", "http://"+f.addr, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "shop.test"
+		c := &http.Client{Transport: &http.Transport{Protocols: http2Only()}, Timeout: patient}
+		defer c.CloseIdleConnections()
+		resp, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 405 || resp.ProtoMajor != 2 {
+			t.Errorf("%s answers %s", resp.Proto, resp.Status)
+		}
+		if _, requests := backend.take(); len(requests) != 1 {
+			t.Errorf("the back end got %d requests, want the GET only", len(requests))
 		}
 	})
 }

@@ -49,7 +49,7 @@ func (c *call) aim(host, target string) {
 // idempotent reports whether the request may reach a replica twice as far as its method and header say.
 func (c *call) idempotent() bool {
 	switch c.method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return !c.upgrade
 	}
 	return !c.upgrade && c.header.Get("Idempotency-Key") != ""

@@ -82,9 +82,9 @@ func (x *exchange) serve() {
 	x.began = time.Now()
 	x.now, x.rec.began = x.began, x.began
 	defer x.ended()
-	if c.method == http.MethodConnect {
-		x.head.last = true // what follows may be of any protocol
-		x.refuse(&refusal{status: http.StatusMethodNotAllowed, reason: "CONNECT is not served"})
+	if c.method == http.MethodConnect || c.method == http.MethodTrace { // TRACE shows the sender what others have added
+		x.head.last = x.head.last || c.method == http.MethodConnect // what follows may be of any protocol
+		x.refuse(&refusal{status: http.StatusMethodNotAllowed, reason: c.method + " is not served"})
 		return
 	}
 	if p.handedOver() {

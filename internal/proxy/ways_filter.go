@@ -217,7 +217,12 @@ func corsFields(cors *spillway.CORS, c *call) http1.Fields {
 		}
 		return fields
 	}
-	methods := slices.Concat([]string{"GET", "HEAD", "POST"}, cors.Methods)
+	methods := []string{"GET", "HEAD", "POST"}
+	for _, method := range cors.Methods {
+		if !slices.Contains(methods, method) {
+			methods = append(methods, method)
+		}
+	}
 	if slices.Contains(cors.Methods, "*") {
 		methods = []string{asked} // with credentials a * is only a name
 	}

@@ -98,7 +98,7 @@ func fieldText(h http1.Fields) string {
 }
 
 func TestWay_TellsBrowsersWhoMayAsk(t *testing.T) {
-	const some = `{host: a.test, method: [GET, PUT], to: v1, cors: {origins: ["https://shop.test", "https://*.shop.test"], methods: [PUT], headers: [X-A, X-B], expose: [X-Total], credentials: true, age: 1m}}`
+	const some = `{host: a.test, method: [GET, PUT], to: v1, cors: {origins: ["https://shop.test", "https://*.shop.test"], methods: [POST, PUT], headers: [X-A, X-B], expose: [X-Total], credentials: true, age: 1m}}`
 	const all = `{host: a.test, to: v1, cors: {origins: ["*"], methods: ["*"], headers: ["*"]}}`
 	for _, row := range []struct{ rule, request, want string }{
 		{some, "OPTIONS http://a.test/ Origin=https://shop.test Access-Control-Request-Method=PUT",
