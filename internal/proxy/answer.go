@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func (x *exchange) refuse(why *refusal) {
 	if x.rec.refused = why.kind; why.kind == notRefused {
 		x.rec.refused = kindOf(why.status)
 	}
-	x.rec.status, x.rec.why = why.status, why.reason
+	x.rec.status, x.rec.why = why.status, cmp.Or(why.detail, why.reason)
 	page := fmt.Sprintf("%d %s\n\nSpillway: %s.\n", why.status, http.StatusText(why.status), why.reason)
 	x.add("Server", "spillway")
 	x.add("X-Spillway-Reason", why.reason)
@@ -252,7 +253,7 @@ func (x *exchange) join(r *reply) {
 	client, first, err := x.client.takeOver()
 	if err != nil {
 		x.head = head{}
-		x.refuse(&refusal{status: http.StatusBadGateway, reason: "the connection cannot switch protocols: " + err.Error()})
+		x.refuse(&refusal{status: http.StatusBadGateway, reason: "the connection cannot switch protocols: " + plainly(err)})
 		return
 	}
 	defer client.Close()

@@ -2,12 +2,16 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -274,4 +278,92 @@ func TestBehaviour_RefusesTRACE(t *testing.T) {
 			t.Errorf("the back end got %d requests, want the GET only", len(requests))
 		}
 	})
+}
+
+// TestBehaviour_TellsUsersNoAddressBehindIt: pages say why; which socket of which machine it was is for the log.
+func TestBehaviour_TellsUsersNoAddressBehindIt(t *testing.T) {
+	address := regexp.MustCompile(`127\.0\.0\.\d`)
+	nobody := func(t *testing.T) string { return free(t) }
+	resetting := func(t *testing.T) string {
+		return accept(t, func(conn net.Conn) {
+			if _, err := readHead(bufio.NewReader(conn)); err == nil {
+				conn.(*net.TCPConn).SetLinger(0)
+			}
+		})
+	}
+	silent := func(t *testing.T) string { return accept(t, func(conn net.Conn) { io.Copy(io.Discard, conn) }) }
+	engines(t, func(t *testing.T, engine string) {
+		for _, row := range []struct {
+			name    string
+			backend func(t *testing.T) string
+			status  int
+			why     string
+			logs    bool // the address
+		}{
+			{"nobody listens", nobody, 502, "www.1-1 cannot be connected to: connect: connection refused", true},
+			{"resets", resetting, 502, "www.1-1 closed the connection before it answered: read: connection reset by peer", false},
+			{"does not answer", silent, 504, "www.1-1 did not answer in time: no answer within 50ms: i/o timeout", true},
+			{"outside, nobody listens", nobody, 502, "www@legacy cannot be connected to: connect: connection refused", true},
+			{"HTTP/2, nobody listens", nobody, 502, "www.1-1 cannot be connected to: connect: connection refused", true},
+			{"HTTP/2, resets", resetting, 502, "www.1-1 closed the connection before it answered: read: connection reset by peer", false},
+		} {
+			t.Run(row.name, func(t *testing.T) {
+				t.Parallel()
+				backend := row.backend(t)
+				table := shopAt(1, backend)
+				table.Route.Edges[0].Target = "www"
+				switch {
+				case row.status == 504:
+					table.Route.Rules = []spillway.HTTPRule{{Hosts: []string{"shop.test"}, To: []spillway.Target{{Service: "www", Weight: 1}}, Timeout: spillway.Duration(50 * time.Millisecond)}}
+				case strings.HasPrefix(row.name, "outside"):
+					table.Endpoints = nil
+					table.Route.Edges[0].Backends = []spillway.Backend{{Track: "legacy", URLs: []string{"http://" + backend}, Weight: spillway.Whole}}
+				case strings.HasPrefix(row.name, "HTTP/2"):
+					table = speaking(t, table, "h2c")
+				}
+				f := guarded(t, engine, table)
+				a := f.one("POST / HTTP/1.1\r\n" + toShop + "\r\n")
+				if a.status != row.status || a.header.Get("X-Spillway-Reason") != row.why || !strings.Contains(a.body, row.why) || address.MatchString(fmt.Sprint(a)) {
+					t.Errorf("answered %d %q:\n%s", a.status, a.header.Get("X-Spillway-Reason"), a.body)
+				}
+				if line := f.logged(1)[0]; row.logs && !address.MatchString(fmt.Sprint(line["reason"])) {
+					t.Errorf("logged was the reason %q", line["reason"])
+				}
+			})
+		}
+	})
+}
+
+// free is an address where nothing listens.
+func free(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// logged waits for n lines of the access log of a guarded proxy.
+func (f *front) logged(n int) (lines []map[string]any) {
+	f.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patient); ; <-tick.C {
+		text, err := os.ReadFile(filepath.Join(f.dir, "access.log"))
+		if err == nil && bytes.Count(text, []byte("\n")) >= n {
+			for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+				m := map[string]any{}
+				if err := json.Unmarshal([]byte(line), &m); err != nil {
+					f.t.Fatalf("%s: %v", line, err)
+				}
+				lines = append(lines, m)
+			}
+			return lines
+		}
+		if time.Now().After(deadline) {
+			f.t.Fatalf("%d lines of the access log never came: %q, %v", n, text, err)
+		}
+	}
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -45,7 +44,7 @@ type exchange struct {
 	rescued   bool          // the candidate failed it: only stable may answer it now
 	until     time.Time     // end of the wait for a replica; zero = it has not waited yet
 	untimed   time.Duration // at its beginning, and not of the route's time: its app was held, or the candidate failed it
-	last      error         // of the last attempt
+	last      *failure      // of the last attempt; nil = none failed
 
 	rec      record // of how it went
 	attempts int
@@ -63,8 +62,9 @@ type claim struct {
 // refusal is an answer of the proxy's own.
 type refusal struct {
 	status int
-	reason string
+	reason string     // for users: it names no address behind the proxy
 	kind   refusedFor // notRefused: as kindOf has it
+	detail string     // the reason for who runs the proxy, where that says more
 }
 
 func (r *refusal) Error() string { return r.reason }
@@ -217,11 +217,12 @@ func (x *exchange) due() time.Time {
 }
 
 func (x *exchange) overtime() *refusal {
-	reason := fmt.Sprintf("nobody could be asked within %s", x.way.timeout)
+	no := &refusal{reason: fmt.Sprintf("nobody could be asked within %s", x.way.timeout)}
 	if x.last != nil {
-		reason = x.last.Error()
+		no = x.last.refusal(0)
 	}
-	return &refusal{http.StatusGatewayTimeout, reason, tooLate}
+	no.status, no.kind = http.StatusGatewayTimeout, tooLate
+	return no
 }
 
 // deal gives the arm that is to answer, and takes the lease on it at the first attempt. -1: wait.
@@ -368,9 +369,9 @@ func (x *exchange) overdue() bool { return !x.until.IsZero() && !x.now.Before(x.
 
 func (x *exchange) noReplica(e *edge) *refusal {
 	if x.last != nil {
-		return &refusal{http.StatusBadGateway, x.last.Error(), refusedBy(x.last)}
+		return x.last.refusal(http.StatusBadGateway)
 	}
-	return &refusal{http.StatusServiceUnavailable, laneOf(e.spec) + "no ready replica of " + x.place(e).name, noReplica}
+	return &refusal{status: http.StatusServiceUnavailable, reason: laneOf(e.spec) + "no ready replica of " + x.place(e).name, kind: noReplica}
 }
 
 func closedReason(e spillway.Edge) string {
@@ -423,7 +424,7 @@ func (x *exchange) attempt(c claim) (answered bool) {
 
 // again decides whether a failed attempt is followed by another, and answers the client if not.
 func (x *exchange) again(c claim, err error) bool {
-	x.last = fmt.Errorf("%s %w", c.endpoint.name(), err)
+	x.last = &failure{c.endpoint, err}
 	x.failed = append(x.failed, c.endpoint)
 	var f *fault
 	if !errors.As(err, &f) {
@@ -451,7 +452,7 @@ func (x *exchange) again(c claim, err error) bool {
 		status = http.StatusGatewayTimeout
 	}
 	x.add(releaseHeader, c.arm.title) // it is this release that did not answer
-	x.refuse(&refusal{status, x.last.Error(), refusedBy(err)})
+	x.refuse(x.last.refusal(status))
 	return false
 }
 

@@ -271,7 +271,7 @@ func (x *exchange) relay() {
 	r, err := newOrigin(x.out.base, p.blocks).send(&x.out)
 	if err != nil {
 		x.passedOn = false
-		x.refuse(&refusal{status: http.StatusBadGateway, reason: "the new proxy " + err.Error(), kind: replaced})
+		x.refuse(&refusal{status: http.StatusBadGateway, reason: "the new proxy " + plainly(err), kind: replaced, detail: "the new proxy " + err.Error()})
 		return
 	}
 	defer r.close()

@@ -83,7 +83,7 @@ func (g *gate) told() *spillway.Hold {
 
 // errQueueFull: too many requests wait already.
 func errQueueFull(a *app) *refusal {
-	return &refusal{http.StatusServiceUnavailable, fmt.Sprintf("%d requests of %s wait already", maxQueue, a.ref), tooMany}
+	return &refusal{status: http.StatusServiceUnavailable, reason: fmt.Sprintf("%d requests of %s wait already", maxQueue, a.ref), kind: tooMany}
 }
 
 // stay holds the request while its app is held. Calls between the services of an app pass: requests in flight need
@@ -115,12 +115,12 @@ func (x *exchange) stay(e *edge) error {
 			if x.plane.handedOver() {
 				return nil // the heir holds it
 			}
-			return &refusal{http.StatusServiceUnavailable, fmt.Sprintf("%s is held, and the proxy stops", e.app.ref), noBackend}
+			return &refusal{status: http.StatusServiceUnavailable, reason: fmt.Sprintf("%s is held, and the proxy stops", e.app.ref), kind: noBackend}
 		case <-timer.C:
 			if over == nil {
 				return nil // it is its turn
 			}
-			return &refusal{http.StatusServiceUnavailable, fmt.Sprintf("%s is held, and the request has waited for %v", e.app.ref, h.wait), noBackend}
+			return &refusal{status: http.StatusServiceUnavailable, reason: fmt.Sprintf("%s is held, and the request has waited for %v", e.app.ref, h.wait), kind: noBackend}
 		case <-over:
 			timer.Reset(g.turn(time.Now()))
 		}

@@ -37,7 +37,7 @@ func mostConnections() int64 {
 func (x *exchange) lacks(err error) {
 	x.lease.drop()
 	x.plane.complain("the proxy is short of something itself; if these are users, raise the limit of open files of the server (ulimit -n, LimitNOFILE=)", "error", err)
-	x.refuse(&refusal{http.StatusServiceUnavailable, "the proxy itself has too much to do: " + reasonOf(err), tooMany})
+	x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: "the proxy itself has too much to do: " + reasonOf(err), kind: tooMany})
 }
 
 // full reports whether the listener takes no more connections for the moment, and complains about it. Replicas
