@@ -2,8 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -332,38 +330,4 @@ func TestBehaviour_TellsUsersNoAddressBehindIt(t *testing.T) {
 			})
 		}
 	})
-}
-
-// free is an address where nothing listens.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// logged waits for n lines of the access log of a guarded proxy.
-func (f *front) logged(n int) (lines []map[string]any) {
-	f.t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patient); ; <-tick.C {
-		text, err := os.ReadFile(filepath.Join(f.dir, "access.log"))
-		if err == nil && bytes.Count(text, []byte("\n")) >= n {
-			for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
-				m := map[string]any{}
-				if err := json.Unmarshal([]byte(line), &m); err != nil {
-					f.t.Fatalf("%s: %v", line, err)
-				}
-				lines = append(lines, m)
-			}
-			return lines
-		}
-		if time.Now().After(deadline) {
-			f.t.Fatalf("%d lines of the access log never came: %q, %v", n, text, err)
-		}
-	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -477,17 +478,25 @@ func (x *exchange) clientLate(err error) bool {
 // turnAway ends a request whose client is to blame for its end.
 func (x *exchange) turnAway() {
 	x.rec.left = true
-	if x.client.gone() {
+	var err error
+	if x.body != nil {
+		err = x.body.broken()
+	}
+	var slow tooSlow
+	late := errors.As(err, &slow)
+	if x.client.gone() && !late { // net/http takes a client that is late for one that has gone
 		x.client.abort() // nobody is there to read an answer
 		return
 	}
 	x.head.last = true
-	switch why := x.body.broken(); {
-	case why == nil:
+	switch {
+	case late:
+		x.refuse(&refusal{status: http.StatusRequestTimeout, reason: slow.Error()})
+	case err == nil:
 		x.refuse(&refusal{status: http.StatusRequestTimeout, reason: fmt.Sprintf("the body of the request did not come within the %s that the route allows", x.way.timeout)})
-	case errors.Is(why, errTooLarge):
-		x.refuse(&refusal{status: http.StatusRequestEntityTooLarge, reason: "the body of the request is larger than the route allows"})
+	case errors.Is(err, errTooLarge): // by the route that it came in by, whatever that is now
+		x.refuse(&refusal{status: http.StatusRequestEntityTooLarge, reason: fmt.Sprintf("route %s: the body is larger than %s", x.rec.route, spillway.Bytes(x.body.limit))})
 	default:
-		x.refuse(&refusal{status: http.StatusBadRequest, reason: "the body of the request cannot be read: " + why.Error()})
+		x.refuse(&refusal{status: http.StatusBadRequest, reason: "the body of the request cannot be read: " + plainly(err), detail: "the body of the request cannot be read: " + err.Error()})
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"time"
 )
@@ -23,7 +24,13 @@ type slowBody struct {
 	begun  time.Time
 	read   int64
 	set    time.Time // when rush was called last
+	paced  bool      // with the time that the rate allows, which is over before bodyIdle
 }
+
+// tooSlow is a body that did not come in time, in words for the client.
+type tooSlow string
+
+func (t tooSlow) Error() string { return string(t) }
 
 func (s *slowBody) Read(p []byte) (int, error) {
 	now := time.Now()
@@ -33,14 +40,20 @@ func (s *slowBody) Read(p []byte) (int, error) {
 	if now.Sub(s.set) > time.Second { // not at each read: it is seldom needed
 		s.set = now
 		until := now.Add(bodyIdle)
-		if s.length > 0 {
+		if s.paced = false; s.length > 0 {
 			if due := s.begun.Add(bodyGrace + time.Duration(s.read/bodyRate)*time.Second); due.Before(until) {
-				until = due
+				until, s.paced = due, true
 			}
 		}
 		s.rush(until)
 	}
 	n, err := s.from.Read(p)
 	s.read += int64(n)
-	return n, err
+	switch {
+	case err == nil || !isTimeout(err):
+		return n, err
+	case s.paced:
+		return n, tooSlow(fmt.Sprintf("the body of the request came slower than %d bytes a second after %s", bodyRate, bodyGrace))
+	}
+	return n, tooSlow(fmt.Sprintf("nothing of the body of the request came for %s", bodyIdle))
 }

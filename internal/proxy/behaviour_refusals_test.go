@@ -1,0 +1,93 @@
+package proxy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// TestBehaviour_SaysWhyABodyIsTooLarge: whether its length was told before or not.
+func TestBehaviour_SaysWhyABodyIsTooLarge(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		backend := record(t, plainAnswer)
+		table := shopAt(1, backend.addr)
+		table.Route.Edges[0].Target = "www"
+		table.Route.Rules = []spillway.HTTPRule{{Hosts: []string{"shop.test"}, To: []spillway.Target{{Service: "www", Weight: 1}}, MaxBody: 1024}}
+		f := serve(t, engine, backend.addr)
+		table.Revision, table.Route.Generation = 2, 2
+		f.push(table)
+		big := strings.Repeat("a", 2000)
+		for request, want := range map[string]string{
+			"Content-Length: 2000\r\n\r\n" + big:                                "route shop.test/*: a body of 2000 bytes is larger than 1Ki",
+			"Transfer-Encoding: chunked\r\n\r\n7d0\r\n" + big + "\r\n0\r\n\r\n": "route shop.test/*: the body is larger than 1Ki",
+		} {
+			if a := f.one("POST / HTTP/1.1\r\n" + toShop + request); a.status != 413 || a.header.Get("X-Spillway-Reason") != want {
+				t.Errorf("answered %d %q, want %q", a.status, a.header.Get("X-Spillway-Reason"), want)
+			}
+		}
+	})
+}
+
+// TestBehaviour_SaysThatABodyIsTooSlow takes as long as a slow client may.
+func TestBehaviour_SaysThatABodyIsTooSlow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s")
+	}
+	engines(t, func(t *testing.T, engine string) {
+		backend := record(t, plainAnswer)
+		f := serve(t, engine, backend.addr)
+		for _, length := range []int{100, 100_000} { // sent with the head, and behind it
+			t.Run(fmt.Sprint(length), func(t *testing.T) {
+				t.Parallel()
+				conn := f.dial()
+				fmt.Fprintf(conn, "POST / HTTP/1.1\r\n"+toShop+"Content-Length: %d\r\n\r\n0123456789", length)
+				h := listen(conn, 30*time.Second)
+				if h.String() != "408 closed" || !strings.Contains(h.text, "Spillway: the body of the request came slower than 256 bytes a second after 20s.") || strings.Contains(h.text, "127.0.0.1") {
+					t.Errorf("answered %s: %s", h, shorten(h.text))
+				}
+			})
+		}
+	})
+}
+
+// free is an address where nothing listens.
+func free(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// logged waits for n lines of the access log of a guarded proxy.
+func (f *front) logged(n int) (lines []map[string]any) {
+	f.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patient); ; <-tick.C {
+		text, err := os.ReadFile(filepath.Join(f.dir, "access.log"))
+		if err == nil && bytes.Count(text, []byte("\n")) >= n {
+			for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+				m := map[string]any{}
+				if err := json.Unmarshal([]byte(line), &m); err != nil {
+					f.t.Fatalf("%s: %v", line, err)
+				}
+				lines = append(lines, m)
+			}
+			return lines
+		}
+		if time.Now().After(deadline) {
+			f.t.Fatalf("%d lines of the access log never came: %q, %v", n, text, err)
+		}
+	}
+}
