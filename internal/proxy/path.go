@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/spillway-dev/spillway/internal/proxy/http1"
@@ -86,4 +87,32 @@ func withoutDots(path string) string {
 		return "/"
 	}
 	return string(out)
+}
+
+// veiled reports whether servers differ about a normal path: it has an empty segment or an escaped slash.
+func veiled(path string) bool {
+	return strings.Contains(path, "//") || strings.Contains(path, "%2F")
+}
+
+// readings are the paths that a server may take a veiled one for. Some decode an escaped slash, some merge slashes,
+// before they resolve dot segments or after it, and nginx does all of that: "/a/..%2F/b" is "/b" there.
+func readings(path string) []string {
+	decoded := strings.ReplaceAll(path, "%2F", "/")
+	var list []string
+	for _, reading := range []string{
+		withoutDots(merged(decoded)), merged(withoutDots(decoded)), withoutDots(decoded), withoutDots(merged(path)),
+	} {
+		if reading != path && !slices.Contains(list, reading) {
+			list = append(list, reading)
+		}
+	}
+	return list
+}
+
+// merged is a path without empty segments, but for that at its end.
+func merged(path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return path
 }

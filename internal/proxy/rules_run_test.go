@@ -162,6 +162,9 @@ func TestRun_FollowsRules(t *testing.T) {
 			{"POST /small HTTP/1.1" + host + "|Transfer-Encoding: chunked||7d0\r\n" + strings.Repeat("x", 2000) + "\r\n0\r\n\r\n", "413", nil},
 			{"POST /small HTTP/1.1" + host + "|Transfer-Encoding: chunked||3\r\nabc\r\n0\r\n\r\n", "200 v3 POST a.test/small abc [] [a.test]", nil},
 			{"GET /hang HTTP/1.1" + host, "504", nil},
+			{"GET //user HTTP/1.1" + host, "400", nil},
+			{"GET /x/..%2fnet HTTP/1.1" + host, "400", nil},
+			{"GET http://a.test/%2fuser HTTP/1.1" + host, "400", nil},
 			{"GET / HTTP/1.1|Host: b.test", "404", nil},
 		} {
 			if got := said(t, address, row.request, row.fields...); got != row.want {

@@ -19,6 +19,8 @@ type ways struct {
 	hosts map[string]*site // by the whole name
 	below map[string]*site // wildcards, by what follows the *: ".example.com"
 
+	guarded bool // a rule guards paths: see guards
+
 	patterns map[string]*regexp.Regexp // of all rules, so that the next ways need not make them again
 	limiters map[string]*limiter       // by limiterKey, so that a push forgives nobody
 	vaults   map[string]*vault         // by the hash of a password: which passwords were found right
@@ -59,6 +61,8 @@ type way struct {
 	limiter *limiter
 	users   *door
 	mirrors []mirror
+	veils   *way   // it refuses: the path as it came is not one of this rule, and may be taken for reading, which is
+	reading string // a path
 	salt    uint64 // deals users to arms, whatever their buckets are dealt to elsewhere
 	total   int    // sum of the weights of arms
 }
@@ -76,6 +80,9 @@ func plainWay(e *edge, host string) *way {
 
 // private reports whether the way is that of a replica.
 func (w *way) private() bool { return len(w.arms) > 0 && w.arms[0].edge.private() }
+
+// guards reports whether the way lets some come in only. Paths must not lead around it.
+func (w *way) guards() bool { return w.users != nil || w.allow != nil }
 
 // resends is how often a request may be sent again that may have reached a replica.
 func (w *way) resends() int {
@@ -155,6 +162,7 @@ func (t *ways) add(a *app, edges []*edge, old *ways) error {
 		if err != nil {
 			return fmt.Errorf("route %s: %w", rule, err)
 		}
+		t.guarded = t.guarded || w.guards()
 		for _, host := range rule.Hosts {
 			one := *w
 			one.host = normalHost(host)

@@ -63,7 +63,11 @@ func (t *ways) explain(app spillway.Ref, q spillway.RouteQuery, k keys, aside fu
 			w, ok = t.find(c)
 		}
 	}
-	answer := spillway.RouteAnswer{Passed: t.passed(app, c, w)}
+	won := w
+	if ok && w.veils != nil {
+		won = w.veils
+	}
+	answer := spillway.RouteAnswer{Passed: t.passed(app, c, won)}
 	if !ok {
 		answer.Status, answer.Text = http.StatusNotFound, "no app answers to this host"
 		if len(answer.Passed) > 0 {

@@ -28,6 +28,9 @@ func (w *way) instant(c *call, now time.Time) *instant {
 	if !w.stops {
 		return nil
 	}
+	if w.veils != nil {
+		return w.no(http.StatusBadRequest, fmt.Sprintf("a server may take this path for %s, which only some may ask for; ask for that, without // and %%2F", shortened(w.reading)))
+	}
 	if w.allow != nil && !w.allows(c.client) {
 		return w.no(http.StatusForbidden, "clients from "+c.client.String()+" may not come in here")
 	}
@@ -61,6 +64,15 @@ func (w *way) instant(c *call, now time.Time) *instant {
 		return w.redirect(c)
 	}
 	return nil
+}
+
+// shortened is a path as a reason has it.
+func shortened(path string) string {
+	const most = 100
+	if len(path) > most {
+		return path[:most] + "…"
+	}
+	return path
 }
 
 // no refuses a request with a page that names the route.

@@ -10,11 +10,36 @@ import (
 )
 
 // find gives the way of a request: of the rules of its host, or else of the longest wildcard that its host is below,
-// the first that fits; then the edge that has the host.
+// the first that fits; then the edge that has the host. A path by which a server could be led behind a rule that
+// guards it leads to a way that refuses.
 func (t *ways) find(c *call) (*way, bool) {
 	path := "" // normal; made when a site has rules
+	w, ok := t.findAt(c, &path)
+	if ok && t.guarded && veiled(path) {
+		if no := t.evades(c, path, w); no != nil {
+			return no, true
+		}
+	}
+	return w, ok
+}
+
+// evades gives a way that refuses a request whose veiled path can be taken for one that another rule guards; nil when
+// there is none. That rule stands in for it, without anybody that it leads to.
+func (t *ways) evades(c *call, path string, w *way) *way {
+	for _, reading := range readings(path) {
+		if other, ok := t.findAt(c, &reading); ok && other != w && other.guards() {
+			no := *other
+			no.arms, no.veils, no.reading = nil, other, reading
+			return &no
+		}
+	}
+	return nil
+}
+
+// findAt is find with a normal path, which is made when it is "" and a site has rules.
+func (t *ways) findAt(c *call, path *string) (*way, bool) {
 	if s := t.hosts[c.name]; s != nil {
-		if w := s.find(c, &path); w != nil {
+		if w := s.find(c, path); w != nil {
 			return w, true
 		}
 	}
@@ -27,7 +52,7 @@ func (t *ways) find(c *call) (*way, bool) {
 			return nil, false
 		}
 		if s := t.below[rest[i:]]; s != nil && (len(rest) < len(c.name) || i > 0) {
-			if w := s.find(c, &path); w != nil {
+			if w := s.find(c, path); w != nil {
 				return w, true
 			}
 		}

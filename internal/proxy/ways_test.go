@@ -262,6 +262,60 @@ http://a.test/100% => v1 a.test/100%`},
 	}
 }
 
+// What nginx and others take for a path that is guarded does not pass by another rule; elsewhere it does.
+func TestWays_LetNoSpellingAroundAGuard(t *testing.T) {
+	ways := waysOf(t, routed(t, threeServices+`
+  - {host: a.test, to: v1}
+  - {host: a.test, path: /admin/*, to: v2, users: {ann: "sha256:3c469e9d6c5875d37a43f353d4f88e61fcf812c66eee3457465a40b0da4153e0"}}
+  - {host: a.test, path: /admin/open/*, to: v3}
+  - {host: a.test, path: /net, method: POST, to: v2, allow: [10.0.0.0/8]}
+  - {host: "*.below.test", path: /admin/*, to: v2, allow: [10.0.0.0/8]}
+  - {host: "*.below.test", to: v1}
+`))
+	const no = "400"
+	for request, want := range map[string]string{
+		"http://a.test//admin/x":                     no,
+		"http://a.test/admin%2fx":                    no,
+		"http://a.test/%2fadmin/x":                   no,
+		"http://a.test/%2Fadmin":                     no,
+		"http://a.test/pub/..%2fadmin/x":             no,
+		"http://a.test/pub/%2e%2e%2fadmin/x":         no,
+		"http://a.test/.//admin/x":                   no,
+		"http://a.test/pub/..//admin/x":              no,
+		"http://a.test/pub//..%2f..%2fadmin":         no,
+		"http://a.test/pub//..%2fadmin":              no, // where slashes are merged first
+		"http://a.test/pub%2f%2e%2e//admin":          no,
+		"http://a.test///%61dmin?x":                  no,
+		"http://a.test/admin/open/..%2fx":            no,
+		"http://a.test/admin%2fopen":                 "v1 a.test/admin%2fopen",
+		"POST http://a.test//net":                    no,
+		"http://a.test//net":                         "v1 a.test//net",
+		"http://a.test/admin//x":                     "401",
+		"http://a.test/admin/a%2fb":                  "401",
+		"http://a.test/admin/..%2fx":                 "401",
+		"http://a.test/admin/open/a%2Fb":             "v3 a.test/admin/open/a%2Fb",
+		"http://a.test/admin/open//x":                "v3 a.test/admin/open//x",
+		"http://a.test/a%2fb//c":                     "v1 a.test/a%2fb//c",
+		"http://a.test/proxy/https://b.test/admin/x": "v1 a.test/proxy/https://b.test/admin/x",
+		"http://a.test/?to=//admin%2f":               "v1 a.test/?to=//admin%2f",
+		"http://x.below.test//admin":                 no,
+		"http://x.below.test//adm":                   "v1 x.below.test//adm",
+	} {
+		if got := led(ways, asked(request)); got != want {
+			t.Errorf("%s: got %s, want %s", request, got, want)
+		}
+	}
+	w, _ := ways.find(asked("http://a.test/pub/..%2fadmin/x"))
+	want := "route a.test/admin/*: a server may take this path for /admin/x, which only some may ask for; ask for that, without // and %2F"
+	if got := w.instant(asked("http://a.test/"), testTime).reason; got != want {
+		t.Errorf("got %s", got)
+	}
+	answer, err := ways.explain(shop, spillway.RouteQuery{Method: "GET", URL: "http://a.test//admin/x"}, keys{}, nil)
+	if err != nil || answer.Status != 400 || answer.Line.Match != "/admin/*" || answer.Text != strings.Replace(want, "/pub", "", 1) {
+		t.Errorf("said is %+v, %v", answer, err)
+	}
+}
+
 // The rest of a host is its service's, and a service's own host goes before another's wildcard.
 func TestWays_LeaveTheRestToTheHost(t *testing.T) {
 	ways := waysOf(t, routed(t, `app: shop
@@ -346,6 +400,14 @@ func FuzzNormalPath(f *testing.F) {
 		}
 		if !strings.HasPrefix(normal, "/") || strings.Contains(normal+"/", "/../") || strings.Contains(normal+"/", "/./") {
 			t.Errorf("%q becomes %q", path, normal)
+		}
+		for _, reading := range readings(normal) {
+			if normalPath(reading) != reading && !strings.Contains(normal, "%2F") {
+				t.Errorf("%q is read as %q, which is not normal", normal, reading)
+			}
+		}
+		if len(readings(normal)) > 0 && !veiled(normal) {
+			t.Errorf("%q is read as %q, and nobody looks", normal, readings(normal))
 		}
 		if seen := normalPath(forwardedPath(path)); seen != normal {
 			t.Errorf("%q is looked at as %q and passed on as %q, which is %q", path, normal, forwardedPath(path), seen)
