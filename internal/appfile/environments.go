@@ -27,14 +27,14 @@ const lostCause = 200
 // every mistake in the text, and with those of an environment that the file does not name.
 func ParseEnvironment(file string, text []byte, env string) (spillway.App, error) {
 	r := &report{file: file}
-	root := read(r, text)
+	keys := fileShape()
+	root := read(r, text, keys)
 	if root == nil {
 		return spillway.App{}, r.err()
 	}
 	if env == "" {
 		env = production
 	}
-	keys := fileShape()
 	inspect(r, keys, effective(root, production))
 	r.under(production, root.child("environments").child(production))
 	for _, e := range environments(root) {

@@ -165,7 +165,7 @@ func commandShape() shape {
 func envShape() dictShape {
 	return dictShape{name: "a mapping of names to values", keyName: "a variable's name", pattern: envName,
 		keyHint: "use letters, digits and _, and no digit first", problem: reservedEnv,
-		of: anyShape{wordText(), literalShape{}}, example: `""`}
+		of: anyShape{wordText(), literalShape{}}, data: true, example: `""`}
 }
 
 func healthShape() objectShape {

@@ -125,6 +125,7 @@ type dictShape struct {
 	// problem says what is wrong with a key that the pattern lets through, and what to do. It may be nil.
 	problem func(key string) (problem, hint string)
 	of      shape
+	data    bool   // keys that begin with x- are like the others, and not ignored: they are names of headers, say
 	example string // of a value, for hints
 	min     int    // fewest entries
 	max     int    // most entries; 0 = any number. Not in the schema: it would count x- keys too
@@ -154,13 +155,13 @@ func (s dictShape) check(r *report, n *node, path, hint string) {
 }
 
 func (s dictShape) schema() map[string]any {
-	// Keys that begin with x- are ignored here too, although some would match the pattern.
-	pattern := "^(?!x-)" + strings.TrimPrefix(s.pattern.String(), "^")
-	schema := map[string]any{
-		"type":                 "object",
-		"patternProperties":    map[string]any{"^x-": map[string]any{}, pattern: s.of.schema()},
-		"additionalProperties": false,
+	keys := map[string]any{}
+	if s.data {
+		keys[s.pattern.String()] = s.of.schema()
+	} else { // keys that begin with x- are ignored here too, although some would match the pattern
+		keys["^x-"], keys["^(?!x-)"+strings.TrimPrefix(s.pattern.String(), "^")] = map[string]any{}, s.of.schema()
 	}
+	schema := map[string]any{"type": "object", "patternProperties": keys, "additionalProperties": false}
 	if s.min > 0 {
 		schema["minProperties"] = s.min
 	}

@@ -241,7 +241,7 @@ func rewriteShape() objectShape {
 
 func editShape() objectShape {
 	fields := dictShape{name: "a mapping of headers", keyName: "a header's name", pattern: fieldName, keyHint: "use letters, digits and -",
-		problem: reservedField, of: anyShape{textShape{name: "the value of a header", pattern: fieldValue}, literalShape{}}, example: "x", min: 1, max: 50}
+		problem: reservedField, of: anyShape{textShape{name: "the value of a header", pattern: fieldValue}, literalShape{}}, data: true, example: "x", min: 1, max: 50}
 	name := textShape{name: "a header's name", pattern: fieldName, problem: reservedField}
 	return objectShape{name: "a mapping with set, add and remove", keys: []key{
 		{name: "set", example: "{X-Tier: gold}", shape: fields, doc: "Headers that have this value then, whatever they had."},
@@ -301,7 +301,7 @@ func usersShape() dictShape {
 		}
 		return "is no hash of a password that Spillway knows", "write what htpasswd -nB NAME prints behind the colon; a password itself never belongs here"
 	}}
-	return dictShape{name: "a mapping of users", keyName: "a user's name", pattern: userName, keyHint: "use letters and digits, without colon", of: hash, example: "$2y$10$…", min: 1, max: 1000}
+	return dictShape{name: "a mapping of users", keyName: "a user's name", pattern: userName, keyHint: "use letters and digits, without colon", of: hash, data: true, example: "$2y$10$…", min: 1, max: 1000}
 }
 
 // networkText is a network, or one address.

@@ -176,7 +176,7 @@ func Warnings(file string, text []byte, env string) spillway.FieldErrors {
 	if env == "" {
 		env = production
 	}
-	root := effective(read(&report{file: file}, text), env)
+	root := effective(read(&report{file: file}, text, fileShape()), env)
 	items := listed(root.child("routes"))
 	var list spillway.FieldErrors
 	for i, rule := range app.Routes {

@@ -9,7 +9,7 @@ func Schema() []byte {
 	schema := fileShape().schema()
 	schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	schema["title"] = "Spillway app file"
-	schema["description"] = "spillway.yaml: what an app consists of and how new releases of it take over. Keys that begin with x- are ignored everywhere."
+	schema["description"] = "spillway.yaml: what an app consists of and how new releases of it take over. Keys that begin with x- are ignored, but where keys are names of headers, users or environment variables."
 	text, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {
 		panic(err) // maps of strings, numbers and lists always marshal

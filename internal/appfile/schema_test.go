@@ -38,7 +38,7 @@ func TestSchema_RefusesWhatIsWrongByItself(t *testing.T) {
 		"tls: {acme: {email: me}}", "tls: {acme: {ca: http://ca.example.com/}}", "tls: {acme: auto}",
 		"tls: {cert: a, key: /b}", "standby: {kep: 1h}", "tracks: {A: {}}", "tracks: {a: {share: 10}}", "tracks: {a: {cookie: x}}",
 		"tracks: {a: {urls: [example.com]}}", "synthetic: {rate: 0}", "release: []", "image: redis", "health: healthz", "health: {timeout: 5}",
-		"steps: [half]", "steps: []", "host: http://a.example.com", "strategy: canery", "env: {1A: x}", "env: {A: [x]}",
+		"steps: [half]", "steps: []", "host: http://a.example.com", "strategy: canery", "env: {1A: x}", "env: {A: [x]}", "env: {x-a: y}",
 		"limits: {cpu: lots}", "surge: -1", "surge: 5 %", "stop: {signal: TERM}", "build: /src", "needs: db",
 	} {
 		text := fmt.Appendf(nil, service, wrong)
@@ -58,6 +58,7 @@ func TestSchema_RefusesWhatIsWrongInTheApp(t *testing.T) {
 		"freeze: [weekends]", "freeze: Fri 16:00 - Mon 08:00", "keep: 0", "prometheus: localhost:9090", "warmup: 5", "delay: soon",
 		"environments: {}", "environments: {staging: }", "environments: {staging: {services: {web: {scael: 1}}}}",
 		"environments: {staging: {services: {web: {tracks: {a: {share: all}}}}}}", "environments: {staging: {app: x}}",
+		"routes: [{to: web, users: {x-ann: secret}}]", `routes: [{to: web, request-headers: {set: {x-tier: [x]}}}]`,
 	} {
 		text := fmt.Appendf(nil, file, wrong)
 		if _, err := appfile.Parse("a.yaml", text); err == nil {

@@ -68,11 +68,11 @@ func (n *node) child(name string) *node {
 	return nil
 }
 
-// extension reports whether a key is the user's own and ignored everywhere.
+// extension reports whether a key is the user's own and ignored, but for mappings whose keys are data.
 func extension(key string) bool { return strings.HasPrefix(key, "x-") }
 
-// read makes the tree of a file. The tree is nil when the text is not one YAML document.
-func read(r *report, text []byte) *node {
+// read makes the tree of a file that should have a shape. The tree is nil when the text is not one YAML document.
+func read(r *report, text []byte, file shape) *node {
 	if len(text) > maxBytes {
 		r.add(nil, "", fmt.Sprintf("the file has %d bytes, more than %d", len(text), maxBytes), "is it an app file?")
 		return nil
@@ -99,7 +99,7 @@ func read(r *report, text []byte) *node {
 		return nil
 	}
 	e := expansion{report: r, open: map[*yaml.Node]bool{}}
-	return e.value(doc.Content[0], "")
+	return e.value(doc.Content[0], "", file)
 }
 
 // blank reports whether a document holds nothing at all: only comments, or only a null.
@@ -147,8 +147,8 @@ type expansion struct {
 	values int
 }
 
-// value makes the tree below y.
-func (e *expansion) value(y *yaml.Node, path string) *node {
+// value makes the tree below y, which should have a shape; nil = it is not known.
+func (e *expansion) value(y *yaml.Node, path string, s shape) *node {
 	n := &node{place: place{y.Line, y.Column}, kind: aNull}
 	if e.values++; e.values > maxValues {
 		if e.values == maxValues+1 {
@@ -165,15 +165,15 @@ func (e *expansion) value(y *yaml.Node, path string) *node {
 		}
 		e.open[y.Alias] = true
 		defer delete(e.open, y.Alias)
-		return e.value(y.Alias, path)
+		return e.value(y.Alias, path, s)
 	case yaml.SequenceNode:
 		n.kind = aList
 		for i, item := range y.Content {
-			n.items = append(n.items, e.value(item, fmt.Sprintf("%s[%d]", path, i)))
+			n.items = append(n.items, e.value(item, fmt.Sprintf("%s[%d]", path, i), below(s, aList, "")))
 		}
 	case yaml.MappingNode:
 		n.kind = aMapping
-		e.mapping(n, y, path)
+		e.mapping(n, y, path, s)
 	default:
 		n.kind, n.text = scalarKind(y), y.Value
 	}
@@ -198,7 +198,8 @@ func scalarKind(y *yaml.Node) kind {
 }
 
 // mapping fills n with the keys of y: its own, then those that << merges in.
-func (e *expansion) mapping(n *node, y *yaml.Node, path string) {
+func (e *expansion) mapping(n *node, y *yaml.Node, path string, s shape) {
+	dict, _ := chosen(s, aMapping).(dictShape)
 	own := map[string]place{}
 	var merges []*yaml.Node
 	for i := 0; i+1 < len(y.Content); i += 2 {
@@ -220,21 +221,21 @@ func (e *expansion) mapping(n *node, y *yaml.Node, path string) {
 			continue
 		}
 		own[key.Value] = at
-		if extension(key.Value) {
+		if extension(key.Value) && !dict.data {
 			continue
 		}
-		child := e.value(value, join(path, key.Value))
+		child := e.value(value, join(path, key.Value), below(s, aMapping, key.Value))
 		child.key = at
 		n.entries = append(n.entries, entry{key.Value, child})
 	}
 	for _, merge := range merges {
-		e.merge(n, merge, path)
+		e.merge(n, merge, path, s)
 	}
 }
 
 // merge adds to n the keys of a mapping, or of each mapping of a list, that n does not have yet.
-func (e *expansion) merge(n *node, y *yaml.Node, path string) {
-	from := e.value(y, path)
+func (e *expansion) merge(n *node, y *yaml.Node, path string, s shape) {
+	from := e.value(y, path, anyShape{chosen(s, aMapping), listShape{s}})
 	sources := []*node{from}
 	if from.kind == aList {
 		sources = from.items
@@ -261,4 +262,39 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
+}
+
+// chosen is the shape of a value of a kind, of those that it may have; nil = there is none.
+func chosen(s shape, k kind) shape {
+	forms, several := s.(anyShape)
+	if !several {
+		return s
+	}
+	for _, form := range forms {
+		if form != nil && form.takes(k) {
+			return chosen(form, k)
+		}
+	}
+	return nil
+}
+
+// below is the shape of what stands in a value of a shape: under a key of a mapping, or in a list. nil = not known.
+func below(s shape, k kind, key string) shape {
+	switch s := chosen(s, k).(type) {
+	case objectShape:
+		for _, known := range s.keys {
+			if known.name == key {
+				return known.shape
+			}
+		}
+	case dictShape:
+		return s.of
+	case overlayShape:
+		return below(s.of, k, key)
+	case fewShape:
+		return s.of
+	case listShape:
+		return s.of
+	}
+	return nil
 }
