@@ -2,7 +2,6 @@ package spillway
 
 import (
 	"cmp"
-	"slices"
 	"strings"
 )
 
@@ -132,12 +131,12 @@ func (t Target) Name() string {
 	return t.Service
 }
 
-// Compare orders rules of the same host by precedence: an exact path, then the longest prefix, then a pattern, then
-// any path; a method; the number of header and cookie matches; the number of query matches. 0 = the first of the
+// Compare orders rules of the same host by precedence: an exact path, then the longest prefix, of which any path is
+// the shortest, then a pattern; a method; the number of header and cookie matches; the number of query matches. 0 = the first of the
 // file counts.
 func (r HTTPRule) Compare(o HTTPRule) int {
 	length := 0
-	if r.Path.Kind == PathPrefix && o.Path.Kind == PathPrefix {
+	if r.Path.rank() == 1 && o.Path.rank() == 1 {
 		length = cmp.Compare(len(o.Path.Text), len(r.Path.Text))
 	}
 	return cmp.Or(cmp.Compare(r.Path.rank(), o.Path.rank()), length,
@@ -146,11 +145,15 @@ func (r HTTPRule) Compare(o HTTPRule) int {
 		cmp.Compare(len(o.Query), len(r.Query)))
 }
 
+// rank is the place of a kind. No path at all is the prefix of all of them, as the Gateway API has it.
 func (p PathMatch) rank() int {
-	if i := slices.Index([]string{PathExact, PathPrefix, PathPattern}, p.Kind); i >= 0 {
-		return i
+	switch p.Kind {
+	case PathExact:
+		return 0
+	case PathPattern:
+		return 2
 	}
-	return 3
+	return 1
 }
 
 // String is the rule's match as people write it: "POST shop.example.com/api/* header X-Beta=1".

@@ -42,7 +42,7 @@ var (
 // routesKey is the key of the rules.
 func routesKey() key {
 	return key{name: "routes", example: "[{host: shop.example.com, path: /api/*, to: web}]", shape: fewShape{listShape{routeShape()}, maxRoutes},
-		doc: "Rules for requests that the hosts and tracks of services do not say enough about. The most specific rule that fits a request counts, as in the Gateway API: exact host, longest wildcard; exact path, longest prefix, pattern; method; headers and cookies; query; the first of the file."}
+		doc: "Rules for requests that the hosts and tracks of services do not say enough about. The most specific rule that fits a request counts, as in the Gateway API: exact host, longest wildcard; exact path, longest prefix (/* is the shortest), pattern; method; headers and cookies; query; the first of the file."}
 }
 
 func routeShape() objectShape {
@@ -55,7 +55,7 @@ func matchKeys() []key {
 		{name: "host", example: "shop.example.com", shape: anyShape{wildHostText(), listShape{wildHostText()}},
 			doc: "The hosts of the requests: shop.example.com, or *.example.com for all below one. Without it, the hosts of the service in to; where that has none, of all services."},
 		{name: "path", example: "/api/*", shape: pathMatchText(),
-			doc: "The path: /x is exactly that, /x/* is /x and all below it, ~ EXPRESSION is what the regular expression (RE2) finds. Without it, any."},
+			doc: "The path: /x is exactly that, /x/* is /x and all below it, ~ EXPRESSION is what the regular expression (RE2) finds. Without it, any, as /*."},
 		{name: "method", example: "POST", shape: anyShape{methodText(), listShape{methodText()}}, doc: "The method, or several of which one is enough."},
 		{name: "header", example: "X-Beta=1", shape: fieldShape("header", headerRule),
 			doc: "Headers that a request must all carry: NAME=VALUE, NAME=* for any value, NAME=~EXPRESSION."},

@@ -33,7 +33,6 @@ type site struct {
 	prefixes map[string][]*way // by prefix: "/api"; "" is any path
 	deepest  int               // elements of the longest prefix
 	patterns []*way
-	others   []*way // rules for any path, behind patterns
 	rest     *way   // the edge that has the host; nil = none
 	all      []*way // in the order of precedence
 }
@@ -182,23 +181,21 @@ func (s *site) add(w *way) {
 		}
 		text = normalPath(text)
 		s.exact[text] = append(s.exact[text], w)
-	case spillway.PathPrefix:
+	case spillway.PathPattern:
+		s.patterns = append(s.patterns, w)
+	default: // a prefix, or any path, which is that of all
 		if s.prefixes == nil {
 			s.prefixes = map[string][]*way{}
 		}
 		text = normalPath(text)
 		s.prefixes[text] = append(s.prefixes[text], w)
 		s.deepest = max(s.deepest, strings.Count(text, "/"))
-	case spillway.PathPattern:
-		s.patterns = append(s.patterns, w)
-	default:
-		s.others = append(s.others, w)
 	}
 }
 
 // ruled reports whether the site has rules, so that paths matter.
 func (s *site) ruled() bool {
-	return s.exact != nil || s.prefixes != nil || s.patterns != nil || s.others != nil
+	return s.exact != nil || s.prefixes != nil || s.patterns != nil
 }
 
 // wayOf makes a rule ready.

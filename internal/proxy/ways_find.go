@@ -89,7 +89,9 @@ func (s *site) candidates(path string) func(yield func([]*way) bool) {
 				}
 			}
 		}
-		_ = (s.patterns == nil || yield(s.patterns)) && (s.others == nil || yield(s.others))
+		if s.patterns != nil {
+			yield(s.patterns)
+		}
 	}
 }
 
