@@ -58,10 +58,13 @@ type FieldMatch struct {
 	Text string `json:"text,omitempty"`
 }
 
+// StableTrack is the name of the track that every service has: what users reach whom no other track has.
+const StableTrack = "stable"
+
 // Target is where requests of a rule go.
 type Target struct {
 	Service string   `json:"service,omitempty"`
-	Track   string   `json:"track,omitempty"`  // only this lane of the service; "" = its users are divided as ever
+	Track   string   `json:"track,omitempty"`  // only this lane of the service, StableTrack is one too; "" = its users are divided as ever
 	URLs    []string `json:"urls,omitempty"`   // instead of a service: servers that Spillway does not run
 	Weight  int      `json:"weight,omitempty"` // its part of the sum of the weights of all targets; of one alone it does not matter
 }

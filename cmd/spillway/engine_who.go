@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -33,6 +34,9 @@ func given(edges []spillway.Edge, bucket spillway.Share) []api.WhoEdge {
 			continue
 		}
 		w := api.WhoEdge{Service: e.Service, Hosts: e.Hosts, Closed: e.Closed}
+		if strings.HasSuffix(e.Target, "@"+spillway.StableTrack) {
+			w.Service = e.Target // it has a line of its own beside that of the service
+		}
 		if b, ok := backendOf(e, bucket); ok {
 			w.Release, w.Track = b.Release, b.Track
 		}

@@ -68,7 +68,7 @@ func matchKeys() []key {
 func actionKeys() []key {
 	return []key{
 		{name: "to", example: "web", shape: anyShape{targetShape(), listShape{anyShape{baseURL(), weightedShape()}}},
-			doc: "Where they go: a service, SERVICE@TRACK for one of its tracks, the URL of a server that Spillway does not run, or a list of such URLs. Or a list of {to, weight}: each user stays with one."},
+			doc: "Where they go: a service, SERVICE@TRACK for one of its tracks, SERVICE@stable for what no track has, the URL of a server that Spillway does not run, or a list of such URLs. Or a list of {to, weight}: each user stays with one."},
 		{name: "redirect", example: "https://shop.example.com/new", shape: anyShape{redirectToText(), redirectShape()},
 			doc: "The client is sent there instead: a URL, or a path. /new/* at its end stands for what follows the prefix of path."},
 		{name: "rewrite", example: "/v2/*", shape: anyShape{plainPathText(), rewriteShape()},

@@ -103,9 +103,6 @@ func targetOf(n *node) spillway.Target {
 		return spillway.Target{URLs: texts(n)}
 	}
 	service, track, _ := strings.Cut(text(n, ""), "@")
-	if track == "stable" {
-		track = ""
-	}
 	return spillway.Target{Service: service, Track: track}
 }
 

@@ -151,7 +151,7 @@ func checkTarget(r *report, n *node, path string, services *node) {
 		r.add(n, path, service+" speaks tcp, and routes lead requests of HTTP", "have users reach it by listen: \":6379\"")
 		return
 	}
-	if !onTrack || track == "stable" {
+	if !onTrack || track == spillway.StableTrack { // which is always there
 		return
 	}
 	tracks := s.child("tracks")

@@ -230,7 +230,11 @@ func (e *exposition) routes(apps []*app) {
 				continue
 			}
 			for _, b := range newEdge(a, spec, nil).served().Backends {
-				shares[seriesKey{spec.Service, spec.From.Service, b.Release, b.Track}] = b.Weight
+				key := seriesKey{spec.Service, spec.From.Service, b.Release, b.Track}
+				if _, known := shares[key]; known && strings.HasSuffix(spec.Target, "@"+spillway.StableTrack) {
+					continue // the service's own edge says more
+				}
+				shares[key] = b.Weight
 			}
 		}
 		for _, key := range slices.SortedFunc(maps.Keys(shares), compareSeries) {

@@ -169,7 +169,8 @@ func (t *turn) describeGroups(service string) []spillway.GroupOverview {
 // divided is a route without the ways that lead to one track or to the dark colour only, with weights as they are.
 func divided(route spillway.Route) spillway.Route {
 	route = cloneRoute(route)
-	route.Edges = slices.DeleteFunc(route.Edges, func(e spillway.Edge) bool { return e.Only != "" })
+	all := slices.Clone(route.Edges)
+	route.Edges = slices.DeleteFunc(route.Edges, func(e spillway.Edge) bool { return e.Only != "" || besides(all, e) })
 	for _, e := range route.Edges {
 		for i := range e.Backends {
 			e.Backends[i].Track = "" // see weightOf

@@ -72,8 +72,12 @@ func (t *turn) targetEdge(to spillway.Target) spillway.Edge {
 		}
 	}
 	edge := t.edge(to.Service, true, true)
-	if to.Track == "" {
+	switch to.Track {
+	case "":
 		t.addTracks(&edge, s)
+		edge.TLS = s.TLS
+		return edge
+	case spillway.StableTrack: // stable and its candidate, whose answers are evidence as on any edge
 		edge.TLS = s.TLS
 		return edge
 	}
@@ -87,6 +91,14 @@ func (t *turn) targetEdge(to spillway.Target) spillway.Edge {
 	}
 	edge.TLS = s.TLS
 	return edge
+}
+
+// besides reports whether an edge leads to stable only, and another one divides all users of the service.
+func besides(edges []spillway.Edge, e spillway.Edge) bool {
+	stable := func(e spillway.Edge) bool { return strings.HasSuffix(e.Target, "@"+spillway.StableTrack) }
+	return stable(e) && slices.ContainsFunc(edges, func(o spillway.Edge) bool {
+		return o.Service == e.Service && o.From == (spillway.Group{}) && o.Only == "" && !stable(o)
+	})
 }
 
 // external is the track that servers by URL in a rule are counted and shown under.

@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -43,5 +44,25 @@ func TestPlan_NamesRulesThatChange(t *testing.T) {
 		if strings.Join(got, ", ") != row.want || slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "secret") }) {
 			t.Errorf("%s to %s: got %q, want %q", row.old, row.new, got, row.want)
 		}
+	}
+}
+
+// web@stable is what no track has; web is divided between all. That the two are told apart is the app file's too.
+func TestPreview_LeadsToStableAlone(t *testing.T) {
+	r := spillway.Release{App: "shop", Number: 1, Groups: map[string]int{"web": 1}, Config: spillway.App{Name: "shop"}}
+	r.Config.Services = []spillway.Service{{
+		Name: "web", Scale: 1, Host: []string{"shop.test"},
+		Tracks: []spillway.Track{{Name: "legacy", URLs: []string{"http://127.0.0.1:9"}, Share: spillway.Percent(20)}},
+	}}
+	r.Config.Routes = []spillway.HTTPRule{{Hosts: []string{"shop.test"}, To: []spillway.Target{{Service: "web", Track: spillway.StableTrack, Weight: 1}}}}
+	got := map[string]string{}
+	for _, e := range rollout.Preview(r).Edges {
+		for _, b := range e.Backends {
+			got[strings.Join(e.Hosts, ",")+e.Target] += b.Name("web") + " " + b.Weight.String() + ";"
+		}
+	}
+	want := map[string]string{"shop.test": "web@legacy 20%;web.1 80%;", "web@stable": "web.1 100%;"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
