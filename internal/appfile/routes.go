@@ -77,7 +77,7 @@ func actionKeys() []key {
 		{name: "response-headers", example: "{set: {Cache-Control: no-store}}", shape: editShape(), doc: "Changes of the header of the answer."},
 		{name: "cors", example: `{origins: ["https://shop.example.com"]}`, shape: corsShape(), doc: "Which other sites' pages may ask. Preflight requests are answered by the proxy."},
 		{name: "mirror", example: "{to: shadow, share: 10%}", shape: anyShape{targetShape(), mirrorShape(), listShape{mirrorShape()}},
-			doc: "Who gets a copy of the requests. The answers are thrown away."},
+			doc: "Who gets a copy of the requests. The answers are thrown away. No copy is made of a request whose body is larger than 64 KiB, nor while 128 copies are under way; the metric spillway_proxy_mirror_skipped_total counts those."},
 	}
 }
 

@@ -116,6 +116,7 @@ func (p *plane) exposition() []byte {
 	p.mu.Unlock()
 	e.answers(list)
 	e.refusals(&p.seen, apps)
+	e.mirrors(apps)
 	s := &p.seen
 	e.one("spillway_proxy_requests_active", "gauge", "Requests that are being answered, or wait for a replica.", float64(p.active.Load()))
 	e.one("spillway_proxy_requests_held", "gauge", "Requests that wait for a replica.", float64(s.held.Load()))
@@ -299,6 +300,25 @@ func (e *exposition) refusals(s *seen, apps []*app) {
 		for _, a := range apps {
 			if n := a.seen.refusals[kind].Load(); n > 0 {
 				e.sample(name, labels{"app", string(a.ref), "reason", refusals[kind]}, float64(n))
+			}
+		}
+	}
+}
+
+// mirrors writes what became of copies.
+func (e *exposition) mirrors(apps []*app) {
+	const sent, skipped = "spillway_proxy_mirror_sent_total", "spillway_proxy_mirror_skipped_total"
+	e.family(sent, "counter", "Copies of requests that mirrors were sent.")
+	for _, a := range apps {
+		if n := a.seen.mirrored.sent.Load(); n > 0 {
+			e.sample(sent, labels{"app", string(a.ref)}, float64(n))
+		}
+	}
+	e.family(skipped, "counter", "Copies that were not made, by reason: the body is larger than 64 KiB or was not read, 128 copies are under way, the mirror has no replica, or the client switches protocols.")
+	for _, a := range apps {
+		for kind := range a.seen.mirrored.skipped {
+			if n := a.seen.mirrored.skipped[kind].Load(); n > 0 {
+				e.sample(skipped, labels{"app", string(a.ref), "reason", skips[kind]}, float64(n))
 			}
 		}
 	}

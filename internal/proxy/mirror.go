@@ -32,38 +32,72 @@ type mirror struct {
 	share spillway.Share
 }
 
-// copies makes copies of requests. They are counted nowhere and judged by nobody, and no request waits for them.
+// copies makes copies of requests. They are no requests in any count and judged by nobody, and no request waits for them.
 // The zero value is ready.
 type copies struct{ open atomic.Int32 }
+
+// mirrored counts what became of the copies that were to be made of an app's requests.
+type mirrored struct {
+	sent    atomic.Uint64
+	skipped [skippedKinds]atomic.Uint64
+}
+
+// skippedFor is why a copy was not made.
+type skippedFor int
+
+const (
+	bodyTooLarge skippedFor = iota // more than keptBody, or nobody read all of it
+	copiesBusy                     // mirrorOpen are under way
+	mirrorAway                     // no replica of the mirror is there
+	otherwise                      // the client wants to switch protocols
+	skippedKinds
+)
+
+// skips are the names of the kinds, for the metrics.
+var skips = [skippedKinds]string{bodyTooLarge: "body", copiesBusy: "busy", mirrorAway: "no_replica", otherwise: "upgrade"}
 
 // reflect sends copies of a call to the mirrors of a way. It is to be called when the call's own attempt is over, so
 // that its body is there: body gives it whole, or says that it was too large to be kept. Nothing of the call is used
 // after reflect has returned.
 func (p *plane) reflect(w *way, c *call, bucket spillway.Share, body func() ([]byte, bool)) {
+	count := &w.app.seen.mirrored
 	for _, m := range w.mirrors {
-		if c.upgrade || len(m.edge.arms) == 0 || spillway.Share(rand.IntN(int(spillway.Whole))) >= m.share {
+		if spillway.Share(rand.IntN(int(spillway.Whole))) >= m.share {
 			continue
 		}
 		content, whole := body()
-		if !whole {
-			return
+		switch {
+		case c.upgrade:
+			count.skipped[otherwise].Add(1)
+		case !whole:
+			count.skipped[bodyTooLarge].Add(1)
+		case len(m.edge.arms) == 0:
+			count.skipped[mirrorAway].Add(1)
+		default:
+			p.copies.send(p, m.edge, c.host, w.outbound(c), bucket, bytes.Clone(content), count)
 		}
-		p.copies.send(p, m.edge, c.host, w.outbound(c), bucket, bytes.Clone(content))
 	}
 }
 
 // send sends one copy to an edge, or does not: when too many are under way, or nobody is there. The copy is what the
 // edge's own requests are, with the mark.
-func (s *copies) send(p *plane, e *edge, host string, c *call, bucket spillway.Share, body []byte) {
+func (s *copies) send(p *plane, e *edge, host string, c *call, bucket spillway.Share, body []byte, count *mirrored) {
 	a := &e.arms[e.arm(bucket)]
 	to := pick(a.endpoints, nil, time.Now())
-	if to == nil {
+	switch {
+	case to == nil:
+		count.skipped[mirrorAway].Add(1)
 		return
-	}
-	if s.open.Add(1) > mirrorOpen || !p.claim(to) {
+	case s.open.Add(1) > mirrorOpen:
 		s.open.Add(-1)
+		count.skipped[copiesBusy].Add(1)
+		return
+	case !p.claim(to):
+		s.open.Add(-1)
+		count.skipped[mirrorAway].Add(1)
 		return
 	}
+	count.sent.Add(1)
 	own := *c // the call's header is read anew for the next one
 	own.header = slices.Clone(c.header)
 	own.length, own.expect, own.trailer = int64(len(body)), false, nil

@@ -336,6 +336,50 @@ func TestMetrics_CountTripsHoldsAndHandshakes(t *testing.T) {
 	p.metrics().is(t, `spillway_proxy_refused_total{app="shop",reason="no_replica"}`, 1)
 }
 
+// A copy that is not made leaves a trace.
+func TestMetrics_CountCopies(t *testing.T) {
+	t.Parallel()
+	p := startSeen(t, tempDir(t), false, Seen{Metrics: "127.0.0.1:0"})
+	inside := make(chan struct{}, 2*mirrorOpen)
+	mirror := replica(t, func(_ http.ResponseWriter, r *http.Request) { inside <- struct{}{}; <-r.Context().Done() })
+	table := alone(1, replica(t, text("one")))
+	table.Route.Edges[0].Target = "www"
+	for target, servers := range map[string][]string{"copies": {"http://" + mirror}, "nobody": nil} {
+		edge := spillway.Edge{Service: "elsewhere", Target: target, Closed: "nobody is there"}
+		if servers != nil {
+			edge.Backends = []spillway.Backend{{Track: "external", URLs: servers, Weight: spillway.Whole}}
+		}
+		table.Route.Edges = append(table.Route.Edges, edge)
+		table.Route.Rules = append(table.Route.Rules, spillway.HTTPRule{
+			Hosts: []string{"shop.test"}, Path: spillway.PathMatch{Kind: spillway.PathExact, Text: "/" + target}, To: []spillway.Target{{Service: "www"}},
+			Mirror: []spillway.Mirror{{Target: spillway.Target{Service: target}, Share: spillway.Whole}},
+		})
+	}
+	p.push(table)
+	p.do(http.MethodPost, "/copies", strings.NewReader(strings.Repeat("x", keptBody+1)))
+	p.get("/nobody")
+	for range mirrorOpen + 2 {
+		p.get("/copies")
+	}
+	for range mirrorOpen {
+		<-inside
+	}
+	want := map[string]float64{
+		`spillway_proxy_mirror_sent_total{app="shop"}`:                        mirrorOpen,
+		`spillway_proxy_mirror_skipped_total{app="shop",reason="body"}`:       1,
+		`spillway_proxy_mirror_skipped_total{app="shop",reason="busy"}`:       2,
+		`spillway_proxy_mirror_skipped_total{app="shop",reason="no_replica"}`: 1,
+	}
+	m := p.metrics()
+	eventually(t, "copies are counted", func() bool { // a client has its answer a moment before
+		m = p.metrics()
+		return m[`spillway_proxy_mirror_skipped_total{app="shop",reason="busy"}`] == 2
+	})
+	for name, value := range want {
+		m.is(t, name, value)
+	}
+}
+
 // A proxy that takes over answers at the same address, without a refused connection in between.
 func TestMetrics_GoOnAtTheHeir(t *testing.T) {
 	t.Parallel()

@@ -157,6 +157,7 @@ type appSeen struct {
 	all      map[seriesKey]*series
 	refusals [refusedKinds]atomic.Uint64
 	trips    atomic.Uint64
+	mirrored mirrored
 }
 
 // series gives the counts of an edge and a backend behind it; of nil, those of requests that came to none.
