@@ -85,7 +85,7 @@ func actionKeys() []key {
 func guardKeys() []key {
 	return []key{
 		{name: "timeout", example: "10s", shape: durationShape{time.Millisecond, day}, doc: "The longest time until the answer is whole."},
-		{name: "retries", example: "2", shape: wholeShape{"a number of attempts", 0, 10}, doc: "How many further attempts a request that may be repeated has; 0 is none."},
+		{name: "retries", example: "2", shape: wholeShape{"a number of attempts", 0, 10}, doc: "How many further attempts a request that may be repeated has, each at another replica or server: with one alone there is no further attempt. 0 is none."},
 		{name: "max-body", example: "10Mi", shape: amountShape{"an amount of bytes like 10Mi", memoryAmount, parseBody}, doc: "The largest body of a request."},
 		{name: "rate", example: "{requests: 10, per: 1s, burst: 20}", shape: rateShape(), doc: "How many requests one client may make; more are answered 429."},
 		{name: "users", example: "{ann: $2y$10$…}", shape: usersShape(), doc: "Who may come in by basic authentication: names and hashes of passwords, as htpasswd -nB prints them, or sha256: and 64 hexadecimal digits of the SHA-256 of a long random one."},
