@@ -95,7 +95,7 @@ func TestServers_AreNeverStoodInFor(t *testing.T) {
 	var both sync.WaitGroup
 	both.Go(func() { // ends with the answer, the test waits
 		a, err := r.do("GET", "/", nil, "X-User", usersAt(5000, spillway.Whole, 1)[0])
-		if err != nil || a.status != 502 || a.release != "" || !strings.Contains(a.body, dead+" (www@legacy) cannot be connected to") {
+		if err != nil || a.status != 502 || a.release != "" || !strings.Contains(a.body, "Spillway: www@legacy cannot be connected to") {
 			t.Errorf("dead server: %+v %v", a, err)
 		}
 	})

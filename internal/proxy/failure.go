@@ -2,8 +2,12 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
 	"strings"
+
+	"github.com/spillway-dev/spillway"
 )
 
 // failure is an attempt without an answer that could be passed on.
@@ -34,4 +38,37 @@ func plainly(err error) string {
 		return strings.Replace(text, dns.Error(), dns.Err, 1)
 	}
 	return text
+}
+
+// clientLate reports whether there was no answer in time because the client did not send its body in time. One of unknown
+// length may be a stream, whose client waits for the answer.
+func (x *exchange) clientLate(err error) bool {
+	var f *fault
+	return errors.As(err, &f) && f.kind == late && x.call.length > 0 && x.body != nil && !x.out.until.IsZero() && x.body.late(x.out.until)
+}
+
+// turnAway ends a request whose client is to blame for its end.
+func (x *exchange) turnAway() {
+	x.rec.left = true
+	var err error
+	if x.body != nil {
+		err = x.body.broken()
+	}
+	var slow tooSlow
+	late := errors.As(err, &slow)
+	if x.client.gone() && !late { // net/http takes a client that is late for one that has gone
+		x.client.abort() // nobody is there to read an answer
+		return
+	}
+	x.head.last = true
+	switch {
+	case late:
+		x.refuse(&refusal{status: http.StatusRequestTimeout, reason: slow.Error()})
+	case err == nil:
+		x.refuse(&refusal{status: http.StatusRequestTimeout, reason: fmt.Sprintf("the body of the request did not come within the %s that the route allows", x.way.timeout)})
+	case errors.Is(err, errTooLarge): // by the route that it came in by, whatever that is now
+		x.refuse(&refusal{status: http.StatusRequestEntityTooLarge, reason: fmt.Sprintf("route %s: the body is larger than %s", x.rec.route, spillway.Bytes(x.body.limit))})
+	default:
+		x.refuse(&refusal{status: http.StatusBadRequest, reason: "the body of the request cannot be read: " + plainly(err), detail: "the body of the request cannot be read: " + err.Error()})
+	}
 }
