@@ -135,14 +135,16 @@ func (l *line) call(c *call) {
 	l.text("host", c.host)
 	l.text("path", c.path)
 	l.text("query", withoutSecrets(c.query))
-	l.name("protocol")
-	l.b = append(l.b, `"HTTP/`...)
-	l.b = strconv.AppendInt(l.b, int64(c.major), 10)
-	if c.major < 2 {
-		l.b = append(l.b, '.')
-		l.b = strconv.AppendInt(l.b, int64(c.minor), 10)
+	if c.major > 0 { // else there was no head that could be read
+		l.name("protocol")
+		l.b = append(l.b, `"HTTP/`...)
+		l.b = strconv.AppendInt(l.b, int64(c.major), 10)
+		if c.major < 2 {
+			l.b = append(l.b, '.')
+			l.b = strconv.AppendInt(l.b, int64(c.minor), 10)
+		}
+		l.b = append(l.b, '"')
 	}
-	l.b = append(l.b, '"')
 	if c.client.IsValid() {
 		l.text("client", c.client.Unmap().String())
 	}

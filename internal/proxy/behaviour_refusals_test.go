@@ -1,9 +1,11 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -54,6 +56,60 @@ func TestBehaviour_SaysThatABodyIsTooSlow(t *testing.T) {
 					t.Errorf("answered %s: %s", h, shorten(h.text))
 				}
 			})
+		}
+	})
+}
+
+// TestBehaviour_LogsWhatWasRefusedUnread: who it was and how long it took; of what was not read, nothing is said.
+func TestBehaviour_LogsWhatWasRefusedUnread(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		f := guarded(t, engine, shopAt(1, record(t, plainAnswer).addr))
+		const twice = "Content-Length: 1\r\nContent-Length: 2\r\n\r\n"
+		f.one(stranger + "PUT /zzz HTTP/1.1\r\n" + toShop + twice)
+		conn := f.dial() // the second request of a connection, in two parts
+		io.WriteString(conn, stranger+"GET / HTTP/1.1\r\n"+toShop+"\r\n")
+		in := bufio.NewReader(conn)
+		if a, err := readReply(in, "GET"); a.status != 200 {
+			t.Fatal(a, err)
+		}
+		io.WriteString(conn, "PUT /zz")
+		<-time.After(50 * time.Millisecond)
+		io.WriteString(conn, "z HTTP/1.1\r\n"+toShop+twice)
+		if a, err := readReply(in, "PUT"); a.status != 400 {
+			t.Fatal(a, err)
+		}
+		lines := f.logged(3)
+		for i, line := range []map[string]any{lines[0], lines[2]} {
+			for _, key := range []string{"method", "path", "protocol", "host"} {
+				if _, said := line[key]; said {
+					t.Errorf("line %d says %s %q", i, key, line[key])
+				}
+			}
+			if line["client"] != "203.0.113.9" || line["scheme"] != "http" || line["status"] != 400.0 || line["reason"] != "Content-Length is not one number" {
+				t.Errorf("logged was %v", line)
+			}
+		}
+		if took, _ := lines[2]["duration_ms"].(float64); took < 40 || took > 5000 {
+			t.Errorf("a head of which one part came 50 ms later took %v ms", took)
+		}
+	})
+}
+
+// TestBehaviour_LogsHowLongAHeadTook takes as long as a head may.
+func TestBehaviour_LogsHowLongAHeadTook(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s")
+	}
+	engines(t, func(t *testing.T, engine string) {
+		f := guarded(t, engine, shopAt(1, record(t, plainAnswer).addr))
+		conn := f.dial()
+		io.WriteString(conn, stranger+"GET / HT")
+		if h := listen(conn, 20*time.Second); h.String() != "408 closed" {
+			t.Errorf("answered %s", h)
+		}
+		line := f.logged(1)[0]
+		if took, _ := line["duration_ms"].(float64); took < 9900 || line["client"] != "203.0.113.9" || line["method"] != nil {
+			t.Errorf("logged was %v", line)
 		}
 	})
 }

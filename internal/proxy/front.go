@@ -202,18 +202,6 @@ func (f *front) headBegun() {
 	_ = f.conn.SetReadDeadline(time.Now().Add(headerTimeout))
 }
 
-// turnDown answers what cannot be taken for a request.
-func (f *front) turnDown(why *refusal) {
-	f.call = call{method: http.MethodGet}
-	f.x = exchange{plane: f.plane, call: &f.call, client: f, fast: true, rec: record{began: time.Now()}}
-	f.x.head.last, f.begun, f.last = true, false, true
-	f.plane.active.Add(1)
-	f.x.refuse(why)
-	f.x.ended()
-	f.plane.active.Add(-1)
-	f.linger()
-}
-
 // special reports whether the request is for the general engine.
 func (f *front) special() bool {
 	r := &f.req

@@ -41,6 +41,9 @@ func (l *listener) serve(w http.ResponseWriter, r *http.Request) {
 	x.head.last = r.ProtoMajor == 1 && x.call.header.Token("Connection", "close") // also beside keep-alive
 	if why := f.objection(r, x.call); why != nil {
 		x.head.last, x.rec.began = true, time.Now()
+		if r.Method == http1.RefusedMethod {
+			f.unread(x)
+		}
 		x.refuse(why)
 		x.ended()
 		return

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"time"
 )
 
 // Limits of a head, in bytes and lines.
@@ -24,6 +25,8 @@ var ErrFull = errors.New("the head is larger than 32 KiB")
 type Reader struct {
 	// Begun is called once for a head of which only a part has come, before the rest is waited for. nil is fine.
 	Begun func()
+	// Since is when a part of the present head had come; zero = it came at once.
+	Since time.Time
 
 	from io.Reader
 	buf  []byte

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Refusal is why a request cannot be taken. The connection has to be closed after the answer: where the next
@@ -58,7 +59,7 @@ func (r *Reader) awaitHead() (int, error) {
 	if b := r.Buffered(); len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
 		r.r += 2
 	}
-	begun := false
+	r.Since = time.Time{}
 	for first := len(r.Buffered()) < 2; ; {
 		if n := r.head(); n > 0 {
 			if n > MaxHead {
@@ -66,9 +67,10 @@ func (r *Reader) awaitHead() (int, error) {
 			}
 			return n, nil
 		}
-		if r.Begun != nil && !begun && len(r.Buffered()) > 0 {
-			begun = true
-			r.Begun()
+		if r.Since.IsZero() && len(r.Buffered()) > 0 {
+			if r.Since = time.Now(); r.Begun != nil {
+				r.Begun()
+			}
 		}
 		err := r.Fill()
 		switch {
