@@ -114,6 +114,35 @@ func TestBehaviour_LogsHowLongAHeadTook(t *testing.T) {
 	})
 }
 
+// TestBehaviour_AnswersHTTPWhereTLSIsSpoken, and not what is neither.
+func TestBehaviour_AnswersHTTPWhereTLSIsSpoken(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		backend := record(t, plainAnswer)
+		f := guarded(t, engine, shopAt(1, backend.addr))
+		f.secured(shopAt(2, backend.addr))
+		f.tls = nil
+		long := "X-A: " + strings.Repeat("a", 8<<10) + "\r\n"
+		for _, request := range []string{"GET / HTTP/1.1\r\n" + toShop + "\r\n", "POST /a HTTP/1.1\r\n" + toShop + long + "Content-Length: 5\r\n\r\nhello", "PUT /zzz HTTP/1.1\r\n"} {
+			h := f.say(stranger+request, patient)
+			if h.String() != "400 closed" || !strings.Contains(h.text, "Spillway: this port speaks HTTPS, and the request came by HTTP.") {
+				t.Errorf("%s: answered %s: %s", shorten(request), h, shorten(h.text))
+			}
+		}
+		for _, text := range []string{"\x00\x01\x02\x03\x04\x05", "hello, world\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"} {
+			if h := f.say(text, patient); !h.closed || strings.Contains(h.text, "HTTP/1.1") {
+				t.Errorf("%q: answered %s", text, h)
+			}
+		}
+		line := f.logged(3)[0]
+		if line["client"] != "203.0.113.9" || line["status"] != 400.0 || line["method"] != nil || !strings.Contains(fmt.Sprint(line["reason"]), "HTTPS") {
+			t.Errorf("logged was %v", line)
+		}
+		if _, requests := backend.take(); len(requests) > 0 {
+			t.Errorf("the back end got %d requests", len(requests))
+		}
+	})
+}
+
 // free is an address where nothing listens.
 func free(t *testing.T) string {
 	t.Helper()

@@ -136,7 +136,8 @@ func (f *front) run() {
 
 // handshake speaks TLS from here on.
 func (f *front) handshake() error {
-	f.tls = tls.Server(&carrier{f.tcp, f}, f.listener.tls)
+	tcp := f.tcp
+	f.tls = tls.Server(&carrier{tcp, f}, f.listener.tls)
 	f.conn, f.tcp = f.tls, nil
 	if err := f.tls.SetDeadline(time.Now().Add(headerTimeout)); err != nil {
 		return err
@@ -144,6 +145,7 @@ func (f *front) handshake() error {
 	if err := f.tls.HandshakeContext(f.plane.base); err != nil {
 		f.plane.seen.handshakes.Add(1)
 		f.plane.log.Debug("tls handshake", "client", f.peer, "error", err)
+		f.explainTLS(tcp, err)
 		return err
 	}
 	return f.tls.SetDeadline(time.Time{})

@@ -1,6 +1,12 @@
 package proxy
 
-import "time"
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
 
 // turnDown answers what cannot be taken for a request.
 func (f *front) turnDown(why *refusal) {
@@ -20,4 +26,25 @@ func (f *front) unread(x *exchange) {
 	if x.rec.began = f.in.Since; x.rec.began.IsZero() {
 		x.rec.began = time.Now()
 	}
+}
+
+// explainTLS tells a client that speaks HTTP where TLS is spoken, instead of closing its connection without a word.
+func (f *front) explainTLS(tcp *net.TCPConn, err error) {
+	var no tls.RecordHeaderError
+	if !errors.As(err, &no) || no.Conn == nil || !beginsRequest(no.RecordHeader[:]) {
+		return
+	}
+	f.conn, f.tcp, f.tls = tcp, tcp, nil
+	f.turnDown(&refusal{status: http.StatusBadRequest, reason: "this port speaks HTTPS, and the request came by HTTP"})
+}
+
+// beginsRequest reports whether bytes that should have been of TLS, which begins with a control character, are those of
+// a method.
+func beginsRequest(b []byte) bool {
+	for i, c := range b {
+		if !('A' <= c && c <= 'Z' || i > 0 && (c == ' ' || c == '/' || c == '-')) {
+			return false
+		}
+	}
+	return true
 }
