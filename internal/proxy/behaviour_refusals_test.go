@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,26 @@ func TestBehaviour_SaysThatABodyIsTooSlow(t *testing.T) {
 				}
 			})
 		}
+		t.Run("HTTP/2", func(t *testing.T) {
+			t.Parallel()
+			body, hold := io.Pipe()
+			defer hold.Close()
+			r, err := http.NewRequest("POST", "http://"+f.addr, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host, r.ContentLength = "shop.test", 100
+			c := &http.Client{Transport: &http.Transport{Protocols: http2Only()}, Timeout: 30 * time.Second}
+			defer c.CloseIdleConnections()
+			resp, err := c.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if text, err := io.ReadAll(resp.Body); resp.StatusCode != 408 || !strings.Contains(string(text), "came slower than 256 bytes a second") {
+				t.Errorf("answered %s: %s, %v", resp.Status, text, err)
+			}
+		})
 	})
 }
 
