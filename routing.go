@@ -42,6 +42,7 @@ type RouteAnswer struct {
 	Leg    *RouteLeg   `json:"leg,omitempty"`     // where the user goes
 	Got    *Backend    `json:"backend,omitempty"` // and who answers there; nil with Status or when it is closed
 	Why    string      `json:"why,omitempty"`     // of Got: "bucket 12 is below 5%", "cookie beta=1"
+	Notes  []string    `json:"notes,omitempty"`   // what else the answer depends on, a sentence each
 	Asked  string      `json:"asked,omitempty"`   // what the service is asked for: "shop.example.com/v2/x?y=z"
 }
 

@@ -243,6 +243,9 @@ func writeRouteAnswer(w io.Writer, q spillway.RouteQuery, a spillway.RouteAnswer
 	if a.Status != 0 {
 		fmt.Fprintf(&b, "answer  %s\n", clean(strings.TrimSpace(fmt.Sprintf("%d %s", a.Status, a.Text))))
 	}
+	for _, note := range a.Notes {
+		fmt.Fprintf(&b, "note    %s\n", clean(note))
+	}
 	if len(a.Passed) > 0 {
 		b.WriteString("\n")
 		passed := newTable("OTHER RULES", "REQUESTS", "WHY NOT")

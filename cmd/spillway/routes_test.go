@@ -58,6 +58,8 @@ func explained(t *testing.T, w io.Writer) error {
 		{Method: "GET", URL: "http://castle.test/old/x"},
 		{Method: "GET", URL: "http://castle.test/admin", Client: "192.0.2.1"},
 		{Method: "GET", URL: "http://castle.test/admin", Client: "10.0.0.1"},
+		{Method: "GET", URL: "http://castle.test/admin"},
+		{Method: "GET", URL: "http://castle.test/x/..%2fadmin"},
 		{Method: "GET", URL: "http://castle.test/", Key: "4711"},
 		{Method: "GET", URL: "http://a.castle.test/", Header: []spillway.HeaderField{{Name: "Cookie", Value: "old=1"}}},
 		{Method: "GET", URL: "http://elsewhere.test/"},

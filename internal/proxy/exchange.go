@@ -70,6 +70,14 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.reason }
 
+// unserved refuses a method that no app gets; nil = it is served.
+func unserved(method string) *refusal {
+	if method == http.MethodConnect || method == http.MethodTrace { // TRACE shows the sender what others have added
+		return &refusal{status: http.StatusMethodNotAllowed, reason: method + " is not served"}
+	}
+	return nil
+}
+
 // errClientLeft: the client went away while its request was held.
 var errClientLeft = errors.New("the client went away")
 
@@ -83,9 +91,9 @@ func (x *exchange) serve() {
 	x.began = time.Now()
 	x.now, x.rec.began = x.began, x.began
 	defer x.ended()
-	if c.method == http.MethodConnect || c.method == http.MethodTrace { // TRACE shows the sender what others have added
+	if no := unserved(c.method); no != nil {
 		x.head.last = x.head.last || c.method == http.MethodConnect // what follows may be of any protocol
-		x.refuse(&refusal{status: http.StatusMethodNotAllowed, reason: c.method + " is not served"})
+		x.refuse(no)
 		return
 	}
 	if p.handedOver() {
@@ -93,7 +101,7 @@ func (x *exchange) serve() {
 		return
 	}
 	if x.seek(p.routing.Load()); x.way == nil {
-		x.refuse(&refusal{status: http.StatusNotFound, reason: "no app answers to this host"})
+		x.refuse(x.routes.ways.nobody(c.name))
 		return
 	}
 	if len(x.routes.certificates) > 0 && !c.secure && !x.way.private() && x.aside() {

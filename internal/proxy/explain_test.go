@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -62,6 +63,71 @@ func TestExplain_SaysWhatRequestsGet(t *testing.T) {
 	other, err := r.Explain(t.Context(), "other", spillway.RouteQuery{Method: "GET", URL: "http://shop.test/"})
 	if err != nil || other.Line != nil || other.Passed != nil || other.Text != "the host is one of shop, not of other" {
 		t.Errorf("of another app: %+v, %v", other, err)
+	}
+}
+
+// What the proxy answers by itself is said as it is answered.
+func TestExplain_SaysWhatTheProxyAnswers(t *testing.T) {
+	r := start(t, tempDir(t), false)
+	table := alone(1, replica(t, text("stable")))
+	table.Route.Edges[0].Target = "www"
+	to := []spillway.Target{{Service: "www", Weight: 1}}
+	exact := func(path string) spillway.PathMatch {
+		return spillway.PathMatch{Kind: spillway.PathExact, Text: path}
+	}
+	table.Route.Rules = []spillway.HTTPRule{
+		{Hosts: []string{"shop.test"}, Path: exact("/small"), To: to, MaxBody: 1 << 10},
+		{Hosts: []string{"shop.test"}, Path: exact("/net"), To: to, Allow: []string{"127.0.0.0/8"}},
+		{Hosts: []string{"ruled.test"}, Path: exact("/a"), To: to},
+	}
+	r.push(table)
+	address := strings.TrimPrefix(r.url, "http://")
+	for _, row := range []struct {
+		method, url, length, want string
+	}{
+		{"GET", "http://shop.test/a\\b", "", "400 the path has a backslash"},
+		{"GET", "http://shop.test/\u00fc", "", "400 the target has a character that belongs there only percent-encoded"},
+		{"GET", "http://shop.test/net", "", "200 "},
+		{"GET", "http://shop.test//net", "", "400 route shop.test/net: a server may take this path for /net, which only some may ask for; ask for that, without // and %2F"},
+		{"POST", "http://shop.test/small", "2000", "413 route shop.test/small: a body of 2000 bytes is larger than 1Ki"},
+		{"CONNECT", "http://shop.test/", "", "405 CONNECT is not served"},
+		{"TRACE", "http://shop.test/", "", "405 TRACE is not served"},
+		{"GET", "http://ruled.test/a", "", "200 "},
+		{"GET", "http://ruled.test/b", "", "404 no rule of the host fits"},
+		{"GET", "http://other.test/b", "", "404 no app answers to this host"},
+	} {
+		q := spillway.RouteQuery{Method: row.method, URL: row.url}
+		host, path, _ := strings.Cut(strings.TrimPrefix(row.url, "http://"), "/")
+		request := row.method + " /" + path + " HTTP/1.1|Host: " + host
+		if row.method == "CONNECT" {
+			request = "CONNECT shop.test:80 HTTP/1.1|Host: shop.test:80"
+		}
+		if row.length != "" {
+			q.Header = []spillway.HeaderField{{Name: "Content-Length", Value: row.length}}
+			request += "|Content-Length: " + row.length
+		}
+		answer, err := r.Explain(t.Context(), shop, q)
+		if answer.Status == 0 && answer.Got != nil {
+			answer.Status = http.StatusOK
+		}
+		if said := fmt.Sprintf("%d %s", answer.Status, answer.Text); err != nil || said != row.want {
+			t.Errorf("%s %s: said is %s, %v", row.method, row.url, said, err)
+		}
+		real := said(t, address, request, "X-Spillway-Reason")
+		if status := row.want[:3]; !strings.HasPrefix(real, status) || status != "200" && real != row.want {
+			t.Errorf("%s %s: the answer is %s", row.method, row.url, real)
+		}
+	}
+	answer, err := r.Explain(t.Context(), shop, spillway.RouteQuery{Method: "GET", URL: "http://shop.test/net"})
+	if want := "as for a client from 127.0.0.0/8: others are answered 403; say which with --client ADDRESS"; err != nil || len(answer.Notes) != 1 || answer.Notes[0] != want {
+		t.Errorf("without a client: %q, %v", answer.Notes, err)
+	}
+	if _, err := r.Hold(t.Context(), shop, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	answer, err = r.Explain(t.Context(), shop, spillway.RouteQuery{Method: "GET", URL: "http://shop.test/"})
+	if want := "the app is held: the request waits at the proxy, for up to 1m"; err != nil || len(answer.Notes) != 1 || answer.Notes[0] != want {
+		t.Errorf("held: %q, %v", answer.Notes, err)
 	}
 }
 

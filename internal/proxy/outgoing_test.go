@@ -111,10 +111,25 @@ func (fw *forwarded) clients(own []string) http.Header {
 			defer clients.Del(strings.Trim(token, " \t"))
 		}
 	}
-	for _, name := range own {
-		clients.Del(name)
+	for name := range clients {
+		own, plain := own, strings.ReplaceAll(name, "_", "-")
+		if plain != name {
+			own = ownFields // nobody is trusted with that spelling
+		}
+		if slices.ContainsFunc(own, func(o string) bool { return strings.EqualFold(o, plain) }) || speaksForOthers(plain, own) {
+			delete(clients, name)
+		}
 	}
 	return clients
+}
+
+// speaksForOthers reports whether a field says who asks, as proxies do; whom they trust may say some of it.
+func speaksForOthers(name string, own []string) bool {
+	name = strings.ToLower(name)
+	if strings.HasPrefix(name, "x-spillway-") {
+		return true
+	}
+	return slices.Contains(own, "Forwarded") && (name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-"))
 }
 
 // FuzzForward: what goes to a replica is, to net/http, exactly the request that the reader has read.

@@ -40,7 +40,7 @@ func withheld(name string, ours bool) bool {
 }
 
 func begins(name, prefix string) bool {
-	return len(name) > len(prefix) && http1.Is(name[:len(prefix)], prefix)
+	return len(name) >= len(prefix) && http1.Is(name[:len(prefix)], prefix)
 }
 
 // disguised reports whether a field is another spelling of one that its sender may not say: CGI and WSGI make the same

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -48,9 +49,12 @@ func waysFor(t spillway.Table) (*ways, error) {
 // explain says what would become of a request to a host of an app, by the code that a request goes through. Nothing
 // is counted. aside says where a request by HTTP is sent because its host is served by HTTPS; nil = nowhere.
 func (t *ways) explain(app spillway.Ref, q spillway.RouteQuery, k keys, aside func(*call) (string, bool)) (spillway.RouteAnswer, error) {
-	c, err := callFor(q)
-	if err != nil {
+	c, no, err := callFor(q)
+	switch {
+	case err != nil:
 		return spillway.RouteAnswer{}, err
+	case no != nil:
+		return spillway.RouteAnswer{Status: no.status, Text: no.reason}, nil
 	}
 	w, ok := t.find(c)
 	if ok && q.Key != "" && w.first() != nil {
@@ -69,10 +73,8 @@ func (t *ways) explain(app spillway.Ref, q spillway.RouteQuery, k keys, aside fu
 	}
 	answer := spillway.RouteAnswer{Passed: t.passed(app, c, won)}
 	if !ok {
-		answer.Status, answer.Text = http.StatusNotFound, "no app answers to this host"
-		if len(answer.Passed) > 0 {
-			answer.Text = "no rule of the host fits"
-		}
+		no := t.nobody(c.name)
+		answer.Status, answer.Text = no.status, no.reason
 		return answer, nil
 	}
 	if w.app.ref != app {
@@ -88,8 +90,9 @@ func (t *ways) explain(app spillway.Ref, q spillway.RouteQuery, k keys, aside fu
 	}
 	look := *w
 	look.limiter = nil // a look takes no token
-	if q.Client == "" {
+	if q.Client == "" && look.allow != nil && look.veils == nil {
 		look.allow = nil // nobody said where it comes from
+		answer.Notes = append(answer.Notes, "as for a client from "+strings.Join(w.rule.Allow, ", ")+": others are answered 403; say which with --client ADDRESS")
 	}
 	if at := look.instant(c, time.Now()); at != nil {
 		answer.Status, answer.Text = at.status, at.reason
@@ -108,12 +111,23 @@ func (t *ways) explain(app spillway.Ref, q spillway.RouteQuery, k keys, aside fu
 
 // explain says what would become of a request to a host of an app now.
 func (p *plane) explain(app spillway.Ref, q spillway.RouteQuery) (spillway.RouteAnswer, error) {
-	return p.routing.Load().ways.explain(app, q, p.keys, func(c *call) (string, bool) {
+	answer, err := p.routing.Load().ways.explain(app, q, p.keys, func(c *call) (string, bool) {
 		if c.secure {
 			return "", false
 		}
 		return p.redirectOf(c.host, c.target, p.keys.keepsScheme(c))
 	})
+	if err != nil || answer.Leg == nil {
+		return answer, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a := p.apps[app]; a != nil {
+		if h := a.gate.told(); h != nil {
+			answer.Notes = append(answer.Notes, fmt.Sprintf("the app is held: the request waits at the proxy, for up to %s", h.For))
+		}
+	}
+	return answer, nil
 }
 
 // give says who of an edge answers a user.
@@ -142,11 +156,11 @@ func give(answer *spillway.RouteAnswer, e *edge, c *call, who unit) {
 	answer.Got = &got
 }
 
-// callFor is a request as an engine would give it.
-func callFor(q spillway.RouteQuery) (*call, error) {
+// callFor is a request as an engine would give it, or what the engine answers to one that it gives nobody.
+func callFor(q spillway.RouteQuery) (*call, *refusal, error) {
 	u, err := url.Parse(q.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("%q is not a URL like http://shop.example.com/path: %w", q.URL, spillway.ErrInvalid)
+		return nil, nil, fmt.Errorf("%q is not a URL like http://shop.example.com/path: %w", q.URL, spillway.ErrInvalid)
 	}
 	c := &call{method: q.Method, major: 1, minor: 1, secure: u.Scheme == "https"}
 	host := u.Host
@@ -170,11 +184,30 @@ func callFor(q spillway.RouteQuery) (*call, error) {
 	c.client = netip.IPv6Unspecified()
 	if q.Client != "" {
 		if c.client, err = netip.ParseAddr(q.Client); err != nil {
-			return nil, fmt.Errorf("the client %q is no address: %w", q.Client, spillway.ErrInvalid)
+			return nil, nil, fmt.Errorf("the client %q is no address: %w", q.Client, spillway.ErrInvalid)
 		}
 	}
 	c.peer = c.client.String()
-	return c, nil
+	return c, misread(c, host, target), nil
+}
+
+// misread is what the engine answers to a request that no rule is asked about; nil = it is read. target and host are
+// as they came.
+func misread(c *call, host, target string) *refusal {
+	if no := http1.CheckTarget(c.method, target, host); no != nil {
+		return &refusal{status: no.Status, reason: no.Reason}
+	}
+	if no := unserved(c.method); no != nil {
+		return no
+	}
+	for text := range c.header.All("Content-Length") {
+		length, err := strconv.ParseUint(text, 10, 63)
+		if err != nil {
+			return &refusal{status: http.StatusBadRequest, reason: "Content-Length is not one number"}
+		}
+		c.length = int64(length)
+	}
+	return nil
 }
 
 // passed are the rules that a request does not go by, in the order in which they would be tried: those of its host,

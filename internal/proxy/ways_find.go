@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -21,6 +22,14 @@ func (t *ways) find(c *call) (*way, bool) {
 		}
 	}
 	return w, ok
+}
+
+// nobody refuses a request that has no way.
+func (t *ways) nobody(host string) *refusal {
+	if len(t.sitesOf(host)) > 0 {
+		return &refusal{status: http.StatusNotFound, reason: "no rule of the host fits"}
+	}
+	return &refusal{status: http.StatusNotFound, reason: "no app answers to this host"}
 }
 
 // evades gives a way that refuses a request whose veiled path can be taken for one that another rule guards; nil when
