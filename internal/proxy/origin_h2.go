@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -178,7 +179,7 @@ const (
 
 // unbegun are what net/http says when a connection ended before the server had begun with the request. It has no
 // types for that.
-var unbegun = [...]string{"received Server's graceful shutdown GOAWAY", "client connection not usable"}
+var unbegun = [...]string{"received Server's graceful shutdown GOAWAY", "client conn not usable", "client conn could not be established"}
 
 // faultOf sorts an error of the transport.
 func faultOf(err error, begun bool) *fault {
@@ -191,7 +192,7 @@ func faultOf(err error, begun bool) *fault {
 		return known
 	case begun, strings.Contains(text, "malformed"), errors.As(err, &reset) && reset.Code == protocolError:
 		return &fault{spoilt, err}
-	case errors.As(err, &reset) && reset.Code == refusedStream, strings.Contains(text, unbegun[0]), strings.Contains(text, unbegun[1]):
+	case errors.As(err, &reset) && reset.Code == refusedStream, slices.ContainsFunc(unbegun[:], func(what string) bool { return strings.Contains(text, what) }):
 		return &fault{unsent, err}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return &fault{late, err}
