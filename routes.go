@@ -134,9 +134,8 @@ func (t Target) Name() string {
 	return t.Service
 }
 
-// Compare orders rules of the same host by precedence: an exact path, then the longest prefix, of which any path is
-// the shortest, then a pattern; a method; the number of header and cookie matches; the number of query matches. 0 = the first of the
-// file counts.
+// Compare orders rules of the same host by precedence: an exact path, then the longest prefix, then a pattern, then any
+// path; a method; the number of header and cookie matches; the number of query matches. 0 = the first of the file counts.
 func (r HTTPRule) Compare(o HTTPRule) int {
 	length := 0
 	if r.Path.rank() == 1 && o.Path.rank() == 1 {
@@ -148,15 +147,18 @@ func (r HTTPRule) Compare(o HTTPRule) int {
 		cmp.Compare(len(o.Query), len(r.Query)))
 }
 
-// rank is the place of a kind. No path at all is the prefix of all of them, as the Gateway API has it.
+// rank is the place of a kind. No path at all is the prefix of all of them, as the Gateway API has it; where patterns
+// belong it leaves open.
 func (p PathMatch) rank() int {
-	switch p.Kind {
-	case PathExact:
+	switch {
+	case p.Kind == PathExact:
 		return 0
-	case PathPattern:
+	case p.Kind == PathPrefix && p.Text != "":
+		return 1
+	case p.Kind == PathPattern:
 		return 2
 	}
-	return 1
+	return 3
 }
 
 // String is the rule's match as people write it: "POST shop.example.com/api/* header X-Beta=1".

@@ -42,7 +42,7 @@ var (
 // routesKey is the key of the rules.
 func routesKey() key {
 	return key{name: "routes", example: "[{host: shop.example.com, path: /api/*, to: web}]", shape: fewShape{listShape{routeShape()}, maxRoutes},
-		doc: "Rules for requests that the hosts and tracks of services do not say enough about. The most specific rule that fits a request counts, as in the Gateway API: exact host, longest wildcard; exact path, longest prefix (/* is the shortest), pattern; method; headers and cookies; query; the first of the file."}
+		doc: "Rules for requests that the hosts and tracks of services do not say enough about. The most specific rule that fits a request counts, as in the Gateway API: exact host, longest wildcard; exact path, longest prefix, pattern, any path (/* or none); method; headers and cookies; query; the first of the file."}
 }
 
 func routeShape() objectShape {

@@ -2,8 +2,10 @@ package appfile
 
 import (
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spillway-dev/spillway"
@@ -60,7 +62,7 @@ func checkRoute(r *report, n *node, path string, services *node) {
 			}
 		}
 	}
-	if redirect.node != nil && !redirect.bad && redirect.kind == aMapping && !has(redirect.node, "to") && !has(redirect.node, "scheme") {
+	if redirect.node != nil && !redirect.bad && leadsBack(n, redirect.node) {
 		r.add(redirect.node, path+".redirect", "leads to where the request came from", "write to: URL, or scheme: https")
 	}
 	if goes && !to.bad {
@@ -77,9 +79,57 @@ func checkRoute(r *report, n *node, path string, services *node) {
 		checkTarget(r, target, at, services)
 	}
 	checkPrefixes(r, n, path)
+	checkMethods(r, n, path)
+	checkUsers(r, n, path)
 	cors := n.child("cors")
 	if text(cors.child("credentials"), "") == "true" && slices.Contains(texts(cors.child("origins")), "*") {
 		r.add(cors.child("credentials"), path+".cors.credentials", "with the origin * every site could act for a user that is logged in", "list the origins")
+	}
+}
+
+// leadsBack reports whether a redirect leads a request to where it came from.
+func leadsBack(rule, redirect *node) bool {
+	to := redirect
+	if redirect.kind == aMapping {
+		if has(redirect, "scheme") {
+			return false
+		}
+		if to = redirect.child("to"); to == nil {
+			return !has(redirect, "to")
+		}
+	}
+	return to.text == text(rule.child("path"), "/*")
+}
+
+// checkMethods reports what the proxy refuses before it asks any rule.
+func checkMethods(r *report, n *node, path string) {
+	list := n.child("method")
+	for i, method := range listed(list) {
+		at := path + ".method"
+		if list.kind == aList {
+			at = fmt.Sprintf("%s[%d]", at, i)
+		}
+		if method.text == http.MethodConnect || method.text == http.MethodTrace {
+			r.add(method, at, method.text+" is served to nobody", "remove it")
+		}
+	}
+}
+
+// maxCost is the most that a hash by bcrypt may cost.
+const maxCost = 14
+
+// checkUsers reports hashes that would keep the machine busy.
+func checkUsers(r *report, n *node, path string) {
+	users := n.child("users")
+	if users == nil {
+		return
+	}
+	for _, e := range users.entries {
+		if parts := strings.Split(e.text, "$"); !e.bad && len(parts) > 2 {
+			if cost, err := strconv.Atoi(parts[2]); err == nil && cost > maxCost {
+				r.add(e.node, fmt.Sprintf("%s.users.%s", path, e.name), fmt.Sprintf("the hash has the cost %d: each step doubles the time of a login, and %d takes about a second", cost, maxCost), "write what htpasswd -nB -C 10 "+e.name+" prints")
+			}
+		}
 	}
 }
 
@@ -95,7 +145,11 @@ func checkPrefixes(r *report, n *node, path string) {
 			value, at = value.child(k.part), join(at, k.part)
 		}
 		if value != nil && strings.HasSuffix(value.text, "/*") && !prefix {
-			r.add(value, at, quote(value.text)+" is put in place of a prefix, and the path of the rule is none", "write the whole path, or path: "+strings.TrimRight(text(n.child("path"), "/x"), "/")+"/*")
+			hint := "write the whole path"
+			if of := text(n.child("path"), "/x"); !strings.HasPrefix(of, "~") {
+				hint += ", or path: " + strings.TrimRight(of, "/") + "/*"
+			}
+			r.add(value, at, quote(value.text)+" is put in place of a prefix, and the path of the rule is none", hint)
 		}
 	}
 }

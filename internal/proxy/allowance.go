@@ -9,14 +9,15 @@ import (
 
 // What a frame of HTTP/2 costs its client, and what earns the client more. Worked examples: whoever takes each request
 // back at once (8 - 4) may do that 250 times, and then 12 times a second. An empty frame costs 1: that makes 1,000, and then 50
-// a second. A download earns more than it costs to make room for it.
+// a second. A download earns more than it costs to make room for it, and a stream of small messages more than a client spends
+// that answers each with a ping and makes room twice.
 const (
 	firstAllowance = 1_000
 	mostAllowance  = 10_000
 	perSecond      = 50
-	perRequest     = 4
+	perRequest     = 4    // also for each frame of an answer
 	perReset       = 8    // the cost of taking a request back
-	perAnswer      = 1024 // so many bytes at once to the client earn 1
+	perAnswer      = 1024 // so many bytes at once of an answer earn 1
 )
 
 // errFlood: a client sends frames that are good for nothing, and does not stop.
@@ -66,6 +67,14 @@ func (a *allowance) rested() bool {
 	}
 	a.earn(earned)
 	return a.left.Load() > 0
+}
+
+// answered: the client is sent so many frames of answers, among so many bytes. What only answers frames of its own, such
+// as pings, earns nothing.
+func (a *allowance) answered(frames, bytes int) {
+	if frames > 0 {
+		a.earn(int64(frames*perRequest + bytes/perAnswer))
+	}
 }
 
 // earn gives more, up to mostAllowance. Who writes does it too.

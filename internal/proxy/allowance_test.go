@@ -20,6 +20,7 @@ func TestAllowance(t *testing.T) {
 		name   string
 		each   string        // what the client sends again and again
 		pause  time.Duration // after each
+		frames int           // of answers that it gets for each
 		answer int           // bytes that it gets for each
 		times  int
 		from   int // it is cut off from here on; 0 = never
@@ -28,7 +29,8 @@ func TestAllowance(t *testing.T) {
 		{name: "requests and their bodies", each: ask + body + body, times: 100_000},
 		{name: "a body in small pieces", each: body, times: 100_000},
 		{name: "requests, with a ping and room for each answer", each: ask + room + room + ping, times: 100_000},
-		{name: "a download", each: room + room, answer: 16 << 10, times: 100_000},
+		{name: "a download", each: room + room, frames: 1, answer: 16 << 10, times: 100_000},
+		{name: "small messages, with a ping and room for each", each: ping + room + room, frames: 1, answer: 30, times: 100_000},
 		{name: "half of the requests are taken back", each: ask + ask + takeBack, times: 100_000},
 		{name: "all are taken back, ten a second", each: ask + takeBack, pause: 100 * time.Millisecond, times: hour},
 		{name: "a ping a second", each: ping, pause: time.Second, times: hour},
@@ -58,7 +60,7 @@ func TestAllowance(t *testing.T) {
 						}
 						return
 					}
-					a.earn(int64(tt.answer) / perAnswer)
+					a.answered(tt.frames, tt.answer)
 					<-time.After(tt.pause)
 				}
 				if tt.from > 0 {

@@ -53,9 +53,8 @@ func (c *http2Conn) Read(p []byte) (int, error) {
 // goAway tells the client that it sends too much (RFC 9113, 6.8), if it still reads.
 func (c *http2Conn) goAway() {
 	const enhanceYourCalm = 0xb
-	if !c.mu.TryLock() { // something is being written, and the client may not take it
-		return
-	}
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // also of what is being written: the client may not take it
+	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.place.between() {
 		return
@@ -64,8 +63,7 @@ func (c *http2Conn) goAway() {
 	b = binary.BigEndian.AppendUint32(b, c.allowance.stream)
 	b = binary.BigEndian.AppendUint32(b, enhanceYourCalm)
 	c.held, c.err = nil, errFlood
-	_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // the connection ends, whatever comes of it
-	_, _ = c.Conn.Write(b)
+	_, _ = c.Conn.Write(b) // the connection ends, whatever comes of it
 }
 
 // Write writes, or keeps what a body must follow. That is written with the next write, or after bodyWait.
@@ -75,8 +73,8 @@ func (c *http2Conn) Write(p []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
 	}
-	c.allowance.earn(int64(len(p)) / perAnswer)
-	waits := c.place.pass(p)
+	waits, frames := c.place.pass(p)
+	c.allowance.answered(frames, len(p))
 	if all := len(c.held) + len(p); all > maxGathered {
 		if err := c.release(); err != nil {
 			return 0, err
@@ -167,11 +165,14 @@ func (f *place) next(p []byte) (rest []byte, begins bool) {
 	return p[n:], true
 }
 
-// pass goes past the bytes of p, and reports whether they end with a frame that another of the same stream must
-// follow: a HEADERS frame that does not end its stream.
-func (f *place) pass(p []byte) bool {
+// pass goes past the bytes of p, and counts the frames of answers that begin in them. waits: they end with a frame that
+// another of the same stream must follow, a HEADERS frame that does not end its stream.
+func (f *place) pass(p []byte) (waits bool, answers int) {
 	for len(p) > 0 {
-		p, _ = f.next(p)
+		var begins bool
+		if p, begins = f.next(p); begins && (f.kind() == frameHeaders || f.kind() == frameData) {
+			answers++
+		}
 	}
-	return f.between() && f.kind() == frameHeaders && !f.endsStream()
+	return f.between() && f.kind() == frameHeaders && !f.endsStream(), answers
 }

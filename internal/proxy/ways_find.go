@@ -93,13 +93,16 @@ func (s *site) candidates(path string) func(yield func([]*way) bool) {
 		}
 		if s.prefixes != nil {
 			for prefix := range prefixesOf(path, s.deepest) {
-				if list := s.prefixes[prefix]; list != nil && !yield(list) {
+				if list := s.prefixes[prefix]; prefix != "" && list != nil && !yield(list) {
 					return
 				}
 			}
 		}
-		if s.patterns != nil {
-			yield(s.patterns)
+		if s.patterns != nil && !yield(s.patterns) {
+			return
+		}
+		if list := s.prefixes[""]; list != nil {
+			yield(list)
 		}
 	}
 }

@@ -156,10 +156,16 @@ http://a.test/match/prefix/one/any => v2
 http://a.test/match/prefix/any => v3
 http://a.test/match/prefix => v3
 http://a.test/matching => 404`},
-		{"patterns go behind prefixes", `
+		{"patterns go behind prefixes, and before what is for all paths", `
   - {host: a.test, path: "~ ^/api/v[0-9]+/", to: v1}
   - {host: a.test, path: /api/v2/*, to: v2}
-  - {host: a.test, path: "~ x/$", header: x=1, to: v3}`, `
+  - {host: a.test, path: "~ x/$", header: x=1, to: v3}
+  - {host: b.test, to: v1}
+  - {host: b.test, path: "~ ^/img/", to: v2}
+  - {host: b.test, path: /img/new/*, to: v3}`, `
+http://b.test/ => v1
+http://b.test/img/a => v2
+http://b.test/img/new/a => v3
 http://a.test/api/v1/x => v1
 http://a.test/api/v2/x => v2
 http://a.test/api/vx/ => 404
@@ -168,14 +174,15 @@ http://a.test/api/v1/x/ x=1 => v3`},
 		{"no path is the prefix of all", `
   - {host: a.test, path: /*, to: v1}
   - {host: a.test, header: x-beta=1, to: v2}
-  - {host: a.test, path: "~ ^/never", to: v3}
+  - {host: a.test, path: "~ ^/img", to: v3}
   - {host: b.test, header: x-beta=1, path: /*, to: v1}
   - {host: b.test, method: GET, to: v2}
   - {host: b.test, to: v3}
   - {host: b.test, path: /*, to: v1}`, `
 http://a.test/x => v1
 http://a.test/x x-beta=1 => v2
-http://a.test/never => v1
+http://a.test/img => v3
+http://a.test/img x-beta=1 => v3
 http://b.test/x x-beta=1 => v2
 POST http://b.test/x x-beta=1 => v1
 POST http://b.test/x => v3`},

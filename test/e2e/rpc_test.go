@@ -176,6 +176,7 @@ func callAll(t *testing.T, address string, c credentials.TransportCredentials) {
 	}{
 		{"unary", unary}, {"large unary", largeUnary}, {"status", wantedStatus}, {"not there", notThere}, {"deadline", deadline},
 		{"server streaming", serverStreaming}, {"client streaming", clientStreaming}, {"both streaming", bothStreaming}, {"cancelled", cancelled},
+		{"many messages", manyMessages}, {"many cancelled", manyCancelled},
 	} {
 		t.Run(call.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -296,6 +297,54 @@ func bothStreaming(ctx context.Context, t *testing.T, c grpc_testing.TestService
 	wantStatus(t, err, codes.Aborted, "enough")
 	if got := s.Trailer()["echo-trailer-bin"]; len(got) != 1 || got[0] != "\x00\xff" {
 		t.Errorf("trailer %q", got)
+	}
+}
+
+// manyMessages is a stream of small messages, and one that is answered message by message: a client of gRPC sends pings and
+// makes room between them, which is no flood.
+func manyMessages(ctx context.Context, t *testing.T, c grpc_testing.TestServiceClient) {
+	const messages = 20_000
+	parameters := make([]*grpc_testing.ResponseParameters, messages)
+	for i := range parameters {
+		parameters[i] = &grpc_testing.ResponseParameters{Size: 10}
+	}
+	stream, err := c.StreamingOutputCall(ctx, &grpc_testing.StreamingOutputCallRequest{ResponseParameters: parameters})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range messages {
+		if _, err := stream.Recv(); err != nil {
+			t.Fatalf("message %d of %d: %v", i+1, messages, err)
+		}
+	}
+	both, err := c.FullDuplexCall(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range messages / 4 {
+		if err := both.Send(&grpc_testing.StreamingOutputCallRequest{Payload: &grpc_testing.Payload{Body: []byte("x")}}); err != nil {
+			t.Fatalf("message %d: %v", i+1, err)
+		}
+		if _, err := both.Recv(); err != nil {
+			t.Fatalf("answer %d: %v", i+1, err)
+		}
+	}
+}
+
+// manyCancelled takes calls back after their first message, one after the other on one connection.
+func manyCancelled(ctx context.Context, t *testing.T, c grpc_testing.TestServiceClient) {
+	for i := range 1_000 {
+		call, cancel := context.WithCancel(ctx)
+		stream, err := c.FullDuplexCall(call)
+		if err == nil {
+			err = stream.Send(&grpc_testing.StreamingOutputCallRequest{Payload: &grpc_testing.Payload{Body: []byte("x")}})
+		}
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if cancel(); err != nil {
+			t.Fatalf("call %d: %v", i+1, err)
+		}
 	}
 }
 
