@@ -136,7 +136,7 @@ func (x *exchange) serve() {
 		return
 	}
 	x.run()
-	if len(x.way.mirrors) > 0 {
+	if x.way != nil && len(x.way.mirrors) > 0 { // the app may have been removed meanwhile
 		p.reflect(x.way, c, x.who.bucket, x.body.content)
 	}
 }

@@ -128,7 +128,7 @@ func (f *front) run() {
 		}
 	}
 	if b := f.in.Buffered(); f.http2 && bytes.HasPrefix(b, preface) {
-		given = f.give(&http2Conn{Conn: f.conn, in: &f.in, allowance: newAllowance(), cut: func() {
+		given = f.give(&http2Conn{Conn: f.conn, in: &f.in, allowance: newAllowance(), linger: f.linger, cut: func() {
 			f.plane.complain("a client sends HTTP/2 frames that are good for nothing, its connection is closed", "client", f.peer)
 		}})
 	}

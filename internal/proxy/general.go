@@ -212,6 +212,9 @@ func (g *netHTTP) end(trailer http1.Fields) error {
 
 func (g *netHTTP) abort() {
 	_ = g.flush() // it is broken either way; see front.abort
+	g.mu.Lock()
+	g.open = false // an interim answer may still come: see streams.send
+	g.mu.Unlock()
 	panic(http.ErrAbortHandler)
 }
 

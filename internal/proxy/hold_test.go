@@ -118,6 +118,25 @@ func TestHold_LetsGoOfClientsThatLeave(t *testing.T) {
 	}
 }
 
+// TestHold_AnswersWhoWaitsForAnAppThatIsRemoved, and goes on with the connection.
+func TestHold_AnswersWhoWaitsForAnAppThatIsRemoved(t *testing.T) {
+	bothEngines(t, func(t *testing.T, engine string) {
+		r := startWith(t, tempDir(t), Config{Engine: engine})
+		r.push(alone(1, replica(t, text("ok"))))
+		r.hold(20 * time.Second)
+		answers := r.asks(3, http.MethodPost)
+		r.waits(3)
+		if err := r.Remove(t.Context(), shop); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if a := <-answers; a.status != 503 || !strings.Contains(a.body, "the app or the route was removed") {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		}
+	})
+}
+
 func TestHold_RefusesWhatIsTooMuch(t *testing.T) {
 	p := handler(t)
 	p.serveTable(t, alone(1, "127.0.0.9:1"))

@@ -26,6 +26,7 @@ type http2Conn struct {
 	in        *http1.Reader // with what was read already
 	allowance *allowance
 	cut       func() // is told of a flood
+	linger    func() // lets the client read what it was told, before the connection ends
 
 	mu    sync.Mutex // guards what follows, and writing: the timer writes too
 	place place
@@ -45,6 +46,7 @@ func (c *http2Conn) Read(p []byte) (int, error) {
 	if why := c.allowance.read(p[:n]); why != nil {
 		c.cut()
 		c.goAway()
+		c.linger()
 		return 0, why
 	}
 	return n, err

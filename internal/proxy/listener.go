@@ -166,7 +166,7 @@ func (l *listener) close() {
 	defer l.mu.Unlock()
 	for f := range l.fronts {
 		f.state.Store(closed)
-		f.conn.Close()
+		f.wire.Close() // f.conn may be changing
 	}
 }
 

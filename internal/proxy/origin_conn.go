@@ -59,6 +59,9 @@ func (c *originConn) read(p []byte) (int, error) {
 		return c.Conn.Read(p)
 	}
 	sent, n, err := c.asking.ask(due, p)
+	if cap(due) > 4*smallBody {
+		c.out = nil // a large head is not to stay with a kept connection
+	}
 	switch {
 	case n > 0:
 		return n, nil
@@ -163,6 +166,7 @@ func (c *originConn) request(out *outgoing, now time.Time) *fault {
 		if _, err := io.ReadFull(out.body.start(), c.out[n:]); err != nil {
 			return &fault{unsent, err}
 		}
+		out.body.filled()
 		now = time.Now()
 		_ = c.SetReadDeadline(now.Add(soon))
 		c.until = out.due(now)

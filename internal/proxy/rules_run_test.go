@@ -211,8 +211,29 @@ func TestRun_MirrorsWithoutAnybodyNoticing(t *testing.T) {
 		case <-time.After(5 * time.Second):
 			t.Error("the mirror got nothing")
 		}
+		client := &http.Client{Transport: &http.Transport{Protocols: new(http.Protocols)}}
+		client.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
+		defer client.CloseIdleConnections()
+		ask, err := http.NewRequest("POST", "http://"+address+"/c", strings.NewReader("small"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask.Host = "a.test"
+		if resp, err := client.Do(ask); err != nil || resp.ProtoMajor != 2 {
+			t.Fatalf("%+v %v", resp, err)
+		} else {
+			resp.Body.Close()
+		}
+		select {
+		case got := <-mirrored:
+			if got != "v2 POST a.test/c small" {
+				t.Errorf("the mirror got %.80s", got)
+			}
+		case <-time.After(5 * time.Second):
+			t.Error("the mirror got nothing of a small body by HTTP/2")
+		}
 		counts := report().Counts
-		if counts["v2.1"].Requests != 0 || counts["v1.1"].Requests != 3 {
+		if counts["v2.1"].Requests != 0 || counts["v1.1"].Requests != 4 {
 			t.Errorf("counts %+v: copies are no evidence", counts)
 		}
 	})

@@ -78,6 +78,15 @@ func (u *upload) whole() bool {
 	return u.err == io.EOF
 }
 
+// filled: all bytes that were announced are here, whether or not the client has said yet that they are all.
+func (u *upload) filled() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.err == nil {
+		u.err, u.came = io.EOF, time.Now()
+	}
+}
+
 // wanted reports whether an attempt reads the body, or is going to.
 func (u *upload) wanted() bool {
 	u.mu.Lock()

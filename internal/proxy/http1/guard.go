@@ -36,6 +36,8 @@ type Guard struct {
 	refused atomic.Pointer[Refusal]
 	hurry   chan struct{} // has room for one: nobody waits for a read any more
 
+	watches bool // the present read is for one byte: see wait
+
 	mu      sync.Mutex // guards what follows: reading and its end are of different goroutines
 	changed *sync.Cond
 	want    time.Time // when reading has to end
@@ -56,6 +58,16 @@ func NewGuard(conn net.Conn, in *Reader, first *Request) *Guard {
 	g := &Guard{Conn: conn, in: in, hurry: make(chan struct{}, 1)}
 	g.changed = sync.NewCond(&g.mu)
 	g.from, in.from = in.from, (*timedConn)(g)
+	if begun := in.Begun; begun != nil {
+		in.Begun = func() {
+			if !g.watches { // else a request is being answered: its time is not that of the next head
+				begun()
+				g.mu.Lock()
+				g.set = time.Unix(1, 0) // it has given the connection a time of its own
+				g.mu.Unlock()
+			}
+		}
+	}
 	g.follow(first)
 	return g
 }
@@ -108,6 +120,7 @@ func (g *Guard) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		default:
+			g.watches = len(p) == 1
 			if err := g.wait(len(p)); err != nil {
 				return 0, err
 			}
@@ -201,6 +214,11 @@ func (g *Guard) SetReadDeadline(t time.Time) error {
 		default: // it hurries already
 		}
 		g.changed.Broadcast()
+	} else {
+		select {
+		case <-g.hurry: // of a read that has ended
+		default:
+		}
 	}
 	if !g.reading {
 		return nil // the next read sets it

@@ -118,6 +118,30 @@ func TestGuard_GoesOnAfterAWatch(t *testing.T) {
 	})
 }
 
+// TestGuard_GivesALaterRequestItsSecondToo: a client that sends no more may still want its answer, whatever ended before.
+func TestGuard_GivesALaterRequestItsSecondToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, far := watched(t)
+		done := read(g)
+		synctest.Wait()
+		g.SetReadDeadline(time.Unix(1, 0)) // the first request is answered
+		<-done
+		g.SetReadDeadline(time.Time{})
+		text := "GET /b HTTP/1.1\r\nHost: a\r\n\r\n"
+		go io.WriteString(far, text) // ends when it is read
+		if _, err := io.ReadFull(g, make([]byte, len(text))); err != nil {
+			t.Fatal(err)
+		}
+		done = read(g)
+		far.Close()
+		g.Look()
+		began := time.Now()
+		if err := <-done; err != io.EOF || time.Since(began) != HalfClosed {
+			t.Errorf("the end shows after %v: %v, want %v", time.Since(began), err, HalfClosed)
+		}
+	})
+}
+
 // timesOf notes the times for reading that its connection gets.
 type timesOf struct {
 	net.Conn
