@@ -52,6 +52,7 @@ func (x *exchange) turnAway() {
 	x.rec.left = true
 	var err error
 	if x.body != nil {
+		x.body.rest() // net/http says that the client has gone before the read ends that is to blame
 		err = x.body.broken()
 	}
 	var slow tooSlow

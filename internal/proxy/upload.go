@@ -71,6 +71,17 @@ func (u *upload) broken() error {
 	return u.err
 }
 
+// rest waits a moment until nobody reads, so that broken knows how the last read ended.
+func (u *upload) rest() {
+	poll(time.Now().Add(stopTime), func() bool {
+		free := u.reading.TryLock()
+		if free {
+			u.reading.Unlock()
+		}
+		return free
+	})
+}
+
 // whole reports whether all of the body was read.
 func (u *upload) whole() bool {
 	u.mu.Lock()
