@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,16 +35,23 @@ func alternate(trial *trial, n int, stable, candidate time.Duration) {
 	}
 }
 
-// TestLatency_TripsASlowCandidate is not parallel: stable has to be as quick in the trial as before.
-func TestLatency_TripsASlowCandidate(t *testing.T) {
-	r := start(t, tempDir(t), false)
-	stable := replica(t, text("old"))
-	slow := replica(t, func(w http.ResponseWriter, req *http.Request) {
-		select { // a program that takes its time
-		case <-time.After(100 * ms):
+// after answers when the time has passed that next gives for each request.
+func after(next func() time.Duration) http.HandlerFunc {
+	return func(_ http.ResponseWriter, req *http.Request) {
+		select {
+		case <-time.After(next()):
 		case <-req.Context().Done():
 		}
-	})
+	}
+}
+
+// TestLatency_TripsASlowCandidate has a stable of many times, 1 to 20 ms: one that always took the same
+// would be slower than all its quantiles as soon as the machine has more to do in the trial than before.
+func TestLatency_TripsASlowCandidate(t *testing.T) {
+	r := start(t, tempDir(t), false)
+	var asked atomic.Int64
+	stable := replica(t, after(func() time.Duration { return time.Duration(1+asked.Add(1)*7%20) * ms }))
+	slow := replica(t, after(func() time.Duration { return 100 * ms }))
 	r.push(alone(1, stable))
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
