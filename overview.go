@@ -170,6 +170,13 @@ type LogQuery struct {
 	Follow  bool // go on until the context ends
 }
 
+// EventQuery selects events of an app.
+type EventQuery struct {
+	Since int64 // IDs above it
+	Tail  int   // only the newest; 0 = all
+	Limit int   // at most; 0 = 1000
+}
+
 // Check is one finding of doctor.
 type Check struct {
 	Name   string `json:"name"`  // "cgroups"

@@ -98,7 +98,7 @@ func (e *actor) Replicas(_ context.Context, app spillway.Ref) ([]spillway.Replic
 	return e.replicas, e.known(app)
 }
 
-func (e *actor) Events(_ context.Context, app spillway.Ref, q api.EventQuery) ([]spillway.Event, error) {
+func (e *actor) Events(_ context.Context, app spillway.Ref, q spillway.EventQuery) ([]spillway.Event, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := slices.DeleteFunc(slices.Clone(e.events), func(event spillway.Event) bool { return event.ID <= q.Since })

@@ -59,7 +59,7 @@ func (c *cli) ask(ctx context.Context, client *api.Client, app spillway.Ref, int
 		}
 		return answer{}, fmt.Errorf("%s %s: %w", intent.Verb, app, err)
 	}
-	events, err := client.Events(ctx, app, api.EventQuery{Since: since})
+	events, err := client.Events(ctx, app, spillway.EventQuery{Since: since})
 	if err != nil {
 		return answer{}, err
 	}

@@ -350,7 +350,7 @@ func (c *cli) askAndFollow(ctx context.Context, client *api.Client, app spillway
 
 // newestEvent gives the ID of the newest event of an app, 0 when it has none.
 func newestEvent(ctx context.Context, client *api.Client, app spillway.Ref) (int64, error) {
-	events, err := client.Events(ctx, app, api.EventQuery{Tail: 1})
+	events, err := client.Events(ctx, app, spillway.EventQuery{Tail: 1})
 	if err != nil || len(events) == 0 {
 		return 0, err
 	}

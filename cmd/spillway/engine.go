@@ -14,7 +14,6 @@ import (
 	"github.com/spillway-dev/spillway/internal/api"
 	"github.com/spillway-dev/spillway/internal/proxy"
 	"github.com/spillway-dev/spillway/internal/rollout"
-	"github.com/spillway-dev/spillway/internal/store"
 )
 
 // engine is what the API offers, on the parts of an installation.
@@ -112,8 +111,8 @@ func (e *engine) Replicas(ctx context.Context, app spillway.Ref) ([]spillway.Rep
 }
 
 // Events is what happened to an app.
-func (e *engine) Events(ctx context.Context, app spillway.Ref, q api.EventQuery) ([]spillway.Event, error) {
-	return e.store.Events(ctx, app, store.EventQuery(q))
+func (e *engine) Events(ctx context.Context, app spillway.Ref, q spillway.EventQuery) ([]spillway.Event, error) {
+	return e.store.Events(ctx, app, q)
 }
 
 // Logs tells the lines that replicas wrote.

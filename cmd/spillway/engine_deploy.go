@@ -292,7 +292,7 @@ func (e *engine) Plan(ctx context.Context, r api.DeployRequest) (spillway.Plan, 
 			}
 		}
 	}
-	release = reconcile.Regroup(release, saved)
+	release = reconcile.Regroup(release, saved, e.loop.Divides())
 	for name, group := range release.Groups {
 		if group == 0 {
 			release.Groups[name] = release.Number

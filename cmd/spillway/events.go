@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spillway-dev/spillway"
-	"github.com/spillway-dev/spillway/internal/api"
 )
 
 func (c *cli) eventsCommand() *cobra.Command {
@@ -46,7 +45,7 @@ func (c *cli) events(ctx context.Context, lines int, follow, all bool) error {
 	if !all {
 		tail *= 1 + routesBeside
 	}
-	events, err := client.Events(ctx, app, api.EventQuery{Tail: tail, Limit: tail})
+	events, err := client.Events(ctx, app, spillway.EventQuery{Tail: tail, Limit: tail})
 	if err != nil {
 		return err
 	}

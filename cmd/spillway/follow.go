@@ -94,7 +94,7 @@ func (f *follower) look(ctx context.Context) (*ending, error) {
 	}
 	f.remember(o)
 	// The overview was read first: an event that decides it is then read now or in the next round.
-	events, err := f.client.Events(ctx, f.app, api.EventQuery{Since: f.since})
+	events, err := f.client.Events(ctx, f.app, spillway.EventQuery{Since: f.since})
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func readHistory(ctx context.Context, client *api.Client, app spillway.Ref) (his
 	if err != nil {
 		return history{}, err
 	}
-	events, err := client.Events(ctx, app, api.EventQuery{Tail: manyEvents, Limit: manyEvents})
+	events, err := client.Events(ctx, app, spillway.EventQuery{Tail: manyEvents, Limit: manyEvents})
 	return history{all: all, state: states(o, events), overview: o}, err
 }
 

@@ -55,7 +55,7 @@ func (c *Client) Deploy(ctx context.Context, r DeployRequest, log func(string)) 
 
 // Events gives those with ID > since, oldest first, at most limit (0 = 1000); with tail > 0 only the
 // newest tail.
-func (c *Client) Events(ctx context.Context, app spillway.Ref, q EventQuery) ([]spillway.Event, error) {
+func (c *Client) Events(ctx context.Context, app spillway.Ref, q spillway.EventQuery) ([]spillway.Event, error) {
 	answer, err := c.do(ctx, http.MethodGet, appPath(app, "/events?"+eventsQuery(q)), "", nil)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (c *Client) followOnce(ctx context.Context, app spillway.Ref, since int64, 
 	defer cancel(nil)
 	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer watchdog.Stop()
-	answer, err := c.do(ctx, http.MethodGet, appPath(app, "/events?follow=1&"+eventsQuery(EventQuery{Since: since})), "", nil)
+	answer, err := c.do(ctx, http.MethodGet, appPath(app, "/events?follow=1&"+eventsQuery(spillway.EventQuery{Since: since})), "", nil)
 	if err != nil {
 		return false, c.silent(ctx, err)
 	}
@@ -206,7 +206,7 @@ func lines[T any](ctx context.Context, c *Client, body io.Reader, each func(T) e
 	}
 }
 
-func eventsQuery(q EventQuery) string {
+func eventsQuery(q spillway.EventQuery) string {
 	v := url.Values{}
 	setNumber(v, "since", q.Since)
 	setNumber(v, "tail", int64(q.Tail))

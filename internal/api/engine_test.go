@@ -74,7 +74,7 @@ func (e *engine) Replicas(_ context.Context, app spillway.Ref) ([]spillway.Repli
 	return nil, e.known(app)
 }
 
-func (e *engine) Events(ctx context.Context, app spillway.Ref, q api.EventQuery) ([]spillway.Event, error) {
+func (e *engine) Events(ctx context.Context, app spillway.Ref, q spillway.EventQuery) ([]spillway.Event, error) {
 	if e.heard != nil {
 		select {
 		case e.heard <- ctx:

@@ -25,7 +25,7 @@ type quiet struct {
 	looks int
 }
 
-func (q *quiet) Events(context.Context, spillway.Ref, EventQuery) ([]spillway.Event, error) {
+func (q *quiet) Events(context.Context, spillway.Ref, spillway.EventQuery) ([]spillway.Event, error) {
 	q.looks++
 	return nil, nil
 }

@@ -183,8 +183,8 @@ func (q *query) label(name, value, what, example string) {
 }
 
 // events reads the parameters of the history.
-func (q *query) events() EventQuery {
-	return EventQuery{Since: int64(q.number("since")), Tail: q.number("tail"), Limit: q.number("limit")}
+func (q *query) events() spillway.EventQuery {
+	return spillway.EventQuery{Since: int64(q.number("since")), Tail: q.number("tail"), Limit: q.number("limit")}
 }
 
 // logs reads the parameters of the log.

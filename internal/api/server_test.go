@@ -38,9 +38,9 @@ func TestClient_ReachesEverythingOverSocketAndTCP(t *testing.T) {
 			same(t, "replicas")(client.Replicas(ctx, castle))([]spillway.Replica{}, nil)
 			same(t, "releases")(client.Releases(ctx, castle))(releases(), nil)
 			same(t, "release")(client.Release(ctx, castle, 1))(releases()[1], nil)
-			same(t, "events")(client.Events(ctx, castle, api.EventQuery{}))(e.events, nil)
-			same(t, "newer events")(client.Events(ctx, castle, api.EventQuery{Since: 1, Limit: 1}))(e.events[1:2], nil)
-			same(t, "newest events")(client.Events(ctx, castle, api.EventQuery{Tail: 1}))(e.events[2:], nil)
+			same(t, "events")(client.Events(ctx, castle, spillway.EventQuery{}))(e.events, nil)
+			same(t, "newer events")(client.Events(ctx, castle, spillway.EventQuery{Since: 1, Limit: 1}))(e.events[1:2], nil)
+			same(t, "newest events")(client.Events(ctx, castle, spillway.EventQuery{Tail: 1}))(e.events[2:], nil)
 			same(t, "doctor")(client.Doctor(ctx))(e.Doctor(ctx), nil)
 			var lines []spillway.LogLine
 			check(t, client.Logs(ctx, castle, spillway.LogQuery{Service: "www", Replica: "www.1-1", Release: 1, Lines: 5}, func(l spillway.LogLine) error {
@@ -130,7 +130,7 @@ func TestClient_ErrorsAreTheSameOnBothSides(t *testing.T) {
 		_, ask := client.Ask(t.Context(), castle, spillway.Intent{Verb: spillway.VerbPause})
 		_, deploy := client.Deploy(t.Context(), api.DeployRequest{Source: strings.NewReader("")}, nil)
 		_, plan := client.Plan(t.Context(), api.DeployRequest{Source: strings.NewReader("")})
-		_, events := client.Events(t.Context(), castle, api.EventQuery{})
+		_, events := client.Events(t.Context(), castle, spillway.EventQuery{})
 		follow := client.Follow(t.Context(), castle, 0, nil)
 		for name, err := range map[string]error{
 			"overview": overview, "ask": ask, "deploy": deploy, "plan": plan, "events": events, "follow": follow,

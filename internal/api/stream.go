@@ -140,7 +140,7 @@ func (s *Server) history(c *call) (any, error) {
 }
 
 // tell sends the events that a query selects, and moves the query on to those after them.
-func (s *Server) tell(ctx context.Context, app spillway.Ref, q *EventQuery, out *stream) (told int, err error) {
+func (s *Server) tell(ctx context.Context, app spillway.Ref, q *spillway.EventQuery, out *stream) (told int, err error) {
 	events, err := s.engine.Events(ctx, app, *q)
 	if err != nil {
 		return 0, err
@@ -156,7 +156,7 @@ func (s *Server) tell(ctx context.Context, app spillway.Ref, q *EventQuery, out 
 
 // follow tells events until ctx ends. It looks again and again: simple, the same for every store, and
 // soon enough for people.
-func (s *Server) follow(ctx context.Context, app spillway.Ref, q EventQuery, out *stream) error {
+func (s *Server) follow(ctx context.Context, app spillway.Ref, q spillway.EventQuery, out *stream) error {
 	poll, heartbeat := time.NewTicker(pollInterval), time.NewTicker(heartbeatInterval)
 	defer poll.Stop()
 	defer heartbeat.Stop()

@@ -17,7 +17,7 @@ type Engine interface {
 	Releases(ctx context.Context, app spillway.Ref) ([]spillway.Release, error) // newest first
 	Replicas(ctx context.Context, app spillway.Ref) ([]spillway.Replica, error)
 	// Events gives those with ID > since, oldest first, at most limit (0 = 1000); with tail > 0 only the newest tail.
-	Events(ctx context.Context, app spillway.Ref, q EventQuery) ([]spillway.Event, error)
+	Events(ctx context.Context, app spillway.Ref, q spillway.EventQuery) ([]spillway.Event, error)
 	// Logs calls line for each line until all are told, or with Follow until ctx ends or line fails.
 	Logs(ctx context.Context, app spillway.Ref, q spillway.LogQuery, line func(spillway.LogLine) error) error
 	// Deploy builds the source and asks for the release. log gets the output of the build, line by
@@ -122,13 +122,6 @@ type DeployLine struct {
 	Log    string        `json:"log,omitempty"`
 	Result *DeployResult `json:"result,omitempty"`
 	Error  *Error        `json:"error,omitempty"`
-}
-
-// EventQuery selects events.
-type EventQuery struct {
-	Since int64 // IDs above it
-	Tail  int   // only the newest; 0 = all
-	Limit int   // at most; 0 = 1000
 }
 
 // Error is an error on the wire.

@@ -17,8 +17,8 @@ import (
 // newest on.
 //
 // In a release for a track a service also gets a group of its own when one that it needs has: its requests
-// would leave the track otherwise.
-func Regroup(release spillway.Release, saved Saved) spillway.Release {
+// would leave the track otherwise. Where requests are divided at public edges only, that goes for every release.
+func Regroup(release spillway.Release, saved Saved, at Division) spillway.Release {
 	release.Groups = map[string]int{}
 	earlier := saved.Spec.Releases
 	order := []int{holds(saved.Status, release.Track), saved.Status.Stable}
@@ -39,7 +39,7 @@ func Regroup(release spillway.Release, saved Saved) spillway.Release {
 		print := release.Fingerprint(s.Name)
 		for _, n := range order {
 			old, ok := earlier[n]
-			if ok && old.Fingerprint(s.Name) == print && (release.Track == "" || samePeers(release, old, s)) {
+			if ok && old.Fingerprint(s.Name) == print && (release.Track == "" && at == EveryEdge || samePeers(release, old, s)) {
 				release.Groups[s.Name] = old.Groups[s.Name]
 				return
 			}
@@ -95,7 +95,7 @@ func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spil
 	if known && waits == nil && len(saved.Spec.Intents) == 0 && SameContent(runs, release) {
 		return runs, spillway.Intent{Seq: st.Intent}, true, nil
 	}
-	release, intent, err = l.store.AddRelease(ctx, Regroup(release, saved), intent)
+	release, intent, err = l.store.AddRelease(ctx, Regroup(release, saved, l.divides), intent)
 	if err != nil {
 		return release, intent, false, err
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
-// Platform is somewhere releases run. Implementations: local, sim.
+// Platform is somewhere releases run. Implementations: local, kube, sim.
 type Platform interface {
 	// Observe says what runs and what the data plane serves for the app now. A data plane that does
 	// not answer is not an error: Observation.NoData says so. An app that it has never seen is the
@@ -22,6 +22,15 @@ type Platform interface {
 	Watch(ctx context.Context, changed func(app spillway.Ref)) error
 }
 
+// Division is where the data plane of a platform can divide the requests of one edge between groups.
+type Division string
+
+// The divisions. The zero value is EveryEdge.
+const (
+	EveryEdge   Division = ""       // also between the tiers of an app: it sees their requests
+	PublicEdges Division = "public" // only where users come in, so all callers of a changed service change with it
+)
+
 // Saved is what a store holds of one app.
 type Saved struct {
 	Version int64 // of the status; 0 = never saved
@@ -29,7 +38,7 @@ type Saved struct {
 	Spec    rollout.Spec
 }
 
-// Store is what is remembered. Implementations: store, sim.
+// Store is what is remembered. Implementations: store, kube, sim.
 type Store interface {
 	// Apps lists the apps that have a release or an intent, sorted.
 	Apps(ctx context.Context) ([]spillway.Ref, error)

@@ -15,6 +15,7 @@ import (
 type Loop struct {
 	store    Store
 	platform Platform
+	divides  Division // what the platform's data plane can divide
 	log      *slog.Logger
 
 	signal chan struct{} // buffered by one: something is pending
@@ -32,6 +33,15 @@ const (
 func NewLoop(store Store, platform Platform, log *slog.Logger) *Loop {
 	return &Loop{store: store, platform: platform, log: log, signal: make(chan struct{}, 1), woken: map[spillway.Ref]bool{}}
 }
+
+// Dividing says where the platform's data plane can divide requests, if that is not every edge; before Run.
+func (l *Loop) Dividing(at Division) *Loop {
+	l.divides = at
+	return l
+}
+
+// Divides is where the platform's data plane can divide requests.
+func (l *Loop) Divides() Division { return l.divides }
 
 // Wake makes the app's next round happen soon. It never blocks, and may be called at any time.
 func (l *Loop) Wake(app spillway.Ref) {

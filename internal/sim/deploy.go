@@ -50,7 +50,7 @@ func (r *Run) release(words []string) error {
 		}
 		release.Artefacts[s.Name] = artefact
 	}
-	release, in, err := r.Store.AddRelease(context.Background(), reconcile.Regroup(release, saved), d.intent)
+	release, in, err := r.Store.AddRelease(context.Background(), reconcile.Regroup(release, saved, reconcile.EveryEdge), d.intent)
 	r.World.releases[release.Number] = release
 	r.World.behave[release.Number] = d.behaviour
 	r.checks.asked(in)

@@ -107,7 +107,7 @@ func (f *forecast) deploy(q Question, b Behaviour) error {
 		release.Artefacts[s.Name] = spillway.Artefact{Digest: fmt.Sprint(len(saved.Spec.Releases) + 1)}
 	}
 	in := spillway.Intent{Verb: spillway.VerbDeploy, Strategy: q.Strategy, At: f.World.Now, Force: true}
-	release, _, err = f.Store.AddRelease(context.Background(), reconcile.Regroup(release, saved), in)
+	release, _, err = f.Store.AddRelease(context.Background(), reconcile.Regroup(release, saved, reconcile.EveryEdge), in)
 	f.World.releases[release.Number], f.World.behave[release.Number] = release, b
 	f.Timeline, f.trial, f.began, f.release = Timeline{}, spillway.Evidence{}, f.World.Now, release.Number
 	return err

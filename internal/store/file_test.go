@@ -60,7 +60,7 @@ func TestSave_SurvivesKillAtAnyMoment(t *testing.T) {
 		s := open(t, dir)
 		saved, err := s.Load(t.Context(), "castle")
 		check(t, err)
-		history, err := s.Events(t.Context(), "castle", store.EventQuery{Limit: store.KeptEvents})
+		history, err := s.Events(t.Context(), "castle", spillway.EventQuery{Limit: store.KeptEvents})
 		check(t, err)
 		if saved.Version < acknowledged {
 			t.Errorf("round %d: version %d was acknowledged, %d is saved", round, acknowledged, saved.Version)
@@ -220,7 +220,7 @@ func TestOpen_ReadsAStoredFileOfVersion1(t *testing.T) {
 	if len(saved.Spec.Intents) != 1 || saved.Spec.Intents[0].Seq != 2 {
 		t.Errorf("open intents %+v, want that with seq 2", saved.Spec.Intents)
 	}
-	history, err := s.Events(t.Context(), "castle", store.EventQuery{})
+	history, err := s.Events(t.Context(), "castle", spillway.EventQuery{})
 	check(t, err)
 	for i := range history {
 		history[i].ID, history[i].App = 0, ""

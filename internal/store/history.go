@@ -13,19 +13,12 @@ import (
 // KeptEvents is how many events of an app are kept; older ones make room for new ones.
 const KeptEvents = 10_000
 
-// EventQuery selects events of an app.
-type EventQuery struct {
-	Since int64 // IDs above it
-	Tail  int   // only the newest; 0 = all
-	Limit int   // at most; 0 = 1000
-}
-
 // defaultLimit is how many events a query without a limit answers.
 const defaultLimit = 1000
 
 // Events gives those with an ID above q.Since, oldest first, at most q.Limit; with q.Tail only the
 // newest of them. ErrNotFound when there is no such app.
-func (s *Store) Events(ctx context.Context, app spillway.Ref, q EventQuery) ([]spillway.Event, error) {
+func (s *Store) Events(ctx context.Context, app spillway.Ref, q spillway.EventQuery) ([]spillway.Event, error) {
 	limit := q.Limit
 	if limit <= 0 {
 		limit = defaultLimit

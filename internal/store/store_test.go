@@ -122,7 +122,7 @@ func TestSave_RefusesAnOldVersionAndChangesNothing(t *testing.T) {
 	}
 	saved, err := s.Load(t.Context(), "castle")
 	check(t, err)
-	history, err := s.Events(t.Context(), "castle", store.EventQuery{})
+	history, err := s.Events(t.Context(), "castle", spillway.EventQuery{})
 	check(t, err)
 	if saved.Version != 1 || saved.Status.Stable != 1 || len(history) != 1 {
 		t.Errorf("version %d, stable %d, %d events; want 1, 1, 1", saved.Version, saved.Status.Stable, len(history))
@@ -133,7 +133,7 @@ func TestUnknownApp_IsNotFound(t *testing.T) {
 	s := open(t, t.TempDir())
 	_, load := s.Load(t.Context(), "castle")
 	_, add := s.AddIntent(t.Context(), "castle", spillway.Intent{Verb: spillway.VerbPause})
-	_, list := s.Events(t.Context(), "castle", store.EventQuery{})
+	_, list := s.Events(t.Context(), "castle", spillway.EventQuery{})
 	_, releases := s.Releases(t.Context(), "castle")
 	_, one := s.Release(t.Context(), "castle", 1)
 	for name, err := range map[string]error{
@@ -173,7 +173,7 @@ func TestRemove_ForgetsTheAppButNeverRepeatsAnEventID(t *testing.T) {
 	if len(saved.Spec.Releases) != 1 || saved.Spec.Releases[1].Note != "second life" {
 		t.Errorf("releases %+v, want only that of the second life", saved.Spec.Releases)
 	}
-	history, err := s.Events(t.Context(), "castle", store.EventQuery{})
+	history, err := s.Events(t.Context(), "castle", spillway.EventQuery{})
 	check(t, err)
 	if len(history) != 1 || history[0].ID != 6 {
 		t.Errorf("events %+v, want one with ID 6", history)
@@ -185,17 +185,17 @@ func TestEvents_SelectsBySinceTailAndLimit(t *testing.T) {
 	add(t, s, "castle")
 	check(t, s.AppendEvents(t.Context(), "castle", events(20)))
 	for _, c := range []struct {
-		query       store.EventQuery
+		query       spillway.EventQuery
 		first, last int64
 	}{
-		{store.EventQuery{}, 1, 20},
-		{store.EventQuery{Since: 15}, 16, 20},
-		{store.EventQuery{Limit: 3}, 1, 3},
-		{store.EventQuery{Since: 4, Limit: 3}, 5, 7},
-		{store.EventQuery{Tail: 2}, 19, 20},
-		{store.EventQuery{Tail: 5, Since: 18}, 19, 20},
-		{store.EventQuery{Tail: 5, Limit: 2}, 19, 20},
-		{store.EventQuery{Since: 20}, 0, 0},
+		{spillway.EventQuery{}, 1, 20},
+		{spillway.EventQuery{Since: 15}, 16, 20},
+		{spillway.EventQuery{Limit: 3}, 1, 3},
+		{spillway.EventQuery{Since: 4, Limit: 3}, 5, 7},
+		{spillway.EventQuery{Tail: 2}, 19, 20},
+		{spillway.EventQuery{Tail: 5, Since: 18}, 19, 20},
+		{spillway.EventQuery{Tail: 5, Limit: 2}, 19, 20},
+		{spillway.EventQuery{Since: 20}, 0, 0},
 	} {
 		got, err := s.Events(t.Context(), "castle", c.query)
 		check(t, err)
@@ -218,7 +218,7 @@ func TestAppendEvents_KeepsTheNewest(t *testing.T) {
 	s := open(t, t.TempDir())
 	add(t, s, "castle")
 	check(t, s.AppendEvents(t.Context(), "castle", events(store.KeptEvents+5)))
-	got, err := s.Events(t.Context(), "castle", store.EventQuery{Limit: 1 << 30})
+	got, err := s.Events(t.Context(), "castle", spillway.EventQuery{Limit: 1 << 30})
 	check(t, err)
 	if len(got) != store.KeptEvents || got[0].ID != 6 {
 		t.Errorf("%d events kept from ID %d, want %d from 6", len(got), got[0].ID, store.KeptEvents)
@@ -281,7 +281,7 @@ func TestStore_ManyAtOnceNeitherLoseNorRepeatANumber(t *testing.T) {
 			for range each {
 				_, err := s.AddIntent(t.Context(), "castle", spillway.Intent{Verb: spillway.VerbPause, At: at})
 				_, loaded := s.Load(t.Context(), "castle")
-				_, read := s.Events(t.Context(), "castle", store.EventQuery{})
+				_, read := s.Events(t.Context(), "castle", spillway.EventQuery{})
 				if err := errors.Join(err, loaded, read, s.AppendEvents(t.Context(), "castle", events(1))); err != nil {
 					t.Error(err)
 				}
@@ -296,7 +296,7 @@ func TestStore_ManyAtOnceNeitherLoseNorRepeatANumber(t *testing.T) {
 			t.Fatalf("intent %d has seq %d", i, intent.Seq)
 		}
 	}
-	history, err := s.Events(t.Context(), "castle", store.EventQuery{Since: writers*each - 1})
+	history, err := s.Events(t.Context(), "castle", spillway.EventQuery{Since: writers*each - 1})
 	check(t, err)
 	if len(saved.Spec.Intents) != 1+writers*each || len(history) != 1 {
 		t.Errorf("%d intents, %d events after the last but one; want %d and 1", len(saved.Spec.Intents), len(history), 1+writers*each)

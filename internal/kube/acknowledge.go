@@ -1,0 +1,277 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// part is an object that is a part of a route: an HTTPRoute, or the Service of a private edge.
+type part struct {
+	object     client.Object
+	edge       spillway.Edge
+	generation int64
+}
+
+// routeParts are the parts of a route that are there, sorted by key.
+func routeParts(there map[string]client.Object) []part {
+	var parts []part
+	for _, name := range sortedKeys(there) {
+		o := there[name]
+		p := part{object: o}
+		if json.Unmarshal([]byte(o.GetAnnotations()[edgeAnnotation]), &p.edge) != nil || o.GetDeletionTimestamp() != nil {
+			continue
+		}
+		p.generation, _ = strconv.ParseInt(o.GetAnnotations()[generationAnnotation], 10, 64)
+		switch o := o.(type) {
+		case *gatewayv1.HTTPRoute:
+			reweigh(&p.edge, o)
+		case *corev1.Service:
+			repoint(&p.edge, o)
+		}
+		parts = append(parts, p)
+	}
+	return parts
+}
+
+// edgesOf are the edges of a generation, sorted as a Route has them; whole = every part is of that generation.
+func edgesOf(parts []part, generation int64) (edges []spillway.Edge, whole bool) {
+	for _, p := range parts {
+		if p.generation != generation {
+			return nil, false
+		}
+		edges = append(edges, p.edge)
+	}
+	slices.SortFunc(edges, func(a, b spillway.Edge) int {
+		if a.Service != b.Service {
+			return strings.Compare(a.Service, b.Service)
+		}
+		if a.From != b.From {
+			if a.From.Less(b.From) {
+				return -1
+			}
+			return 1
+		}
+		return slices.Compare(a.Hosts, b.Hosts)
+	})
+	return edges, true
+}
+
+// reweigh gives an edge the weights that the HTTPRoute has: the route is the only copy of what is live. Weights
+// that do not sum to Whole (somebody else wrote them) are scaled to it.
+func reweigh(e *spillway.Edge, route *gatewayv1.HTTPRoute) {
+	if len(route.Spec.Rules) == 0 {
+		return
+	}
+	refs := route.Spec.Rules[len(route.Spec.Rules)-1].BackendRefs
+	if len(refs) != len(e.Backends) {
+		return
+	}
+	sum := int64(0)
+	for _, ref := range refs {
+		sum += weightOf(ref)
+	}
+	if sum == 0 {
+		return
+	}
+	left := spillway.Whole
+	for i := range e.Backends {
+		e.Backends[i].Weight = spillway.Share(weightOf(refs[i]) * int64(spillway.Whole) / sum)
+		left -= e.Backends[i].Weight
+	}
+	e.Backends[0].Weight += left
+}
+
+func weightOf(ref gatewayv1.HTTPBackendRef) int64 {
+	if ref.Weight == nil {
+		return 1
+	}
+	return int64(*ref.Weight)
+}
+
+// repoint gives a private edge the one group that its Service leads to.
+func repoint(e *spillway.Edge, s *corev1.Service) {
+	g, ok := groupOf(s.Spec.Selector)
+	for i := range e.Backends {
+		e.Backends[i].Weight = 0
+		if ok && e.Backends[i].Group == g {
+			e.Backends[i].Weight = spillway.Whole
+		}
+	}
+}
+
+// acknowledge asks until the gateway serves the route that was asked for last. It ends with ctx.
+func (p *Platform) acknowledge(ctx context.Context, a *app) {
+	pause := p.conf.Patience
+	for {
+		a.mu.Lock()
+		route := a.asked
+		a.mu.Unlock()
+		problem := p.serves(ctx, a.ref, route)
+		if ctx.Err() != nil {
+			return
+		}
+		a.mu.Lock()
+		again := a.asked.Generation != route.Generation
+		if problem == "" && !again {
+			edges := route.Edges
+			a.served, a.known, a.since, a.asking, a.problem = route, true, time.Now(), false, ""
+			a.served.Edges = edges
+			p.follow(a)
+			a.mu.Unlock()
+			p.changed(a.ref)
+			return
+		}
+		if a.problem != problem && problem != "" {
+			p.log.Debug("route is not acknowledged yet", "app", a.ref, "generation", route.Generation, "why", problem)
+		}
+		a.problem = problem
+		a.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		pause = min(pause*5/4, 2*time.Second)
+		if again {
+			pause = p.conf.Patience
+		}
+	}
+}
+
+// follow tells the judge what is served. a.mu is held.
+func (p *Platform) follow(a *app) {
+	if p.conf.Judge != nil {
+		p.conf.Judge.Follow(a.ref, a.served, a.since)
+	}
+}
+
+// serves says why a route is not yet what the gateway serves; "" = it is.
+func (p *Platform) serves(ctx context.Context, ref spillway.Ref, route spillway.Route) string {
+	there, err := p.there(ctx, ref)
+	if err != nil {
+		return err.Error()
+	}
+	parts := routeParts(there)
+	if n := wantedParts(route); len(parts) != n {
+		return fmt.Sprintf("%d of %d routes are there", len(parts), n)
+	}
+	for _, part := range parts {
+		if part.generation != route.Generation {
+			return fmt.Sprintf("%s is of generation %d", key(part.object), part.generation)
+		}
+		h, ok := part.object.(*gatewayv1.HTTPRoute)
+		if !ok {
+			continue
+		}
+		if problem := accepted(h, p.conf.Gateway); problem != "" {
+			return problem
+		}
+	}
+	for _, part := range parts {
+		if h, ok := part.object.(*gatewayv1.HTTPRoute); ok {
+			if problem := p.probe(ctx, h, route.Generation); problem != "" {
+				return problem
+			}
+		}
+	}
+	return ""
+}
+
+// wantedParts is how many objects the edges of a route are.
+func wantedParts(route spillway.Route) int {
+	n := 0
+	for _, e := range route.Edges {
+		if e.From != (spillway.Group{}) || len(e.Hosts) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// accepted says why a gateway does not take a route; "" = it does, in its present form.
+func accepted(h *gatewayv1.HTTPRoute, g Gateway) string {
+	for _, parent := range h.Status.Parents {
+		if string(parent.ParentRef.Name) != g.Name {
+			continue
+		}
+		for _, kind := range []gatewayv1.RouteConditionType{gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs} {
+			i := slices.IndexFunc(parent.Conditions, func(c metav1.Condition) bool { return c.Type == string(kind) })
+			switch {
+			case i < 0 || parent.Conditions[i].ObservedGeneration != h.Generation:
+				return fmt.Sprintf("gateway %s has not looked at HTTPRoute %s yet", g.Name, h.Name)
+			case parent.Conditions[i].Status != metav1.ConditionTrue:
+				return fmt.Sprintf("gateway %s does not take HTTPRoute %s: %s: %s", g.Name, h.Name, parent.Conditions[i].Reason, parent.Conditions[i].Message)
+			}
+		}
+		return ""
+	}
+	return fmt.Sprintf("gateway %s says nothing of HTTPRoute %s; is there such a Gateway, and does its listener allow routes of this namespace?", g.Name, h.Name)
+}
+
+// probe asks the gateway, as a user would, which generation it serves: "" = this one.
+func (p *Platform) probe(ctx context.Context, h *gatewayv1.HTTPRoute, generation int64) string {
+	bases, problem := p.bases(ctx)
+	if problem != "" {
+		return problem
+	}
+	host := strings.Replace(string(h.Spec.Hostnames[0]), "*", "spillway-probe", 1)
+	for _, base := range bases {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s%s%d", base, probePrefix, generation), nil)
+		if err != nil {
+			return err.Error()
+		}
+		request.Host = host
+		answer, err := p.http.Do(request)
+		if err != nil {
+			return fmt.Sprintf("the gateway cannot be asked at %s: %v; if it is reached in another way from here, say how: --gateway-url", base, err)
+		}
+		_ = answer.Body.Close() // nothing in it is read
+		at, err := url.Parse(answer.Header.Get("Location"))
+		if err != nil || at.Hostname() != probeHost(generation) {
+			return fmt.Sprintf("the gateway at %s does not serve generation %d of %s yet (it answered %d)", base, generation, host, answer.StatusCode)
+		}
+	}
+	return ""
+}
+
+// bases are the URLs of the gateway.
+func (p *Platform) bases(ctx context.Context) (bases []string, problem string) {
+	if p.conf.GatewayURL != "" {
+		return []string{strings.TrimSuffix(p.conf.GatewayURL, "/")}, ""
+	}
+	var g gatewayv1.Gateway
+	namespace := p.conf.Gateway.Namespace
+	if namespace == "" {
+		namespace = p.conf.Namespace
+	}
+	if err := p.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: p.conf.Gateway.Name}, &g); err != nil {
+		return nil, explain("look for gateway "+p.conf.Gateway.Name, err).Error()
+	}
+	for _, l := range g.Spec.Listeners {
+		if l.Protocol != gatewayv1.HTTPProtocolType || p.conf.Gateway.Section != "" && string(l.Name) != p.conf.Gateway.Section {
+			continue
+		}
+		for _, a := range g.Status.Addresses {
+			bases = append(bases, "http://"+net.JoinHostPort(a.Value, strconv.Itoa(int(l.Port))))
+		}
+	}
+	if len(bases) == 0 {
+		return nil, fmt.Sprintf("gateway %s/%s tells no address of a listener for HTTP in its status; say where it is reached: --gateway-url", namespace, p.conf.Gateway.Name)
+	}
+	return bases, ""
+}

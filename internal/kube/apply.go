@@ -1,0 +1,272 @@
+package kube
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+// lag is how long the cache may be behind a write of our own.
+const lag = 5 * time.Second
+
+// Apply makes the cluster have exactly the objects that d means. What is there already is not written again.
+func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) error {
+	a := p.app(ref)
+	there, err := p.there(ctx, ref)
+	if err != nil {
+		return err
+	}
+	r := rendering{ref: ref, namespace: p.conf.Namespace, releases: releases, desired: d, gateway: p.conf.Gateway, tracks: tracksOf(there)}
+	if r.owner, err = p.owner(ctx, ref); err != nil {
+		return err
+	}
+	wanted, err := r.objects()
+	if err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, o := range wanted {
+		names[key(o)] = true
+		if err := p.ensure(ctx, a, o, there[key(o)]); err != nil {
+			return err
+		}
+	}
+	for _, kind := range p.kinds() {
+		for _, name := range sortedKeys(there) {
+			o := there[name]
+			if names[name] || reflect.TypeOf(o) != reflect.TypeOf(kind) || o.GetDeletionTimestamp() != nil {
+				continue
+			}
+			if err := p.remove(ctx, o); err != nil {
+				return err
+			}
+		}
+	}
+	p.ask(a, releases, d.Route)
+	return nil
+}
+
+// ask remembers what was asked for, and has the gateway asked whether it serves it.
+func (p *Platform) ask(a *app, releases map[int]spillway.Release, route spillway.Route) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked, a.releases = route, maps.Clone(releases)
+	if a.known && a.served.Generation == route.Generation {
+		a.served.Trial = route.Trial // its memory and terms may be newer
+		p.follow(a)
+		return
+	}
+	if !a.asking {
+		a.asking = true
+		p.pending <- a
+	}
+}
+
+// there is what the cache has of an app, by key.
+func (p *Platform) there(ctx context.Context, ref spillway.Ref) (map[string]client.Object, error) {
+	all := map[string]client.Object{}
+	for _, kind := range p.kinds() {
+		gvk, err := p.client.GroupVersionKindFor(kind)
+		if err != nil {
+			return nil, err
+		}
+		list, err := p.client.Scheme().New(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
+		if err != nil {
+			return nil, err
+		}
+		err = p.client.List(ctx, list.(client.ObjectList), client.InNamespace(p.conf.Namespace), client.MatchingLabels{AppLabel: Label(ref)})
+		if err != nil {
+			return nil, explain("look at what runs of "+string(ref), err)
+		}
+		err = meta.EachListItem(list, func(o runtime.Object) error {
+			object := o.(client.Object)
+			object.GetObjectKind().SetGroupVersionKind(gvk)
+			all[key(object)] = object
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// key names an object among all of an app: "Deployment/castle-www-4".
+func key(o client.Object) string {
+	return o.GetObjectKind().GroupVersionKind().Kind + "/" + o.GetName()
+}
+
+// tracksOf are the tracks that groups were made for.
+func tracksOf(there map[string]client.Object) map[spillway.Group]string {
+	tracks := map[spillway.Group]string{}
+	for _, o := range there {
+		if g, ok := groupOf(o.GetLabels()); ok && o.GetLabels()[TrackLabel] != "" {
+			tracks[g] = o.GetLabels()[TrackLabel]
+		}
+	}
+	return tracks
+}
+
+// owner is the App that everything of it goes with; nil when the cluster has none.
+func (p *Platform) owner(ctx context.Context, ref spillway.Ref) (*metav1.OwnerReference, error) {
+	app := &metav1.PartialObjectMetadata{}
+	app.SetGroupVersionKind(schema.GroupVersionKind{Group: "spillway.dev", Version: "v1alpha1", Kind: "App"})
+	err := p.live.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: AppName(ref)}, app)
+	switch {
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+		return nil, nil
+	case err != nil:
+		return nil, explain("look for App "+AppName(ref), err)
+	}
+	block := true
+	return &metav1.OwnerReference{APIVersion: "spillway.dev/v1alpha1", Kind: "App", Name: app.Name, UID: app.UID, BlockOwnerDeletion: &block}, nil
+}
+
+// ensure applies an object unless what is there is like it. there is nil when the cache has none.
+func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) error {
+	want, print, err := bare(o)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	last, before := a.applied[key(o)], ""
+	a.mu.Unlock()
+	if there != nil {
+		before = there.GetResourceVersion()
+		now, err := runtime.DefaultUnstructuredConverter.ToUnstructured(there)
+		if err != nil {
+			return err
+		}
+		if there.GetAnnotations()[printAnnotation] == print && covers(now, want.Object) {
+			return nil
+		}
+	}
+	if last.print == print && last.before == before && time.Since(last.at) < lag {
+		return nil // the cache has not seen it yet
+	}
+	if there == nil {
+		if err := p.free(ctx, a.ref, o); err != nil {
+			return err
+		}
+	}
+	err = p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(Manager), client.ForceOwnership)
+	if err != nil {
+		return explain("apply "+key(o), err)
+	}
+	a.mu.Lock()
+	a.applied[key(o)] = applied{print: print, before: before, after: want.GetResourceVersion(), at: time.Now()}
+	a.mu.Unlock()
+	return nil
+}
+
+// free checks that nobody else has an object of that name.
+func (p *Platform) free(ctx context.Context, ref spillway.Ref, o client.Object) error {
+	other := &metav1.PartialObjectMetadata{}
+	other.SetGroupVersionKind(o.GetObjectKind().GroupVersionKind())
+	err := p.live.Get(ctx, client.ObjectKeyFromObject(o), other)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return explain("look for "+key(o), err)
+	case other.Labels[ManagedBy] != Manager || other.Labels[AppLabel] != Label(ref):
+		return fmt.Errorf("there is a %s in namespace %s that does not belong to app %s and is left alone; rename it or the service, or let it be taken over: kubectl label %s %s %s=%s %s=%s: %w",
+			key(o), o.GetNamespace(), ref, o.GetObjectKind().GroupVersionKind().Kind, o.GetName(), ManagedBy, Manager, AppLabel, Label(ref), spillway.ErrConflict)
+	}
+	return nil
+}
+
+// remove deletes an object if it still is the one that was seen.
+func (p *Platform) remove(ctx context.Context, o client.Object) error {
+	uid, background := o.GetUID(), metav1.DeletePropagationBackground
+	err := p.client.Delete(ctx, o, client.Preconditions{UID: &uid}, client.PropagationPolicy(background))
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // gone, or another one of that name
+		return nil
+	}
+	return explain("delete "+key(o), err)
+}
+
+// bare is an object as it is applied: without what only the API server writes, and with its own sum.
+func bare(o client.Object) (*unstructured.Unstructured, string, error) {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		return nil, "", err
+	}
+	delete(fields, "status")
+	prune(fields)
+	text, err := json.Marshal(fields) // with sorted keys
+	if err != nil {
+		return nil, "", err
+	}
+	print := fmt.Sprintf("%.12x", sha256.Sum256(text))
+	u := &unstructured.Unstructured{Object: fields}
+	annotations := u.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[printAnnotation] = print
+	u.SetAnnotations(annotations)
+	return u, print, nil
+}
+
+// prune removes what is null or empty.
+func prune(fields map[string]any) {
+	for name, value := range fields {
+		switch v := value.(type) {
+		case nil:
+			delete(fields, name)
+		case map[string]any:
+			prune(v)
+		case []any:
+			for _, item := range v {
+				if m, ok := item.(map[string]any); ok {
+					prune(m)
+				}
+			}
+		}
+	}
+}
+
+// covers reports whether everything that is wanted is there; what else is there does not matter.
+func covers(there, want any) bool {
+	switch w := want.(type) {
+	case map[string]any:
+		t, ok := there.(map[string]any)
+		if !ok {
+			return len(w) == 0
+		}
+		for name, value := range w {
+			if !covers(t[name], value) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		t, ok := there.([]any)
+		if !ok || len(t) != len(w) {
+			return len(w) == 0 && !ok
+		}
+		for i := range w {
+			if !covers(t[i], w[i]) {
+				return false
+			}
+		}
+		return true
+	}
+	return reflect.DeepEqual(there, want)
+}

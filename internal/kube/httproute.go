@@ -1,0 +1,338 @@
+package kube
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Gateway is the Gateway of the Gateway API that public routes are attached to. The zero value is none.
+type Gateway struct {
+	Namespace string
+	Name      string
+	Section   string // name of a listener; "" = all that allow it
+}
+
+// probePrefix begins the path by which a gateway is asked which generation of a route it serves: it answers by a
+// redirect, without asking a replica.
+const probePrefix = "/.well-known/spillway/"
+
+// probeHost is the host that the answer to a probe leads to. The name cannot exist (RFC 6761).
+func probeHost(generation int64) string {
+	return fmt.Sprintf("generation-%d.spillway.invalid", generation)
+}
+
+// httpRoutes are the public edges. Those of TCP are not possible with the Gateway API's standard channel.
+func (r *rendering) httpRoutes() ([]client.Object, error) {
+	var routes []client.Object
+	names := map[string]bool{}
+	for _, e := range r.desired.Route.Edges {
+		switch {
+		case e.From != (spillway.Group{}) || len(e.Hosts) == 0:
+			continue
+		case e.Protocol == spillway.TCP:
+			return nil, fmt.Errorf("service %s: a public address of TCP cannot be had from a gateway by HTTPRoute; give it no listen on Kubernetes, and a Service of type LoadBalancer of your own: %w", e.Service, spillway.ErrInvalid)
+		}
+		name := routeName(r.ref, e)
+		if names[name] {
+			name = Name(r.ref, e.Service, cmp.Or(e.Only, "at"), strings.NewReplacer("*", "any", ".", "-").Replace(e.Hosts[0]))
+		}
+		names[name] = true
+		route, err := r.httpRoute(name, e)
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, route)
+	}
+	return routes, nil
+}
+
+// routeName is the name of the HTTPRoute of an edge: "castle-www", "castle-www-canary" for the hosts of a track.
+func routeName(ref spillway.Ref, e spillway.Edge) string {
+	if e.Only == "" {
+		return Name(ref, e.Service)
+	}
+	return Name(ref, e.Service, e.Only)
+}
+
+func (r *rendering) httpRoute(name string, e spillway.Edge) (*gatewayv1.HTTPRoute, error) {
+	all := own(r.ref)
+	all[ServiceLabel] = e.Service
+	route := &gatewayv1.HTTPRoute{
+		TypeMeta:   metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "HTTPRoute"},
+		ObjectMeta: r.meta(name, all),
+		Spec:       gatewayv1.HTTPRouteSpec{CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{r.parent()}}},
+	}
+	route.Annotations = r.part(e)
+	for _, host := range e.Hosts {
+		route.Spec.Hostnames = append(route.Spec.Hostnames, gatewayv1.Hostname(host))
+	}
+	route.Spec.Rules = append(route.Spec.Rules, probeRule(r.desired.Route.Generation))
+	for _, rule := range r.desired.Route.Rules {
+		if !slices.ContainsFunc(rule.Hosts, func(h string) bool { return slices.Contains(e.Hosts, h) }) {
+			continue
+		}
+		made, err := r.fileRule(rule)
+		if err != nil {
+			return nil, err
+		}
+		route.Spec.Rules = append(route.Spec.Rules, made)
+	}
+	for _, rule := range e.Rules {
+		if made, ok := r.trackRule(e, rule); ok {
+			route.Spec.Rules = append(route.Spec.Rules, made)
+		}
+	}
+	route.Spec.Rules = append(route.Spec.Rules, gatewayv1.HTTPRouteRule{
+		Matches:     []gatewayv1.HTTPRouteMatch{{Path: prefix("/")}},
+		BackendRefs: r.backends(e.Backends, func(b spillway.Backend) spillway.Share { return b.Weight }),
+	})
+	return route, nil
+}
+
+// parent names the gateway. What the API server would fill in is said, so that what is there can be compared.
+func (r *rendering) parent() gatewayv1.ParentReference {
+	group, kind := gatewayv1.Group(gatewayv1.GroupName), gatewayv1.Kind("Gateway")
+	parent := gatewayv1.ParentReference{Group: &group, Kind: &kind, Name: gatewayv1.ObjectName(r.gateway.Name)}
+	if r.gateway.Namespace != "" {
+		namespace := gatewayv1.Namespace(r.gateway.Namespace)
+		parent.Namespace = &namespace
+	}
+	if r.gateway.Section != "" {
+		section := gatewayv1.SectionName(r.gateway.Section)
+		parent.SectionName = &section
+	}
+	return parent
+}
+
+// probeRule has the gateway answer by itself for the generation that it serves.
+func probeRule(generation int64) gatewayv1.HTTPRouteRule {
+	exact, path := gatewayv1.PathMatchExact, fmt.Sprintf("%s%d", probePrefix, generation)
+	host, status := gatewayv1.PreciseHostname(probeHost(generation)), 302
+	return gatewayv1.HTTPRouteRule{
+		Matches: []gatewayv1.HTTPRouteMatch{{Path: &gatewayv1.HTTPPathMatch{Type: &exact, Value: &path}}},
+		Filters: []gatewayv1.HTTPRouteFilter{{
+			Type:            gatewayv1.HTTPRouteFilterRequestRedirect,
+			RequestRedirect: &gatewayv1.HTTPRequestRedirectFilter{Hostname: &host, StatusCode: &status},
+		}},
+	}
+}
+
+func prefix(path string) *gatewayv1.HTTPPathMatch {
+	kind := gatewayv1.PathMatchPathPrefix
+	return &gatewayv1.HTTPPathMatch{Type: &kind, Value: &path}
+}
+
+// backends are references to the Services of groups with the weights that of gives.
+func (r *rendering) backends(backends []spillway.Backend, of func(spillway.Backend) spillway.Share) []gatewayv1.HTTPBackendRef {
+	var refs []gatewayv1.HTTPBackendRef
+	for _, b := range backends {
+		group, kind, port, weight := gatewayv1.Group(""), gatewayv1.Kind("Service"), gatewayv1.PortNumber(servicePort), int32(of(b))
+		name := groupName(r.ref, b.Group)
+		if len(b.URLs) > 0 {
+			name = Name(r.ref, b.Track, "servers")
+		}
+		refs = append(refs, gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{
+			BackendObjectReference: gatewayv1.BackendObjectReference{Group: &group, Kind: &kind, Name: gatewayv1.ObjectName(name), Port: &port},
+			Weight:                 &weight,
+		}})
+	}
+	return refs
+}
+
+// trackRule sends the requests that carry a header or cookie to a track; false when the track has nobody here.
+func (r *rendering) trackRule(e spillway.Edge, rule spillway.Rule) (gatewayv1.HTTPRouteRule, bool) {
+	var there []spillway.Backend
+	for _, b := range e.Backends {
+		if b.Track == rule.Track {
+			there = append(there, b)
+		}
+	}
+	if len(there) == 0 {
+		return gatewayv1.HTTPRouteRule{}, false
+	}
+	field := spillway.FieldMatch{Name: rule.Name, Text: rule.Value}
+	if rule.Value == "*" {
+		field = spillway.FieldMatch{Name: rule.Name, Kind: "present"}
+	}
+	match := gatewayv1.HTTPRouteMatch{Path: prefix("/"), Headers: []gatewayv1.HTTPHeaderMatch{headerMatch(field)}}
+	if rule.Kind == "cookie" {
+		match.Headers = []gatewayv1.HTTPHeaderMatch{cookieMatch(field)}
+	}
+	return gatewayv1.HTTPRouteRule{
+		Matches:     []gatewayv1.HTTPRouteMatch{match},
+		BackendRefs: r.backends(there, func(b spillway.Backend) spillway.Share { return cmp.Or(b.Within, 1) }),
+	}, true
+}
+
+func headerMatch(f spillway.FieldMatch) gatewayv1.HTTPHeaderMatch {
+	kind, text := gatewayv1.HeaderMatchExact, f.Text
+	switch f.Kind {
+	case "present":
+		kind, text = gatewayv1.HeaderMatchRegularExpression, ".*"
+	case "pattern":
+		kind = gatewayv1.HeaderMatchRegularExpression
+	}
+	return gatewayv1.HTTPHeaderMatch{Type: &kind, Name: gatewayv1.HTTPHeaderName(f.Name), Value: text}
+}
+
+// cookieMatch looks into the Cookie header. The Gateway API has no word for cookies; matches by expression are
+// "implementation-specific" in it, and every implementation that we know has RE2 or more.
+func cookieMatch(f spillway.FieldMatch) gatewayv1.HTTPHeaderMatch {
+	value := regexp.QuoteMeta(f.Text)
+	switch f.Kind {
+	case "present":
+		value = "[^;]*"
+	case "pattern":
+		value = "(?:" + f.Text + ")"
+	}
+	kind := gatewayv1.HeaderMatchRegularExpression
+	return gatewayv1.HTTPHeaderMatch{Type: &kind, Name: "Cookie", Value: `^(?:.*;\s*)?` + regexp.QuoteMeta(f.Name) + "=" + value + `\s*(?:;.*)?$`}
+}
+
+// fileRule is a rule of the file's routes.
+func (r *rendering) fileRule(rule spillway.HTTPRule) (made gatewayv1.HTTPRouteRule, _ error) {
+	if what := beyondGateways(rule); what != "" {
+		return made, fmt.Errorf("routes: a rule of %s has %s, which a gateway cannot be told by HTTPRoute; take it out for this environment: %w", strings.Join(rule.Hosts, ", "), what, spillway.ErrInvalid)
+	}
+	match := gatewayv1.HTTPRouteMatch{Path: pathMatch(rule.Path)}
+	for _, f := range rule.Headers {
+		match.Headers = append(match.Headers, headerMatch(f))
+	}
+	for _, f := range rule.Cookies {
+		match.Headers = append(match.Headers, cookieMatch(f))
+	}
+	for _, f := range rule.Query {
+		h := headerMatch(f)
+		kind := gatewayv1.QueryParamMatchType(*h.Type)
+		match.QueryParams = append(match.QueryParams, gatewayv1.HTTPQueryParamMatch{Type: &kind, Name: gatewayv1.HTTPHeaderName(f.Name), Value: h.Value})
+	}
+	for _, method := range rule.Methods {
+		one, each := gatewayv1.HTTPMethod(method), match
+		each.Method = &one
+		made.Matches = append(made.Matches, each)
+	}
+	if len(rule.Methods) == 0 {
+		made.Matches = []gatewayv1.HTTPRouteMatch{match}
+	}
+	made.Filters = filters(rule)
+	if rule.Timeout > 0 {
+		limit := gatewayv1.Duration(time.Duration(rule.Timeout).String())
+		made.Timeouts = &gatewayv1.HTTPRouteTimeouts{Request: &limit}
+	}
+	for _, to := range rule.To {
+		refs, err := r.targetBackends(to)
+		if err != nil {
+			return made, err
+		}
+		made.BackendRefs = append(made.BackendRefs, refs...)
+	}
+	return made, nil
+}
+
+// targetBackends are the groups behind a target, with their weights in it and its own.
+func (r *rendering) targetBackends(to spillway.Target) ([]gatewayv1.HTTPBackendRef, error) {
+	for _, e := range r.desired.Route.Edges {
+		if e.Target == to.Name() {
+			return r.backends(e.Backends, func(b spillway.Backend) spillway.Share {
+				if w := b.Weight * spillway.Share(cmp.Or(to.Weight, 1)); w < 1_000_000 {
+					return w
+				}
+				return 1_000_000
+			}), nil
+		}
+	}
+	return nil, fmt.Errorf("routes: nothing serves %s: %w", to.Name(), spillway.ErrInvalid)
+}
+
+func pathMatch(p spillway.PathMatch) *gatewayv1.HTTPPathMatch {
+	kind, text := gatewayv1.PathMatchPathPrefix, cmp.Or(p.Text, "/")
+	switch p.Kind {
+	case spillway.PathExact:
+		kind = gatewayv1.PathMatchExact
+	case spillway.PathPattern:
+		kind = gatewayv1.PathMatchRegularExpression
+	}
+	return &gatewayv1.HTTPPathMatch{Type: &kind, Value: &text}
+}
+
+// beyondGateways says what of a rule HTTPRoute has no words for; "" when it has them all.
+func beyondGateways(rule spillway.HTTPRule) string {
+	for _, part := range []struct {
+		there bool
+		word  string
+	}{
+		{len(rule.Users) > 0, "users"}, {len(rule.Allow) > 0, "allow"}, {rule.Rate != nil, "rate"}, {rule.MaxBody > 0, "max_body"},
+		{rule.CORS != nil, "cors"}, {rule.Retries != nil, "retries"}, {len(rule.Mirror) > 0, "mirror"},
+		{slices.ContainsFunc(rule.To, func(t spillway.Target) bool { return len(t.URLs) > 0 }), "servers by URL"},
+	} {
+		if part.there {
+			return part.word
+		}
+	}
+	return ""
+}
+
+// filters are what a gateway does to requests and answers.
+func filters(rule spillway.HTTPRule) []gatewayv1.HTTPRouteFilter {
+	var all []gatewayv1.HTTPRouteFilter
+	if d := rule.Redirect; d != nil {
+		redirect := &gatewayv1.HTTPRequestRedirectFilter{Path: pathModifier(d.Path, d.Prefix), StatusCode: &d.Status}
+		if d.Scheme != "" {
+			redirect.Scheme = &d.Scheme
+		}
+		if d.Host != "" {
+			host := gatewayv1.PreciseHostname(d.Host)
+			redirect.Hostname = &host
+		}
+		if d.Port != 0 {
+			port := gatewayv1.PortNumber(d.Port)
+			redirect.Port = &port
+		}
+		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterRequestRedirect, RequestRedirect: redirect})
+	}
+	if w := rule.Rewrite; w != nil {
+		rewrite := &gatewayv1.HTTPURLRewriteFilter{Path: pathModifier(w.Path, w.Prefix)}
+		if w.Host != "" {
+			host := gatewayv1.PreciseHostname(w.Host)
+			rewrite.Hostname = &host
+		}
+		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: rewrite})
+	}
+	if rule.Request != nil {
+		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterRequestHeaderModifier, RequestHeaderModifier: headerFilter(*rule.Request)})
+	}
+	if rule.Response != nil {
+		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterResponseHeaderModifier, ResponseHeaderModifier: headerFilter(*rule.Response)})
+	}
+	return all
+}
+
+func pathModifier(full, prefix string) *gatewayv1.HTTPPathModifier {
+	switch {
+	case full != "":
+		return &gatewayv1.HTTPPathModifier{Type: gatewayv1.FullPathHTTPPathModifier, ReplaceFullPath: &full}
+	case prefix != "":
+		return &gatewayv1.HTTPPathModifier{Type: gatewayv1.PrefixMatchHTTPPathModifier, ReplacePrefixMatch: &prefix}
+	}
+	return nil
+}
+
+func headerFilter(edit spillway.HeaderEdit) *gatewayv1.HTTPHeaderFilter {
+	fields := func(list []spillway.HeaderField) (all []gatewayv1.HTTPHeader) {
+		for _, f := range list {
+			all = append(all, gatewayv1.HTTPHeader{Name: gatewayv1.HTTPHeaderName(f.Name), Value: f.Value})
+		}
+		return all
+	}
+	return &gatewayv1.HTTPHeaderFilter{Set: fields(edit.Set), Add: fields(edit.Add), Remove: edit.Remove}
+}

@@ -1,0 +1,98 @@
+package kube
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Labels and annotations of what the platform makes. A value of AppLabel is the ref with "--" for "@".
+const (
+	ManagedBy = "app.kubernetes.io/managed-by"
+	Manager   = "spillway" // value of ManagedBy, and the field manager of every write
+
+	AppLabel     = "spillway.dev/app"
+	ServiceLabel = "spillway.dev/service"
+	ReleaseLabel = "spillway.dev/release" // of a group: the release that changed the service
+	TrackLabel   = "spillway.dev/track"
+
+	edgeAnnotation       = "spillway.dev/edge"       // spillway.Edge as JSON, of a route or of the Service of a private edge
+	generationAnnotation = "spillway.dev/generation" // spillway.Route.Generation that the object is a part of
+	printAnnotation      = "spillway.dev/applied"    // what was applied, as a sum: the same need not be applied again
+	restartAnnotation    = "spillway.dev/restart"
+)
+
+// maxName is the longest name of a Service (RFC 1035 label).
+const maxName = 63
+
+// Name joins parts to a name of an object: "castle-www-4". One that is too long keeps its beginning and ends in
+// a sum of the whole, so that different parts keep different names.
+func Name(ref spillway.Ref, parts ...string) string {
+	name := strings.Join(append([]string{Label(ref)}, parts...), "-")
+	if len(name) <= maxName {
+		return name
+	}
+	return fmt.Sprintf("%s-%.5x", strings.TrimRight(name[:maxName-11], "-"), sha256.Sum256([]byte(name)))
+}
+
+// Label is the ref as labels and names have it: "castle", "castle--staging".
+func Label(ref spillway.Ref) string { return strings.Replace(string(ref), "@", "--", 1) }
+
+// refOf is the ref of a Label.
+func refOf(label string) spillway.Ref { return spillway.Ref(strings.Replace(label, "--", "@", 1)) }
+
+// groupName is the name of the Deployment and the Service of a group.
+func groupName(ref spillway.Ref, g spillway.Group) string {
+	return Name(ref, g.Service, strconv.Itoa(g.Release))
+}
+
+// edgeName is the name of the Service by which a group reaches what it needs: "castle-www-4-backend".
+func edgeName(ref spillway.Ref, from spillway.Group, service string) string {
+	return Name(ref, from.Service, strconv.Itoa(from.Release), service)
+}
+
+// own are the labels of everything that belongs to an app.
+func own(ref spillway.Ref) map[string]string {
+	return map[string]string{ManagedBy: Manager, AppLabel: Label(ref)}
+}
+
+// selector are the labels that the replicas of a group have and no others.
+func selector(ref spillway.Ref, g spillway.Group) map[string]string {
+	return map[string]string{AppLabel: Label(ref), ServiceLabel: g.Service, ReleaseLabel: strconv.Itoa(g.Release)}
+}
+
+// labels are those of the objects of a group.
+func labels(ref spillway.Ref, g spillway.Group) map[string]string {
+	all := own(ref)
+	for k, v := range selector(ref, g) {
+		all[k] = v
+	}
+	all["app.kubernetes.io/name"] = g.Service
+	all["app.kubernetes.io/version"] = strconv.Itoa(g.Release)
+	return all
+}
+
+// groupOf is the group that labels tell; false when they tell none.
+func groupOf(labels map[string]string) (spillway.Group, bool) {
+	release, err := strconv.Atoi(labels[ReleaseLabel])
+	g := spillway.Group{Service: labels[ServiceLabel], Release: release}
+	return g, err == nil && g.Service != ""
+}
+
+// environment is the environment of a ref: "staging" of "castle@staging".
+func environment(ref spillway.Ref) string {
+	_, name, _ := strings.Cut(string(ref), "@")
+	return cmp.Or(name, "production")
+}
+
+// AppName is the name of the App resource of a ref: "castle", "castle.staging".
+func AppName(ref spillway.Ref) string { return strings.Replace(string(ref), "@", ".", 1) }
+
+// sortedKeys are the keys of a map in their order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,212 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+// Observe says what the cache has of the app, what its gateway was last seen to serve, and what the gateway's
+// counters say.
+func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Observation, error) {
+	if !p.cache.WaitForCacheSync(ctx) {
+		return rollout.Observation{}, fmt.Errorf("look at what runs of %s: the cluster cannot be watched: %w", ref, spillway.ErrUnavailable)
+	}
+	there, err := p.there(ctx, ref)
+	if err != nil {
+		return rollout.Observation{}, err
+	}
+	pods, err := p.pods(ctx, ref)
+	if err != nil {
+		return rollout.Observation{}, err
+	}
+	o := rollout.Observation{Groups: observeGroups(there, pods), Tasks: observeTasks(there, pods)}
+	a := p.app(ref)
+	parts := routeParts(there)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o.Served = a.served
+	o.NoData = !a.known && len(parts) > 0 // another process asked for it, and it was not looked at yet
+	if a.known {
+		if edges, whole := edgesOf(parts, a.served.Generation); whole {
+			o.Served.Edges = edges // as they are, also when somebody else changed them
+		}
+	}
+	if p.conf.Judge != nil {
+		o.Evidence, o.Memory = p.conf.Judge.Evidence(ref)
+	}
+	return o, nil
+}
+
+// pods are the replicas and release commands of an app.
+func (p *Platform) pods(ctx context.Context, ref spillway.Ref) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	err := p.client.List(ctx, &list, client.InNamespace(p.conf.Namespace), client.MatchingLabels{AppLabel: Label(ref)})
+	return list.Items, explain("look at the replicas of "+string(ref), err)
+}
+
+// observeGroups counts pods by group. A group is there as long as it has a Deployment or a pod.
+func observeGroups(there map[string]client.Object, pods []corev1.Pod) []rollout.Group {
+	groups := map[spillway.Group]*rollout.Group{}
+	at := func(labels map[string]string) *rollout.Group {
+		g, ok := groupOf(labels)
+		if !ok {
+			return nil
+		}
+		if groups[g] == nil {
+			groups[g] = &rollout.Group{Group: g}
+		}
+		return groups[g]
+	}
+	for _, o := range there {
+		d, ok := o.(*appsv1.Deployment)
+		if !ok {
+			continue
+		}
+		if g := at(d.Labels); g != nil {
+			g.Problem, g.Fatal = deploymentProblem(d)
+		}
+	}
+	for i := range pods {
+		pod := &pods[i]
+		g := at(pod.Labels)
+		if g == nil || over(pod) {
+			continue
+		}
+		g.Running++
+		if pod.DeletionTimestamp != nil {
+			g.Draining++
+			continue
+		}
+		if ready(pod) {
+			g.Ready++
+		}
+		ends := endsOf(pod)
+		if everReady(pod) {
+			g.Restarts += ends
+		} else {
+			g.Crashes += ends
+		}
+		problem, fatal := podProblem(pod)
+		if problem != "" && (g.Problem == "" || fatal && !g.Fatal) {
+			g.Problem, g.Fatal = problem, fatal
+		}
+	}
+	list := make([]rollout.Group, 0, len(groups))
+	for _, g := range groups {
+		if g.Ready > 0 { // in a row, since one became ready
+			g.Crashes = 0
+		}
+		list = append(list, *g)
+	}
+	slices.SortFunc(list, func(a, b rollout.Group) int {
+		if a.Group.Less(b.Group) {
+			return -1
+		}
+		return 1
+	})
+	return list
+}
+
+// over reports whether a pod has ended for good.
+func over(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+func condition(pod *corev1.Pod, kind corev1.PodConditionType) corev1.PodCondition {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == kind {
+			return c
+		}
+	}
+	return corev1.PodCondition{}
+}
+
+func ready(pod *corev1.Pod) bool {
+	return condition(pod, corev1.PodReady).Status == corev1.ConditionTrue
+}
+
+// everReady reports whether a pod is or was ready: its Ready condition has changed since the kubelet took it up.
+// The times of conditions are whole seconds, so a pod that was ready within the first one counts as never.
+func everReady(pod *corev1.Pod) bool {
+	c := condition(pod, corev1.PodReady)
+	if c.Status == corev1.ConditionTrue {
+		return true
+	}
+	return pod.Status.StartTime != nil && !c.LastTransitionTime.IsZero() && c.LastTransitionTime.Sub(pod.Status.StartTime.Time).Seconds() > 1
+}
+
+// endsOf is how often the program of a pod has ended.
+func endsOf(pod *corev1.Pod) int {
+	n := 0
+	for _, c := range pod.Status.ContainerStatuses {
+		n += int(c.RestartCount)
+		if c.State.Terminated != nil { // and was not started again yet
+			n++
+		}
+	}
+	return n
+}
+
+// observeTasks tells how release commands are.
+func observeTasks(there map[string]client.Object, pods []corev1.Pod) []rollout.TaskState {
+	var tasks []rollout.TaskState
+	for _, name := range sortedKeys(there) {
+		job, ok := there[name].(*batchv1.Job)
+		var t rollout.TaskState
+		if !ok || json.Unmarshal([]byte(job.Annotations[taskAnnotation]), &t.Task) != nil {
+			continue
+		}
+		for _, c := range job.Status.Conditions {
+			switch {
+			case c.Status != corev1.ConditionTrue:
+			case c.Type == batchv1.JobComplete:
+				t.Done = true
+			case c.Type == batchv1.JobFailed:
+				t.Done, t.Failed = true, lastWords(job.Name, pods, c.Message)
+			}
+		}
+		if !t.Done {
+			if problem, fatal := taskProblem(job.Name, pods); fatal {
+				t.Done, t.Failed = true, problem
+			}
+		}
+		tasks = append(tasks, t)
+	}
+	return tasks
+}
+
+// lastWords are how the program of a job ended, with its last lines.
+func lastWords(job string, pods []corev1.Pod, otherwise string) string {
+	for i := range pods {
+		if pods[i].Labels["batch.kubernetes.io/job-name"] != job {
+			continue
+		}
+		for _, c := range pods[i].Status.ContainerStatuses {
+			if t := c.State.Terminated; t != nil {
+				return ending(t)
+			}
+		}
+	}
+	return strings.TrimSpace(otherwise)
+}
+
+// taskProblem says what keeps a job from starting.
+func taskProblem(job string, pods []corev1.Pod) (problem string, fatal bool) {
+	for i := range pods {
+		if pods[i].Labels["batch.kubernetes.io/job-name"] == job {
+			return podProblem(&pods[i])
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,283 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	k8slabels "k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Config is what a Platform needs.
+type Config struct {
+	Rest      *rest.Config // of the cluster; required
+	Namespace string       // the one that everything is in; required
+	Gateway   Gateway      // that public routes are attached to; zero = there is none
+	// GatewayURL is where the gateway is asked whether it serves a route: "http://10.0.0.7". "" = at the addresses
+	// and ports that its status tells.
+	GatewayURL string
+	Log        *slog.Logger  // nil = discard
+	Judge      Judge         // of candidates, by what the gateway counts; nil = nobody judges
+	Patience   time.Duration // between two questions whether a gateway serves a route; 0 = 100 ms
+}
+
+// Judge is who knows what the gateway's counters say of a candidate.
+type Judge interface {
+	// Follow says what the gateway serves of the app's route, since when; a zero Route ends it.
+	Follow(app spillway.Ref, served spillway.Route, since time.Time)
+	// Evidence is of the trial of the route followed; nil before there is any. Memory is its whole state.
+	Evidence(app spillway.Ref) (evidence *spillway.Evidence, memory []byte)
+}
+
+// Platform runs the replicas of all apps of a namespace as Deployments. Open makes one; Run has to run for it to
+// see anything.
+type Platform struct {
+	conf   Config
+	log    *slog.Logger
+	cache  cache.Cache
+	client client.Client // reads from the cache
+	live   client.Client // reads from the API server
+	http   *http.Client
+	routes bool // the cluster knows HTTPRoute
+
+	mu      sync.Mutex
+	apps    map[spillway.Ref]*app
+	pending chan *app // whose route has to be acknowledged
+
+	watch    sync.Mutex
+	watchers map[*watcher]bool
+}
+
+// Open connects to the cluster. It reads nothing but what kinds the API server knows.
+func Open(c Config) (*Platform, error) {
+	if c.Rest == nil || c.Namespace == "" {
+		return nil, fmt.Errorf("kubernetes platform without a cluster or a namespace: %w", spillway.ErrInvalid)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Patience == 0 {
+		c.Patience = 100 * time.Millisecond
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
+	live, err := client.New(c.Rest, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, explain("connect to the cluster", err)
+	}
+	p := &Platform{
+		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1000), watchers: map[*watcher]bool{},
+		http: &http.Client{Timeout: 2 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
+	_, err = live.RESTMapper().RESTMapping(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute").GroupKind(), gatewayv1.SchemeGroupVersion.Version)
+	switch {
+	case err == nil:
+		p.routes = true
+	case !meta.IsNoMatchError(err):
+		return nil, explain("ask the cluster for HTTPRoute", err)
+	case c.Gateway.Name != "":
+		return nil, fmt.Errorf("the cluster does not know the kind HTTPRoute, and gateway %s is to be used: install the Gateway API's standard channel first: %w", c.Gateway.Name, spillway.ErrUnavailable)
+	}
+	if err := p.open(scheme); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// open makes the cache of what is ours, and the client that reads from it.
+func (p *Platform) open(scheme *runtime.Scheme) (err error) {
+	ours := cache.ByObject{Label: k8slabels.SelectorFromSet(k8slabels.Set{ManagedBy: Manager})}
+	by := map[client.Object]cache.ByObject{}
+	for _, kind := range p.kinds() {
+		by[kind] = ours
+	}
+	by[&corev1.Pod{}] = ours
+	p.cache, err = cache.New(p.conf.Rest, cache.Options{
+		Scheme: scheme, DefaultNamespaces: map[string]cache.Config{p.conf.Namespace: {}}, ByObject: by, DefaultTransform: cache.TransformStripManagedFields(),
+	})
+	if err != nil {
+		return explain("watch the cluster", err)
+	}
+	p.client, err = client.New(p.conf.Rest, client.Options{Scheme: scheme, Cache: &client.CacheOptions{Reader: p.cache}})
+	return explain("connect to the cluster", err)
+}
+
+// kinds are what the platform makes, in the order in which what is not wanted any more goes.
+func (p *Platform) kinds() []client.Object {
+	kinds := []client.Object{&policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{}, &batchv1.Job{}, &appsv1.Deployment{}, &corev1.Service{}}
+	if p.routes {
+		kinds = append([]client.Object{&gatewayv1.HTTPRoute{}}, kinds...)
+	}
+	return kinds
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	return scheme, errors.Join(clientgoscheme.AddToScheme(scheme), gatewayv1.Install(scheme))
+}
+
+// Run sees the cluster until ctx ends.
+func (p *Platform) Run(ctx context.Context) error {
+	for _, kind := range append(p.kinds(), &corev1.Pod{}) {
+		informer, err := p.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+		if err == nil {
+			_, err = informer.AddEventHandler(p.handler())
+		}
+		if err != nil {
+			return explain("watch the cluster", err)
+		}
+	}
+	// Run owns these goroutines; the end of ctx ends them, and it waits for them.
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := make(chan error, 1)
+	wg.Go(func() { failed <- p.cache.Start(ctx) })
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return explain("watch the cluster", err)
+		case a := <-p.pending:
+			wg.Go(func() { p.acknowledge(ctx, a) }) // ends with ctx or when the route is acknowledged
+		}
+	}
+}
+
+// handler tells the watchers of an app that something of it is different.
+func (p *Platform) handler() toolscache.ResourceEventHandler {
+	tell := func(object any) {
+		if gone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+			object = gone.Obj
+		}
+		if o, ok := object.(client.Object); ok {
+			p.changed(refOf(o.GetLabels()[AppLabel]))
+		}
+	}
+	return toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: func(_, now any) { tell(now) }, DeleteFunc: tell}
+}
+
+// Changed wakes the loop of an app: somebody who is not the cluster knows something new of it.
+func (p *Platform) Changed(app spillway.Ref) { p.changed(app) }
+
+// watcher collects the apps that changed until its Watch tells them.
+type watcher struct {
+	mu      sync.Mutex
+	pending map[spillway.Ref]bool
+	wake    chan struct{} // one slot
+}
+
+func (p *Platform) changed(ref spillway.Ref) {
+	if ref == "" {
+		return
+	}
+	p.watch.Lock()
+	defer p.watch.Unlock()
+	for w := range p.watchers {
+		w.mu.Lock()
+		w.pending[ref] = true
+		w.mu.Unlock()
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Watch calls changed whenever an observation of an app may differ. It blocks until ctx ends.
+func (p *Platform) Watch(ctx context.Context, changed func(app spillway.Ref)) error {
+	w := &watcher{pending: map[spillway.Ref]bool{}, wake: make(chan struct{}, 1)}
+	p.watch.Lock()
+	p.watchers[w] = true
+	p.watch.Unlock()
+	defer func() {
+		p.watch.Lock()
+		delete(p.watchers, w)
+		p.watch.Unlock()
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.wake:
+		}
+		w.mu.Lock()
+		refs := w.pending
+		w.pending = map[spillway.Ref]bool{}
+		w.mu.Unlock()
+		for ref := range refs {
+			changed(ref)
+		}
+	}
+}
+
+// app is what is remembered of one app; all of it can be lost.
+type app struct {
+	ref spillway.Ref
+
+	mu       sync.Mutex
+	asked    spillway.Route // of the last Apply
+	served   spillway.Route // of the last acknowledgement
+	since    time.Time      // of it
+	known    bool           // served was acknowledged to this process
+	asking   bool           // somebody waits for an acknowledgement
+	problem  string         // why there is none
+	applied  map[string]applied
+	releases map[int]spillway.Release
+}
+
+// applied is what an object was like before and after it was applied last.
+type applied struct {
+	print         string
+	before, after string // resource versions; "" = it was not there
+	at            time.Time
+}
+
+// app gives what is remembered of an app, and begins to.
+func (p *Platform) app(ref spillway.Ref) *app {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.apps[ref]
+	if a == nil {
+		a = &app{ref: ref, applied: map[string]applied{}}
+		p.apps[ref] = a
+	}
+	return a
+}
+
+// Forget removes what is kept of an app that is gone.
+func (p *Platform) Forget(_ context.Context, ref spillway.Ref) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.apps, ref)
+	if p.conf.Judge != nil {
+		p.conf.Judge.Follow(ref, spillway.Route{}, time.Time{})
+	}
+	return nil
+}
