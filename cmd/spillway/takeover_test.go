@@ -91,11 +91,11 @@ func TestDeploy_FromAnEnvironmentTakesArtefactsAndOwnSettings(t *testing.T) {
 	if err != nil || result.App != "castle" || result.Release != 1 {
 		t.Fatalf("%+v, %v", result, err)
 	}
-	there, err := e.store.Release(t.Context(), "castle@staging", 1)
+	there, err := e.store.(*store.Store).Release(t.Context(), "castle@staging", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	here, err := e.store.Release(t.Context(), "castle", 1)
+	here, err := e.store.(*store.Store).Release(t.Context(), "castle", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestReleases_AreThoseThatCanBeDeployedOrRun(t *testing.T) {
 		if _, err := e.Deploy(t.Context(), r, func(string) {}); err != nil {
 			t.Fatal(err)
 		}
-		release, err := e.store.Release(t.Context(), "castle", 1)
+		release, err := e.store.(*store.Store).Release(t.Context(), "castle", 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/pipeline"
 	"github.com/spillway-dev/spillway/internal/reconcile"
-	"github.com/spillway-dev/spillway/internal/store"
 )
 
 // pruneEvery is how often releases that are no longer kept, and builds that no release needs, are looked for.
@@ -39,7 +38,7 @@ func (in *installation) keepSmall(ctx context.Context) error {
 // prune forgets the releases that are no longer kept, and then removes the builds that no stored release needs.
 // When a release cannot be read, nothing is removed. Builds are told apart by the source they are of, not by
 // where they are, so that a state directory can be moved.
-func prune(ctx context.Context, releases *store.Store, builds *pipeline.Builder) error {
+func prune(ctx context.Context, releases records, builds *pipeline.Builder) error {
 	apps, err := releases.Apps(ctx)
 	if err != nil {
 		return fmt.Errorf("find the builds that are needed: %w", err)

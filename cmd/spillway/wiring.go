@@ -31,11 +31,11 @@ func (c *cli) roles() []*cobra.Command {
 // platform through the loop, the platform and the proxy through the proxy's client.
 type installation struct {
 	log      *slog.Logger
-	store    *store.Store
+	store    records
 	builder  *pipeline.Builder
-	proxy    *proxy.Client
-	daemon   *local.Daemon
-	platform *local.Platform
+	proxy    dataPlane
+	daemon   *local.Daemon // the proxy's process; nil on a cluster
+	platform runner
 	asker    *metrics.Asker
 	loop     *reconcile.Loop
 	engine   *engine
@@ -54,10 +54,12 @@ func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *instal
 			err = errors.Join(err, in.close())
 		}
 	}()
-	if in.store, err = store.Open(ctx, o.dir); err != nil {
+	stored, err := store.Open(ctx, o.dir)
+	if err != nil {
 		return nil, err
 	}
-	in.closers = append(in.closers, in.store.Close)
+	in.store = stored
+	in.closers = append(in.closers, stored.Close)
 	if o.self, err = pinProgram(o.dir, o.self); err != nil {
 		return nil, err
 	}
@@ -65,18 +67,19 @@ func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *instal
 	if in.builder, err = pipeline.NewBuilder(filepath.Join(o.dir, "builds"), log); err != nil {
 		return nil, err
 	}
-	in.proxy = proxy.Dial(filepath.Join(o.dir, "proxy"))
-	in.platform, err = local.Open(ctx, local.Config{Dir: o.dir, Router: in.proxy, Log: log, Self: o.self, Events: in.fact})
+	client := proxy.Dial(filepath.Join(o.dir, "proxy"))
+	platform, err := local.Open(ctx, local.Config{Dir: o.dir, Router: client, Log: log, Self: o.self, Events: in.fact})
 	if err != nil {
 		return nil, err
 	}
+	in.proxy, in.platform = client, platform
 	argv := []string{o.self, "proxy", "--dir", o.dir, "--http", o.http, "--takeover"}
 	if o.https != "" {
 		argv = append(argv, "--https", o.https)
 	}
 	argv = append(argv, o.behind.args()...)
 	argv = append(argv, seenArgs(o.seen)...)
-	if in.daemon, err = in.platform.Daemon("proxy", argv, nil); err != nil {
+	if in.daemon, err = platform.Daemon("proxy", argv, nil); err != nil {
 		return nil, err
 	}
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
