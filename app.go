@@ -57,7 +57,6 @@ type Service struct {
 	Name     string   `json:"name"` // DNS label, 1-30 characters: "www"
 	Build    *Build   `json:"build,omitempty"`
 	Run      Command  `json:"run,omitzero"`
-	Port     int      `json:"port,omitempty"`
 	Host     []string `json:"host,omitempty"` // public names, or "*.example.com" for all below one; none = private to the app
 	Protocol Protocol `json:"protocol,omitempty"`
 	// Listen are the addresses at which the proxy takes connections for a service that speaks TCP: ":6379".

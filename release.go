@@ -38,10 +38,9 @@ type Source struct {
 
 // Artefact is what a service runs: a directory, addressed by its content.
 type Artefact struct {
-	Image  string `json:"image,omitempty"` // placeholder
-	Digest string `json:"digest"`          // "sha256:…" over names, modes and contents
-	Dir    string `json:"dir"`             // absolute; the working directory of replicas; read-only by convention
-	Source string `json:"source"`          // "sha256:…" of what it was built from: the same source is not built twice
+	Digest string `json:"digest"` // "sha256:…" over names, modes and contents
+	Dir    string `json:"dir"`    // absolute; the working directory of replicas; read-only by convention
+	Source string `json:"source"` // "sha256:…" of what it was built from: the same source is not built twice
 }
 
 // Group is all replicas of one service in one release-of-change: "www.4" is the replicas of www as

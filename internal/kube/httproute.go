@@ -42,6 +42,9 @@ func (r *rendering) httpRoutes() ([]client.Object, error) {
 		case e.Protocol == spillway.TCP:
 			return nil, fmt.Errorf("service %s: a public address of TCP cannot be had from a gateway by HTTPRoute; give it no listen on Kubernetes, and a Service of type LoadBalancer of your own: %w", e.Service, spillway.ErrInvalid)
 		}
+		if r.gateway.Name == "" {
+			return nil, fmt.Errorf("service %s has public hosts (%s), and the server was told of no gateway: --gateway NAMESPACE/NAME: %w", e.Service, strings.Join(e.Hosts, ", "), spillway.ErrInvalid)
+		}
 		name := routeName(r.ref, e)
 		if names[name] {
 			name = Name(r.ref, e.Service, cmp.Or(e.Only, "at"), strings.NewReplacer("*", "any", ".", "-").Replace(e.Hosts[0]))
