@@ -54,9 +54,15 @@ type Moment struct {
 
 // Service is one component of an app: a command (or image) with replicas and mostly a port.
 type Service struct {
-	Name     string   `json:"name"` // DNS label, 1-30 characters: "www"
-	Build    *Build   `json:"build,omitempty"`
-	Run      Command  `json:"run,omitzero"`
+	Name  string `json:"name"` // DNS label, 1-30 characters: "www"
+	Build *Build `json:"build,omitempty"`
+	// Image is an OCI image to run, as it was written: "postgres:17". A release pins it by digest (Artefact.Image).
+	// A service has Image or Build or neither: then it runs in the source as it is.
+	Image string  `json:"image,omitempty"`
+	Run   Command `json:"run,omitzero"` // with Image it may be zero: then the image's own command is run
+	// Port is where the program listens in its container, 1 to 65535; 0 = nobody connects to it (Image), or the platform
+	// chooses. A process is told its port as $PORT: this one in a container, a free one on a machine with others.
+	Port     int      `json:"port,omitempty"`
 	Host     []string `json:"host,omitempty"` // public names, or "*.example.com" for all below one; none = private to the app
 	Protocol Protocol `json:"protocol,omitempty"`
 	// Listen are the addresses at which the proxy takes connections for a service that speaks TCP: ":6379".
@@ -138,6 +144,15 @@ type Synthetic struct {
 
 // Public reports whether the service has a public name or address, and so an edge for users.
 func (s Service) Public() bool { return len(s.Host)+len(s.Listen) > 0 }
+
+// ContainerPort is the port at which the service's program listens in a container: Port, or DefaultPort for a process,
+// which is told it as $PORT. It is 0 for an image to which nobody connects.
+func (s Service) ContainerPort() int {
+	if s.Port == 0 && s.Image == "" {
+		return DefaultPort
+	}
+	return s.Port
+}
 
 // Build says how a service's artefact is made, once per release, in a clean copy of the source.
 type Build struct {
@@ -257,6 +272,7 @@ const (
 	DefaultWatch    = Duration(10 * time.Minute)
 	DefaultDeadline = Duration(10 * time.Minute)
 	DefaultKeep     = 50
+	DefaultPort     = 8080 // of a process in a container: see Service.ContainerPort
 )
 
 // DefaultSteps are the steps of a canary that names none.

@@ -1,6 +1,7 @@
 package spillway
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -36,12 +37,18 @@ type Source struct {
 	Digest string `json:"digest"`           // "sha256:…" of the packed source
 }
 
-// Artefact is what a service runs: a directory, addressed by its content.
+// Artefact is what a service runs: a directory, addressed by its content, an image, or an image of a directory.
 type Artefact struct {
-	Digest string `json:"digest"` // "sha256:…" over names, modes and contents
-	Dir    string `json:"dir"`    // absolute; the working directory of replicas; read-only by convention
-	Source string `json:"source"` // "sha256:…" of what it was built from: the same source is not built twice
+	Digest string `json:"digest"` // "sha256:…" over names, modes and contents; of an image that was not built here: its own
+	Dir    string `json:"dir"`    // absolute; the working directory of replicas; read-only by convention; "" = nothing was built
+	Source string `json:"source"` // "sha256:…" of what it was built from: the same source is not built twice; "" = nothing was built
+	// Image is what a container of the service runs, pinned: "registry.example.com/shop/castle-www@sha256:…".
+	// "" = it runs as a process of the server's machine.
+	Image string `json:"image,omitempty"`
 }
+
+// Built reports whether there is a directory that was built: not so for a service of a foreign image.
+func (a Artefact) Built() bool { return a.Dir != "" || a.Source != "" }
 
 // Group is all replicas of one service in one release-of-change: "www.4" is the replicas of www as
 // release 4 changed it. Replicas of a group are interchangeable.
@@ -68,8 +75,8 @@ func (r Release) Group(service string) (Group, bool) {
 }
 
 // Fingerprint identifies everything about a service in this release that a running replica depends on:
-// artefact, commands, environment, needs and which of them speak TCP (it is told so in NAME_URL), probe and
-// whether it is made by HTTP/2, limits and stop. Two releases in which a service has the same fingerprint share
+// artefact, image and port, commands, environment, needs and which of them speak TCP (it is told so in NAME_URL),
+// probe and whether it is made by HTTP/2, limits and stop. Two releases in which a service has the same fingerprint share
 // its replicas. Scale, hosts and strategy are not part of it: they change without a restart. It is "" when the
 // release has no such service.
 func (r Release) Fingerprint(service string) string {
@@ -87,6 +94,7 @@ func (r Release) Fingerprint(service string) string {
 	if s.Health.Path != "" && (s.Protocol == H2C || s.Protocol == GRPC) {
 		probed = H2C // as for GRPC
 	}
+	// What came later is left out where it is empty: stored releases keep the fingerprint that they had.
 	text, err := json.Marshal(struct {
 		Artefact string
 		Run      Command
@@ -98,7 +106,10 @@ func (r Release) Fingerprint(service string) string {
 		Stop     Stop
 		Release  Command  `json:",omitzero"`
 		Probed   Protocol `json:",omitempty"`
-	}{r.Artefacts[service].Digest, s.Run, s.Needs, tcp, s.Env, s.Health, s.Limits, s.Stop, s.Release, probed})
+		Image    string   `json:",omitempty"`
+		Port     int      `json:",omitempty"`
+	}{r.Artefacts[service].Digest, s.Run, s.Needs, tcp, s.Env, s.Health, s.Limits, s.Stop, s.Release, probed,
+		cmp.Or(r.Artefacts[service].Image, s.Image), s.Port})
 	if err != nil {
 		panic(err) // strings, numbers and maps of strings always marshal
 	}

@@ -91,13 +91,20 @@ func TestFingerprint_ChangesWithWhatAReplicaDependsOnAndNothingElse(t *testing.T
 		return spillway.Release{Number: 3, Config: spillway.App{Services: []spillway.Service{s}}, Artefacts: map[string]spillway.Artefact{"www": {Digest: "sha256:a", Dir: "/x"}}}
 	}
 	print := base().Fingerprint("www")
+	if stored := "c7f30459b73d9a88c363c5091b0d297f49798230134d57f3e4b4459d8ffd7f99"; print != stored {
+		t.Errorf("a release that is stored would get another fingerprint, %s: all its replicas would be restarted", print)
+	}
 	for name, change := range map[string]func(*spillway.Release){
 		"artefact": func(r *spillway.Release) { r.Artefacts["www"] = spillway.Artefact{Digest: "sha256:b"} },
-		"env":      func(r *spillway.Release) { r.Config.Services[0].Env["A"] = "2" },
-		"run":      func(r *spillway.Release) { r.Config.Services[0].Run.Shell = "./www -v" },
-		"needs":    func(r *spillway.Release) { r.Config.Services[0].Needs = []string{"db"} },
-		"limits":   func(r *spillway.Release) { r.Config.Services[0].Limits.Memory = 1 << 20 },
-		"probed":   func(r *spillway.Release) { r.Config.Services[0].Protocol = spillway.H2C },
+		"image": func(r *spillway.Release) {
+			r.Artefacts["www"] = spillway.Artefact{Digest: "sha256:a", Image: "r/www@sha256:b"}
+		},
+		"port":   func(r *spillway.Release) { r.Config.Services[0].Port = 80 },
+		"env":    func(r *spillway.Release) { r.Config.Services[0].Env["A"] = "2" },
+		"run":    func(r *spillway.Release) { r.Config.Services[0].Run.Shell = "./www -v" },
+		"needs":  func(r *spillway.Release) { r.Config.Services[0].Needs = []string{"db"} },
+		"limits": func(r *spillway.Release) { r.Config.Services[0].Limits.Memory = 1 << 20 },
+		"probed": func(r *spillway.Release) { r.Config.Services[0].Protocol = spillway.H2C },
 	} {
 		r := base()
 		if change(&r); r.Fingerprint("www") == print {
