@@ -17,8 +17,10 @@ func crossCheck(r *report, root *node) {
 	checkHosts(r, services)
 	checkAddresses(r, services)
 	checkNeeds(r, services)
+	users := connecting(root, services)
 	for _, e := range services.entries {
 		path := join("services", e.name)
+		checkImage(r, e, path, users[e.name])
 		checkSteps(r, e, path)
 		checkEdges(r, e, path)
 		checkProtocol(r, e, path)

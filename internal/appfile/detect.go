@@ -144,7 +144,7 @@ func (d *detection) directory(dir, name string) {
 		d.say("%s: %s is served as it is, by python3.", name, path.Join(dir, "index.html"))
 		d.found = append(d.found, found{name: name, dir: dir, run: "python3 -m http.server $PORT --bind $HOST"})
 	case d.exists(dir, "Dockerfile"):
-		d.say("%s is left out: images come with a later version of Spillway; give it build and run by hand.", path.Join(dir, "Dockerfile"))
+		d.say("%s is left out: Spillway builds no images from it; give it build and run by hand, or push the image and write image: REF.", path.Join(dir, "Dockerfile"))
 	}
 }
 

@@ -73,7 +73,7 @@ func TestDetect_WritesCommentsThatParse(t *testing.T) {
 
 func TestDetect_SaysThatThereIsNothing(t *testing.T) {
 	_, why, err := appfile.Detect(project(t, "image", map[string]string{"Dockerfile": "FROM scratch"}))
-	if !errors.Is(err, spillway.ErrNotFound) || !strings.Contains(err.Error(), "images come with a later version") || len(why) != 1 {
+	if !errors.Is(err, spillway.ErrNotFound) || !strings.Contains(err.Error(), "builds no images") || len(why) != 1 {
 		t.Errorf("got %v, %v", why, err)
 	}
 	if _, _, err := appfile.Detect(filepath.Join(t.TempDir(), "nothing")); err == nil {

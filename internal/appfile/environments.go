@@ -235,9 +235,13 @@ func partial(schema map[string]any) map[string]any {
 	if forms, ok := part["anyOf"].([]any); ok {
 		var parts []any
 		for _, form := range forms {
-			parts = append(parts, partial(form.(map[string]any)))
+			if p := partial(form.(map[string]any)); len(p) > 0 { // else it said only which key has to be there
+				parts = append(parts, p)
+			}
 		}
-		part["anyOf"] = parts
+		if part["anyOf"] = parts; parts == nil {
+			delete(part, "anyOf")
+		}
 	}
 	return part
 }

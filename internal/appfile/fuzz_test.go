@@ -113,7 +113,7 @@ func writtenService(s spillway.Service) map[string]any {
 		health["path"] = s.Health.Path
 	}
 	file := map[string]any{
-		"run": writtenCommand(s.Run), "health": health, "scale": map[string]any{"min": s.Scale, "max": s.Max}, "strategy": s.Strategy,
+		"health": health, "scale": map[string]any{"min": s.Scale, "max": s.Max}, "strategy": s.Strategy,
 		"surge": writtenCount(s.Surge), "unavailable": writtenCount(s.Unavailable), "protocol": s.Protocol,
 		"stop": map[string]any{"signal": s.Stop.Signal, "grace": s.Stop.Grace.String(), "drain": s.Stop.Drain.String()},
 	}
@@ -129,6 +129,15 @@ func writtenService(s spillway.Service) map[string]any {
 	maps.Copy(file, optional)
 	if s.Max == 0 {
 		file["scale"] = s.Scale
+	}
+	if !s.Run.Zero() {
+		file["run"] = writtenCommand(s.Run)
+	}
+	if s.Image != "" {
+		file["image"] = s.Image
+	}
+	if s.Port > 0 {
+		file["port"] = s.Port
 	}
 	if !s.Release.Zero() {
 		file["release"] = writtenCommand(s.Release)

@@ -80,7 +80,7 @@ func fileShape() objectShape {
 
 // serviceShape is one service.
 func serviceShape() objectShape {
-	service := objectShape{name: "a mapping with at least run: COMMAND"}
+	service := objectShape{name: "a mapping with at least run: COMMAND", either: []string{"run", "image"}}
 	service.keys = slices.Concat(processKeys(), rolloutKeys(), edgeKeys())
 	service.elsewhere = func(name string) string {
 		if slices.Contains([]string{"app", "cohort", "budget", "watch", "deadline", "gates", "thin", "warmup", "delay", "freeze", "keep", "prometheus", "routes", "environments"}, name) {
@@ -100,8 +100,12 @@ func processKeys() []key {
 	return []key{
 		{name: "build", example: "./web", shape: anyShape{buildDir(), buildShape()},
 			doc: "The directory that the service is built from, or a mapping with dir and command. Without a command, go.mod means go build and package.json means npm ci. Without build, the service runs in the app's directory as it is."},
-		{name: "run", required: true, example: "./web --port $PORT", shape: commandShape(),
-			doc: "What starts a replica: a line for the shell, or a list of a program and its arguments. It must listen on $HOST and $PORT."},
+		{name: "run", example: "./web --port $PORT", shape: commandShape(),
+			doc: "What starts a replica: a line for the shell, or a list of a program and its arguments. It must listen on $HOST and $PORT. Without it, an image runs its own command."},
+		{name: "image", example: "postgres:17", shape: imageText(),
+			doc: "An image to run instead of something that is built, for servers on Kubernetes. Each deploy pins what its tag means by digest."},
+		{name: "port", example: "8080", shape: wholeShape{"a port", 1, 65535},
+			doc: "Where the program in the container listens; a service with an image needs it if anybody connects to it. For a process it is $PORT on Kubernetes (8080 without it); on one machine Spillway chooses free ports."},
 		{name: "host", example: "shop.example.com", shape: anyShape{wildHostText(), listShape{wildHostText()}},
 			doc: "The public names of the service, or *.example.com for all below one. Without any it is private to the app, unless routes lead to it."},
 		{name: "needs", example: "[backend]", shape: listShape{label("a service's name", 30)},
@@ -118,8 +122,6 @@ func processKeys() []key {
 			doc: "How a replica is stopped."},
 		{name: "release", example: "./migrate", shape: commandShape(),
 			doc: "What is run once per rollout, before a replica of a release that changed the service starts. When it fails, nothing was changed. It is not run on the way back."},
-		{name: "image", example: "use build and run"},
-		{name: "port", example: "have the command of run listen on $PORT"},
 		{name: "protocol", example: "tcp", value: string(spillway.HTTP), shape: protocols,
 			doc: "What the service speaks: http (HTTP/1.1), h2c (HTTP/2 without TLS), grpc, or tcp: connections that are passed through as they are."},
 		{name: "listen", example: `":6379"`, shape: anyShape{addressText(), listShape{addressText()}},

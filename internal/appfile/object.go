@@ -24,6 +24,8 @@ func (k key) hint() string { return "write " + k.name + ": " + k.example }
 type objectShape struct {
 	name string // "a service"
 	keys []key
+	// either are keys of which one has to be there, the usual one first. It may be nil.
+	either []string
 	// elsewhere says where a key belongs that is not one of these: it gives "services.<name>.health"
 	// for health, and "" for what it does not know. It may be nil.
 	elsewhere func(name string) string
@@ -41,25 +43,38 @@ func (s objectShape) check(r *report, n *node, path, _ string) {
 			r.add(at, join(path, e.name), "unknown key", s.suggest(e.name))
 		case s.keys[i].shape == nil:
 			r.add(at, join(path, e.name), e.name+" is not supported by this version of Spillway", s.keys[i].example)
-		case s.keys[i].required && e.kind == aNull && !e.bad:
+		case (s.keys[i].required || slices.Contains(s.either, e.name)) && e.kind == aNull && !e.bad:
 			r.add(e.node, join(path, e.name), "has no value", s.keys[i].hint())
 		default:
 			examine(r, s.keys[i].shape, e.node, join(path, e.name), s.keys[i].hint())
 		}
 	}
 	for _, k := range s.keys {
-		missing := !slices.ContainsFunc(n.entries, func(e entry) bool { return e.name == k.name })
-		if k.required && missing {
-			at := &node{place: n.place}
-			switch {
-			case n.removed.line > 0:
-				at.place = n.removed
-			case n.key.line > 0:
-				at.place = n.key
-			}
-			r.add(at, join(path, k.name), "is missing", k.hint())
+		if k.required && !has(n, k.name) {
+			s.missing(r, n, join(path, k.name), k.hint())
 		}
 	}
+	if s.either != nil && !slices.ContainsFunc(s.either, func(name string) bool { return has(n, name) }) {
+		var hints []string
+		for _, k := range s.keys {
+			if slices.Contains(s.either, k.name) {
+				hints = append(hints, k.name+": "+k.example)
+			}
+		}
+		s.missing(r, n, join(path, s.either[0]), "write "+strings.Join(hints, ", or "))
+	}
+}
+
+// missing reports a key that is not there, where its mapping begins or where the key was removed.
+func (s objectShape) missing(r *report, n *node, path, hint string) {
+	at := &node{place: n.place}
+	switch {
+	case n.removed.line > 0:
+		at.place = n.removed
+	case n.key.line > 0:
+		at.place = n.key
+	}
+	r.add(at, path, "is missing", hint)
 }
 
 // suggest says what an unknown key may have been meant to be.
@@ -112,6 +127,13 @@ func (s objectShape) schema() map[string]any {
 	}
 	if required != nil {
 		schema["required"] = required
+	}
+	var forms []any
+	for _, name := range s.either {
+		forms = append(forms, map[string]any{"required": []string{name}})
+	}
+	if forms != nil {
+		schema["anyOf"] = forms
 	}
 	return schema
 }

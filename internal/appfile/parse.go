@@ -64,7 +64,9 @@ func buildService(n entry) spillway.Service {
 	s := spillway.Service{
 		Name:        n.name,
 		Build:       buildOf(n.child("build")),
+		Image:       text(n.child("image"), ""),
 		Run:         command(n.child("run")),
+		Port:        whole(n.child("port"), 0),
 		Host:        texts(n.child("host")),
 		Protocol:    spillway.Protocol(text(n.child("protocol"), string(spillway.HTTP))),
 		Listen:      texts(n.child("listen")),

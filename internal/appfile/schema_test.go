@@ -37,7 +37,7 @@ func TestSchema_RefusesWhatIsWrongByItself(t *testing.T) {
 		"scael: 3", "scale: 0", `scale: "3"`, "scale: {min: 0}", "scale: {max: 2, cpu: 60%}", "tls: automatic", "tls: {cert: /a}", "tls: {}", "tls: {redirect: true}",
 		"tls: {acme: {email: me}}", "tls: {acme: {ca: http://ca.example.com/}}", "tls: {acme: auto}",
 		"tls: {cert: a, key: /b}", "standby: {kep: 1h}", "tracks: {A: {}}", "tracks: {a: {share: 10}}", "tracks: {a: {cookie: x}}",
-		"tracks: {a: {urls: [example.com]}}", "synthetic: {rate: 0}", "release: []", "image: redis", "health: healthz", "health: {timeout: 5}",
+		"tracks: {a: {urls: [example.com]}}", "synthetic: {rate: 0}", "release: []", "image: Redis:7", "image: https://example.com/redis", "image: redis:", "image: 7", "image: redis latest", "port: 0", "port: 65536", `port: "80"`, "health: healthz", "health: {timeout: 5}",
 		"steps: [half]", "steps: []", "host: http://a.example.com", "strategy: canery", "env: {1A: x}", "env: {A: [x]}", "env: {x-a: y}",
 		"limits: {cpu: lots}", "surge: -1", "surge: 5 %", "stop: {signal: TERM}", "build: /src", "needs: db",
 	} {
