@@ -158,7 +158,7 @@ func TestBuild_DetectsNode(t *testing.T) {
 		t.Errorf("npm was called with %q", got)
 	}
 	build(t, b, tree, service("plain", ""))
-	for dir, says := range map[string]string{"open": "package-lock.json", "broken": "not JSON", "image": "images are not supported", "nothing": "no directory"} {
+	for dir, says := range map[string]string{"open": "package-lock.json", "broken": "not JSON", "image": "builds no images", "nothing": "no directory"} {
 		if _, err := b.Build(t.Context(), tree, service(dir, ""), quiet); !errors.Is(err, spillway.ErrInvalid) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: got %v, want ErrInvalid that says %q", dir, err, says)
 		}

@@ -31,6 +31,8 @@ type Builder struct {
 	home      string
 	log       *slog.Logger
 
+	static bool // ForImages
+
 	timeout  time.Duration // of one build command
 	maxBytes int64         // of one source
 	maxFiles int
@@ -75,10 +77,14 @@ func NewBuilder(dir string, log *slog.Logger) (*Builder, error) {
 	return b, nil
 }
 
+// ForImages has Go programs for which no command is written built without what would tie them to the libraries of this
+// machine, so that they run in an image of nothing else. It is called before the first build.
+func (b *Builder) ForImages() { b.static = true }
+
 // SourceDigest digests what a service is built from: its scope without the app file, and how it is
 // built. Two services with the same digest have the same artefact.
 func (b *Builder) SourceDigest(t Tree, s spillway.Service) (string, error) {
-	r, err := recipeOf(t, s)
+	r, err := b.recipe(t, s)
 	if err != nil {
 		return "", err
 	}
@@ -89,7 +95,7 @@ func (b *Builder) SourceDigest(t Tree, s spillway.Service) (string, error) {
 // The log is called with each line of the build's output, at most 16 KiB of it, from one goroutine at
 // a time. An error of the command names it, says how it ended and shows its last lines.
 func (b *Builder) Build(ctx context.Context, t Tree, s spillway.Service, log func(string)) (spillway.Artefact, error) {
-	r, err := recipeOf(t, s)
+	r, err := b.recipe(t, s)
 	if err != nil {
 		return spillway.Artefact{}, err
 	}
@@ -242,9 +248,12 @@ func readMarker(home string) (marker, error) {
 	return m, nil
 }
 
-// Exists reports nil when an artefact is there and complete. It is ErrNotFound when it is not: it was
-// pruned, or removed by hand.
+// Exists reports nil when an artefact is there and complete, or was never built: an image of others. It is
+// ErrNotFound when it is not: it was pruned, or removed by hand.
 func (b *Builder) Exists(a spillway.Artefact) error {
+	if !a.Built() && a.Image != "" {
+		return nil
+	}
 	m, err := readMarker(filepath.Join(b.artefacts, hexOf(a.Source)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("the artefact %s is gone: deploy its commit again: %w", a.Dir, spillway.ErrNotFound)
@@ -267,7 +276,7 @@ func (b *Builder) Exists(a spillway.Artefact) error {
 func (b *Builder) Hold(a spillway.Artefact) error {
 	b.storing.Lock()
 	defer b.storing.Unlock()
-	if err := b.Exists(a); err != nil {
+	if err := b.Exists(a); err != nil || !a.Built() {
 		return err
 	}
 	now := time.Now()

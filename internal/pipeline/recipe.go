@@ -23,6 +23,23 @@ type recipe struct {
 	program string           // a program that the command must leave in dir; "" = none
 }
 
+// recipe finds out how this Builder builds a service of a source.
+func (b *Builder) recipe(t Tree, s spillway.Service) (recipe, error) {
+	r, err := recipeOf(t, s)
+	if err == nil && b.static && r.program != "" {
+		// The names of hosts and users are what the standard library asks the C library for. A program that uses cgo
+		// itself still does: to turn it off would break it in other ways.
+		tags := "netgo,osusergo"
+		for flag := range strings.FieldsSeq(os.Getenv("GOFLAGS")) { // a flag of the command replaces one of GOFLAGS
+			if own, ok := strings.CutPrefix(flag, "-tags="); ok {
+				tags = own + "," + tags
+			}
+		}
+		r.command.Exec = slices.Insert(slices.Clone(r.command.Exec), 2, "-tags="+tags)
+	}
+	return r, err
+}
+
 // recipeOf finds out how to build a service of a source.
 func recipeOf(t Tree, s spillway.Service) (recipe, error) {
 	if s.Build == nil {
@@ -83,8 +100,8 @@ func (d directory) detect(service string) (spillway.Command, string, error) {
 		command, err := d.detectNode(service)
 		return command, "", err
 	case d.has("Dockerfile"):
-		return spillway.Command{}, "", fmt.Errorf("build %s: %s has a Dockerfile, and images are not supported by this version of Spillway; "+
-			"write build: {dir: %s, command: …} with the command that builds it: %w", service, d.dir, d.dir, spillway.ErrInvalid)
+		return spillway.Command{}, "", fmt.Errorf("build %s: %s has a Dockerfile, and Spillway builds no images from it; "+
+			"write build: {dir: %s, command: …} with the command that builds it, or push the image and write image: REF instead of build: %w", service, d.dir, d.dir, spillway.ErrInvalid)
 	}
 	return spillway.Command{}, "", nil
 }
