@@ -90,7 +90,7 @@ func (e *engine) takeOver(ctx context.Context, r api.DeployRequest) (spillway.Re
 	}
 	for _, s := range release.Config.Services {
 		was, has := old.Config.Service(s.Name)
-		if !has || !reflect.DeepEqual(was.Build, s.Build) {
+		if !has || !reflect.DeepEqual(was.Build, s.Build) || was.Image != s.Image {
 			return old, fmt.Errorf("service %s was not built for %s as %s needs it; deploy the source there: spillway deploy%s: %w", s.Name, from, to, envFlag(to), spillway.ErrConflict)
 		}
 		if err := e.builder.Hold(old.Artefacts[s.Name]); err != nil {
@@ -221,7 +221,30 @@ func (e *engine) allowed(ctx context.Context, saved reconcile.Saved, release spi
 	if err := checkCertificates(release.Config); err != nil {
 		return err
 	}
+	if err := checkImages(release); err != nil {
+		return err
+	}
 	return e.loop.HostsFree(ctx, release)
+}
+
+// checkImages refuses images on a server that runs processes of its own machine and nothing else.
+func checkImages(release spillway.Release) error {
+	for _, s := range release.Config.Services {
+		if s.Image != "" {
+			return fmt.Errorf("service %s is the image %s, and this server runs processes on one machine, no containers: nothing was changed; "+
+				"deploy %s to a server on Kubernetes, or give %s a program to run here: write run, and build where it has to be built, instead of image%s: %w",
+				s.Name, s.Image, release.App, s.Name, inEnvironment(release.App, s.Name), spillway.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// inEnvironment says how an environment alone gets a program instead of an image.
+func inEnvironment(app spillway.Ref, service string) string {
+	if _, env, ok := strings.Cut(string(app), "@"); ok {
+		return fmt.Sprintf(" (for %s alone: environments: {%s: {services: {%s: {image: null, run: COMMAND}}}})", env, env, service)
+	}
+	return ""
 }
 
 // newestIs checks --if-release.

@@ -47,6 +47,24 @@ func TestGiven_FollowsTheOrderOfTheBuckets(t *testing.T) {
 	}
 }
 
+func TestCheckImages_SaysWhatToDoInstead(t *testing.T) {
+	r := spillway.Release{App: "shop", Config: spillway.App{Services: []spillway.Service{{Name: "web"}, {Name: "db", Image: "postgres:17"}}}}
+	err := checkImages(r)
+	for _, says := range []string{"service db is the image postgres:17", "one machine", "nothing was changed", "a server on Kubernetes", "write run"} {
+		if !errors.Is(err, spillway.ErrInvalid) || !strings.Contains(err.Error(), says) {
+			t.Errorf("got %v, want %q in it", err, says)
+		}
+	}
+	r.App = "shop@laptop"
+	if err := checkImages(r); err == nil || !strings.Contains(err.Error(), "environments: {laptop: {services: {db: {image: null, run: COMMAND}}}}") {
+		t.Errorf("of an environment: %v", err)
+	}
+	r.Config.Services = r.Config.Services[:1]
+	if err := checkImages(r); err != nil {
+		t.Errorf("without an image: %v", err)
+	}
+}
+
 func TestCheckTrack_SaysWhichThereAre(t *testing.T) {
 	config := spillway.App{Services: []spillway.Service{{Name: "www", Tracks: []spillway.Track{{Name: "canary"}, {Name: "legacy", URLs: []string{"http://10.0.0.1"}}}}}}
 	saved := reconcile.Saved{Status: rollout.Status{Stable: 7}, Spec: rollout.Spec{Releases: map[int]spillway.Release{7: {Number: 7, Config: config}}}}

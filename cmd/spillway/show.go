@@ -104,8 +104,9 @@ func tlsText(t spillway.TLS) string {
 func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
 	fmt.Fprintf(b, "\n%s (%s, %s)\n", s.Name, count(s.Scale, "replica"), s.Strategy)
 	lines := [][2]string{
-		{"run", command(s.Run)}, {"host", strings.Join(s.Host, ", ")}, {"needs", strings.Join(s.Needs, ", ")},
+		{"image", s.Image}, {"run", command(s.Run)}, {"port", portText(s.Port)}, {"host", strings.Join(s.Host, ", ")}, {"needs", strings.Join(s.Needs, ", ")},
 		{"listen", strings.Join(s.Listen, ", ")}, {"health", s.Health.Path}, {"release", command(s.Release)}, {"artefact", r.Artefacts[s.Name].Digest},
+		{"pinned", r.Artefacts[s.Name].Image},
 	}
 	if s.Protocol != "" && s.Protocol != spillway.HTTP {
 		lines = append(lines, [2]string{"protocol", string(s.Protocol) + after(", replicas are told who connects: PROXY ", string(s.Announce))})
@@ -127,6 +128,14 @@ func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
 			fmt.Fprintf(b, "  %-8s %s\n", l[0], clean(l[1]))
 		}
 	}
+}
+
+// portText is the port in a container; "" where none is written.
+func portText(port int) string {
+	if port == 0 {
+		return ""
+	}
+	return strconv.Itoa(port)
 }
 
 // trackText is a track as the app file has it: "canary 10%, cookie beta=1, host canary.example.com".
@@ -164,8 +173,11 @@ func changes(a, b spillway.Release) []string {
 		for _, what := range serviceChanges(old, s) {
 			list = append(list, s.Name+": "+what)
 		}
-		if a.Artefacts[s.Name].Digest != b.Artefacts[s.Name].Digest {
+		was, is := a.Artefacts[s.Name], b.Artefacts[s.Name]
+		if was.Digest != is.Digest && s.Image == "" {
 			list = append(list, s.Name+": source")
+		} else if was.Image != is.Image && was.Image != "" && old.Image == s.Image {
+			list = append(list, s.Name+": what its image is") // a tag means another one now, or the base does
 		}
 	}
 	for _, s := range a.Config.Services {
@@ -183,6 +195,12 @@ func serviceChanges(a, b spillway.Service) []string {
 	var list []string
 	if command(a.Run) != command(b.Run) {
 		list = append(list, "run")
+	}
+	if a.Image != b.Image {
+		list = append(list, fmt.Sprintf("image %s -> %s", cmp.Or(a.Image, "none"), cmp.Or(b.Image, "none")))
+	}
+	if a.Port != b.Port {
+		list = append(list, "port")
 	}
 	if a.Scale != b.Scale {
 		list = append(list, fmt.Sprintf("scale %d -> %d", a.Scale, b.Scale))

@@ -171,6 +171,10 @@ func changesOf(from, to spillway.Release, s spillway.Service, restart bool) []sp
 		}
 	}
 	add(from.Artefacts[s.Name].Source != to.Artefacts[s.Name].Source, true, "source")
+	was, is := from.Artefacts[s.Name].Image, to.Artefacts[s.Name].Image
+	add(old.Image != s.Image, true, "image")
+	add(old.Image == s.Image && was != is && was != "" && is != "", true, "what its image is") // a tag or the base means another
+	add(old.Port != s.Port, true, "port")
 	add(!sameText(old.Run, s.Run), true, "run")
 	for _, name := range slices.Sorted(maps.Keys(merged(old.Env, s.Env))) {
 		a, inOld := old.Env[name]

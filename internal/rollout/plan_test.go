@@ -74,3 +74,30 @@ func TestPlan_NamesWhatChangesAndNeverAValue(t *testing.T) {
 		t.Errorf("a value is in the plan: %s, %v", text, err)
 	}
 }
+
+func TestPlan_TellsImagesAndPorts(t *testing.T) {
+	db := spillway.Service{Name: "db", Image: "postgres:16", Port: 5432, Scale: 1}
+	next := db
+	next.Image, next.Port = "postgres:17", 5433
+	for _, tt := range []struct {
+		name       string
+		service    spillway.Service
+		image, was string
+		want       string
+	}{
+		{"another", next, "postgres@sha256:b", "postgres@sha256:a", "image, port"},
+		{"a tag that moved", db, "postgres@sha256:b", "postgres@sha256:a", "what its image is"},
+		{"not known yet", db, "", "postgres@sha256:a", ""},
+		{"the same", db, "postgres@sha256:a", "postgres@sha256:a", ""},
+	} {
+		from, to := release(1, nil, db), release(2, []string{"db"}, tt.service)
+		from.Artefacts["db"], to.Artefacts["db"] = spillway.Artefact{Image: tt.was}, spillway.Artefact{Image: tt.image}
+		var got []string
+		for _, c := range plan(from, to, "").Changes {
+			got = append(got, c.What)
+		}
+		if strings.Join(got, ", ") != tt.want {
+			t.Errorf("%s: changes %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
