@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -231,19 +229,12 @@ func (p *Platform) probe(ctx context.Context, h *gatewayv1.HTTPRoute, generation
 	}
 	host := strings.Replace(string(h.Spec.Hostnames[0]), "*", "spillway-probe", 1)
 	for _, base := range bases {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s%s%d", base, probePrefix, generation), nil)
-		if err != nil {
-			return err.Error()
+		to, status, problem := p.look(ctx, fmt.Sprintf("%s%s%d", base, probePrefix, generation), host)
+		if problem != "" {
+			return problem
 		}
-		request.Host = host
-		answer, err := p.http.Do(request)
-		if err != nil {
-			return fmt.Sprintf("the gateway cannot be asked at %s: %v; if it is reached in another way from here, say how: --gateway-url", base, err)
-		}
-		_ = answer.Body.Close() // nothing in it is read
-		at, err := url.Parse(answer.Header.Get("Location"))
-		if err != nil || at.Hostname() != probeHost(generation) {
-			return fmt.Sprintf("the gateway at %s does not serve generation %d of %s yet (it answered %d)", base, generation, host, answer.StatusCode)
+		if to != probeHost(generation) {
+			return fmt.Sprintf("the gateway at %s does not serve generation %d of %s yet (it answered %d)", base, generation, host, status)
 		}
 	}
 	return ""

@@ -24,6 +24,9 @@ import (
 // lag is how long the cache may be behind a write of our own.
 const lag = 5 * time.Second
 
+// patience is how long the first look at everything may take.
+const patience = 30 * time.Second
+
 // Apply makes the cluster have exactly the objects that d means. What is there already is not written again.
 func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) error {
 	a := p.app(ref)
@@ -79,6 +82,11 @@ func (p *Platform) ask(a *app, releases map[int]spillway.Release, route spillway
 
 // there is what the cache has of an app, by key.
 func (p *Platform) there(ctx context.Context, ref spillway.Ref) (map[string]client.Object, error) {
+	seeing, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if !p.cache.WaitForCacheSync(seeing) {
+		return nil, fmt.Errorf("look at what runs of %s: the cluster has not told within %s what there is: %w", ref, patience, spillway.ErrUnavailable)
+	}
 	all := map[string]client.Object{}
 	for _, kind := range p.kinds() {
 		gvk, err := p.client.GroupVersionKindFor(kind)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,6 +59,45 @@ func (r *rendering) httpRoutes() ([]client.Object, error) {
 	}
 	return routes, nil
 }
+
+// reachRoutes are the ways by which a gateway is asked whether it reaches the replicas of a group, before the group
+// has users: one for each group of a service with public hosts. Without asking, the first users of a group would meet
+// a gateway that knows their route and not yet who is behind it.
+func (r *rendering) reachRoutes() []client.Object {
+	var routes []client.Object
+	for _, w := range r.desired.Groups {
+		s, _ := r.releases[w.Release].Config.Service(w.Group.Service)
+		if len(s.Host) == 0 || w.Replicas == 0 || r.gateway.Name == "" || s.Protocol == spillway.TCP {
+			continue
+		}
+		route := &gatewayv1.HTTPRoute{
+			TypeMeta:   metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "HTTPRoute"},
+			ObjectMeta: r.meta(Name(r.ref, s.Name, strconv.Itoa(w.Group.Release), "reach"), labels(r.ref, w.Group)),
+			Spec: gatewayv1.HTTPRouteSpec{
+				CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{r.parent()}},
+				Hostnames:       []gatewayv1.Hostname{gatewayv1.Hostname(s.Host[0])},
+				Rules: []gatewayv1.HTTPRouteRule{
+					redirectRule(routedPath(w.Group), reachHost),
+					{
+						Matches:     []gatewayv1.HTTPRouteMatch{{Path: exact(reachPath(w.Group))}},
+						BackendRefs: r.backends([]spillway.Backend{{Group: w.Group}}, func(spillway.Backend) spillway.Share { return 1 }),
+					},
+				},
+			},
+		}
+		routes = append(routes, route)
+	}
+	return routes
+}
+
+// reachHost is the host that a gateway redirects to which knows the way to a group.
+const reachHost = "reach.spillway.invalid"
+
+// routedPath is answered by the gateway itself, once it knows the way to the group.
+func routedPath(g spillway.Group) string { return probePrefix + "routed/" + g.String() }
+
+// reachPath is answered by a replica of the group.
+func reachPath(g spillway.Group) string { return probePrefix + "reach/" + g.String() }
 
 // routeName is the name of the HTTPRoute of an edge: "castle-www", "castle-www-canary" for the hosts of a track.
 func routeName(ref spillway.Ref, e spillway.Edge) string {
@@ -119,15 +159,23 @@ func (r *rendering) parent() gatewayv1.ParentReference {
 
 // probeRule has the gateway answer by itself for the generation that it serves.
 func probeRule(generation int64) gatewayv1.HTTPRouteRule {
-	exact, path := gatewayv1.PathMatchExact, fmt.Sprintf("%s%d", probePrefix, generation)
-	host, status := gatewayv1.PreciseHostname(probeHost(generation)), 302
+	return redirectRule(fmt.Sprintf("%s%d", probePrefix, generation), probeHost(generation))
+}
+
+func redirectRule(path, to string) gatewayv1.HTTPRouteRule {
+	host, status := gatewayv1.PreciseHostname(to), 302
 	return gatewayv1.HTTPRouteRule{
-		Matches: []gatewayv1.HTTPRouteMatch{{Path: &gatewayv1.HTTPPathMatch{Type: &exact, Value: &path}}},
+		Matches: []gatewayv1.HTTPRouteMatch{{Path: exact(path)}},
 		Filters: []gatewayv1.HTTPRouteFilter{{
 			Type:            gatewayv1.HTTPRouteFilterRequestRedirect,
 			RequestRedirect: &gatewayv1.HTTPRequestRedirectFilter{Hostname: &host, StatusCode: &status},
 		}},
 	}
+}
+
+func exact(path string) *gatewayv1.HTTPPathMatch {
+	kind := gatewayv1.PathMatchExact
+	return &gatewayv1.HTTPPathMatch{Type: &kind, Value: &path}
 }
 
 func prefix(path string) *gatewayv1.HTTPPathMatch {

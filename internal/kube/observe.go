@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -19,9 +18,6 @@ import (
 // Observe says what the cache has of the app, what its gateway was last seen to serve, and what the gateway's
 // counters say.
 func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Observation, error) {
-	if !p.cache.WaitForCacheSync(ctx) {
-		return rollout.Observation{}, fmt.Errorf("look at what runs of %s: the cluster cannot be watched: %w", ref, spillway.ErrUnavailable)
-	}
 	there, err := p.there(ctx, ref)
 	if err != nil {
 		return rollout.Observation{}, err
@@ -35,6 +31,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	parts := routeParts(there)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	p.onlyReached(a, there, o.Groups)
 	o.Served = a.served
 	o.NoData = !a.known && len(parts) > 0 // another process asked for it, and it was not looked at yet
 	if a.known {

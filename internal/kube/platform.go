@@ -62,6 +62,7 @@ type Platform struct {
 	mu      sync.Mutex
 	apps    map[spillway.Ref]*app
 	pending chan *app // whose route has to be acknowledged
+	unknown chan *app // with groups of which it is not known whether the gateway reaches them
 
 	watch    sync.Mutex
 	watchers map[*watcher]bool
@@ -87,7 +88,7 @@ func Open(c Config) (*Platform, error) {
 		return nil, explain("connect to the cluster", err)
 	}
 	p := &Platform{
-		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1000), watchers: map[*watcher]bool{},
+		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1000), unknown: make(chan *app, 1000), watchers: map[*watcher]bool{},
 		http: &http.Client{Timeout: 2 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	_, err = live.RESTMapper().RESTMapping(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute").GroupKind(), gatewayv1.SchemeGroupVersion.Version)
@@ -166,6 +167,8 @@ func (p *Platform) Run(ctx context.Context) error {
 			return explain("watch the cluster", err)
 		case a := <-p.pending:
 			wg.Go(func() { p.acknowledge(ctx, a) }) // ends with ctx or when the route is acknowledged
+		case a := <-p.unknown:
+			wg.Go(func() { p.reach(ctx, a) }) // ends with ctx or when every group is reached
 		}
 	}
 }
@@ -248,6 +251,8 @@ type app struct {
 	known    bool           // served was acknowledged to this process
 	asking   bool           // somebody waits for an acknowledgement
 	problem  string         // why there is none
+	reached  map[spillway.Group]bool
+	reaching bool // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied
 	releases map[int]spillway.Release
 }
@@ -265,7 +270,7 @@ func (p *Platform) app(ref spillway.Ref) *app {
 	defer p.mu.Unlock()
 	a := p.apps[ref]
 	if a == nil {
-		a = &app{ref: ref, applied: map[string]applied{}}
+		a = &app{ref: ref, applied: map[string]applied{}, reached: map[spillway.Group]bool{}}
 		p.apps[ref] = a
 	}
 	return a

@@ -94,15 +94,12 @@ func (r *rendering) container(number int, g spillway.Group, s spillway.Service, 
 	no := false
 	return corev1.Container{
 		Name: s.Name, Image: image, Command: commandOf(s.Run), Env: r.env(release, g, s, track),
-		Ports:                    []corev1.ContainerPort{{Name: portName, ContainerPort: int32(containerPort(s)), Protocol: corev1.ProtocolTCP}},
+		Ports:                    []corev1.ContainerPort{{Name: portName, ContainerPort: int32(s.ContainerPort()), Protocol: corev1.ProtocolTCP}},
 		Resources:                resources(s.Limits),
 		SecurityContext:          &corev1.SecurityContext{AllowPrivilegeEscalation: &no},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}, nil
 }
-
-// containerPort is where the program of a service listens.
-func containerPort(s spillway.Service) int { return cmp.Or(s.Port, DefaultPort) }
 
 // env are the variables of a replica, sorted but for PORT and HOST, which others may refer to. Later ones win,
 // as on one machine.
@@ -125,7 +122,7 @@ func (r *rendering) env(release spillway.Release, g spillway.Group, s spillway.S
 		"SPILLWAY_TRACK": track, "SPILLWAY_RELEASE": strconv.Itoa(g.Release),
 	})
 	list := []corev1.EnvVar{
-		{Name: "HOST", Value: "0.0.0.0"}, {Name: "PORT", Value: strconv.Itoa(containerPort(s))},
+		{Name: "HOST", Value: "0.0.0.0"}, {Name: "PORT", Value: strconv.Itoa(s.ContainerPort())},
 		{Name: "SPILLWAY_REPLICA", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
 	}
 	for _, k := range slices.Sorted(maps.Keys(env)) {

@@ -21,9 +21,6 @@ import (
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
-// DefaultPort is where a program listens that was built by Spillway and names no port: its PORT.
-const DefaultPort = 8080
-
 // servicePort is the port of every Service that we make; it leads to the port of the program.
 const servicePort = 80
 
@@ -80,7 +77,7 @@ func (r *rendering) objects() ([]client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(services, replicas, rest, routes), nil
+	return slices.Concat(services, replicas, rest, r.reachRoutes(), routes), nil
 }
 
 // meta is the metadata of an object of the app.

@@ -1,0 +1,166 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+// doubt is how long a gateway's 502, 503 and 504 are taken for its own and not for the program's.
+const doubt = 5 * time.Second
+
+// reachable is an HTTPRoute by which a gateway is asked for a group.
+type reachable struct {
+	group spillway.Group
+	host  string
+}
+
+// reachables are the ways of reachRoutes that are there.
+func reachables(there map[string]client.Object) map[spillway.Group]reachable {
+	all := map[spillway.Group]reachable{}
+	for _, o := range there {
+		h, ok := o.(*gatewayv1.HTTPRoute)
+		if !ok || len(h.Spec.Hostnames) == 0 || h.DeletionTimestamp != nil {
+			continue
+		}
+		if g, ok := groupOf(h.Labels); ok {
+			all[g] = reachable{g, strings.Replace(string(h.Spec.Hostnames[0]), "*", "spillway-probe", 1)}
+		}
+	}
+	return all
+}
+
+// onlyReached counts no replica as ready of a group that the gateway does not reach yet: it would get no request. Of
+// groups without a way of asking (private ones), the cluster's word is taken. a.mu is held.
+func (p *Platform) onlyReached(a *app, there map[string]client.Object, groups []rollout.Group) {
+	ways, ask := reachables(there), false
+	for i := range groups {
+		g := &groups[i]
+		if _, asked := ways[g.Group]; !asked || g.Ready == 0 {
+			delete(a.reached, g.Group)
+			continue
+		}
+		if !a.reached[g.Group] {
+			g.Ready, ask = 0, true
+			if g.Problem == "" {
+				g.Problem = "ready, and the gateway does not reach it yet"
+			}
+		}
+	}
+	if ask && !a.reaching {
+		a.reaching = true
+		p.unknown <- a
+	}
+}
+
+// reach asks the gateway for the groups that are ready and that it was not known to reach, until it reaches all of
+// them or they are gone. It ends with ctx.
+func (p *Platform) reach(ctx context.Context, a *app) {
+	began := map[spillway.Group]time.Time{}
+	for {
+		missing := p.missing(ctx, a)
+		if len(missing) == 0 || ctx.Err() != nil {
+			a.mu.Lock()
+			a.reaching = false
+			a.mu.Unlock()
+			return
+		}
+		news := false
+		for _, w := range missing {
+			if began[w.group].IsZero() {
+				began[w.group] = time.Now()
+			}
+			if problem := p.reaches(ctx, w, time.Since(began[w.group])); problem != "" {
+				p.log.Debug("group is not reached yet", "app", a.ref, "group", w.group, "why", problem)
+				continue
+			}
+			news = true
+			a.mu.Lock()
+			a.reached[w.group] = true
+			a.mu.Unlock()
+		}
+		if news {
+			p.changed(a.ref)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(p.conf.Patience):
+		}
+	}
+}
+
+// missing are the groups with ready replicas that are not known to be reached.
+func (p *Platform) missing(ctx context.Context, a *app) []reachable {
+	there, err := p.there(ctx, a.ref)
+	if err != nil {
+		return nil // the next observation asks again
+	}
+	pods, err := p.pods(ctx, a.ref)
+	if err != nil {
+		return nil
+	}
+	ways := reachables(there)
+	var list []reachable
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, g := range observeGroups(there, pods) {
+		if w, ok := ways[g.Group]; ok && g.Ready > 0 && !a.reached[g.Group] {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// reaches asks a gateway for a group: first whether it knows the way, then for an answer of a replica, whatever that
+// answer is. One that may be the gateway's own is believed to be the program's after a while.
+func (p *Platform) reaches(ctx context.Context, w reachable, since time.Duration) (problem string) {
+	bases, problem := p.bases(ctx)
+	if problem != "" {
+		return problem
+	}
+	for _, base := range bases {
+		to, status, problem := p.look(ctx, base+routedPath(w.group), w.host)
+		if problem != "" {
+			return problem
+		}
+		if to != reachHost {
+			return fmt.Sprintf("the gateway at %s does not know the way to %s yet (it answered %d)", base, w.group, status)
+		}
+		_, status, problem = p.look(ctx, base+reachPath(w.group), w.host)
+		if problem != "" {
+			return problem
+		}
+		if status >= http.StatusBadGateway && status <= http.StatusGatewayTimeout && since < doubt {
+			return fmt.Sprintf("the gateway at %s answers %d for %s", base, status, w.group)
+		}
+	}
+	return ""
+}
+
+// look makes one request to a gateway and gives the host that its answer leads to.
+func (p *Platform) look(ctx context.Context, at, host string) (to string, status int, problem string) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return "", 0, err.Error()
+	}
+	request.Host = host
+	answer, err := p.http.Do(request)
+	if err != nil {
+		return "", 0, fmt.Sprintf("the gateway cannot be asked: %v; if it is reached in another way from here, say how: --gateway-url", err)
+	}
+	_ = answer.Body.Close() // nothing in it is read
+	if location, err := url.Parse(answer.Header.Get("Location")); err == nil {
+		to = location.Hostname()
+	}
+	return to, answer.StatusCode, ""
+}
