@@ -1,0 +1,123 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// A Right is something that the server must be allowed to do in its namespace.
+type Right struct {
+	Group     string // API group, "" = core
+	Resource  string // plural: "deployments"
+	Verbs     []string
+	Namespace string // another one than the server's; "" = the server's
+}
+
+// Rights are all that the server needs, no more.
+func Rights(g Gateway) []Right {
+	all := []string{"get", "list", "watch", "create", "patch", "delete"}
+	rights := []Right{
+		{Group: "apps", Resource: "deployments", Verbs: all},
+		{Group: "batch", Resource: "jobs", Verbs: all},
+		{Resource: "services", Verbs: all},
+		{Group: "networking.k8s.io", Resource: "networkpolicies", Verbs: all},
+		{Group: "policy", Resource: "poddisruptionbudgets", Verbs: all},
+		{Resource: "pods", Verbs: []string{"get", "list", "watch"}},
+		{Resource: "pods/log", Verbs: []string{"get"}},
+		{Group: "events.k8s.io", Resource: "events", Verbs: []string{"create", "patch"}},
+		{Group: "coordination.k8s.io", Resource: "leases", Verbs: []string{"get", "create", "update"}},
+		{Group: "spillway.dev", Resource: "apps", Verbs: append(slices.Clone(all), "update")},
+		{Group: "spillway.dev", Resource: "apps/status", Verbs: []string{"get", "patch", "update"}},
+		{Group: "spillway.dev", Resource: "apps/finalizers", Verbs: []string{"update"}},
+		{Group: "spillway.dev", Resource: "releases", Verbs: append(slices.Clone(all), "update")},
+	}
+	if g.Name != "" {
+		rights = append(rights, Right{Group: gatewayv1.GroupName, Resource: "httproutes", Verbs: all}, Right{Group: gatewayv1.GroupName, Resource: "gateways", Verbs: []string{"get"}, Namespace: g.Namespace})
+	}
+	return rights
+}
+
+// Doctor looks at what the platform needs of the cluster. It changes nothing.
+func (p *Platform) Doctor(ctx context.Context) []spillway.Check {
+	asks, err := discovery.NewDiscoveryClientForConfig(p.conf.Rest)
+	if err != nil {
+		return []spillway.Check{{Name: "cluster", State: "fail", Text: err.Error()}}
+	}
+	version, err := asks.ServerVersion()
+	if err != nil {
+		return []spillway.Check{{Name: "cluster", State: "fail", Text: explain("ask the API server for its version", err).Error(), Remedy: "is " + p.conf.Rest.Host + " reached from here?"}}
+	}
+	checks := []spillway.Check{{Name: "cluster", State: "ok", Text: fmt.Sprintf("Kubernetes %s at %s, namespace %s", version.GitVersion, p.conf.Rest.Host, p.conf.Namespace)}}
+	return append(checks, p.checkRights(ctx), p.checkGateway(ctx))
+}
+
+// checkRights asks the API server what the server may do.
+func (p *Platform) checkRights(ctx context.Context) spillway.Check {
+	c := spillway.Check{Name: "rights", State: "ok", Text: "the server may do all that it has to"}
+	var missing []string
+	for _, r := range Rights(p.conf.Gateway) {
+		resource, sub, _ := strings.Cut(r.Resource, "/")
+		for _, verb := range r.Verbs {
+			namespace := r.Namespace
+			if namespace == "" {
+				namespace = p.conf.Namespace
+			}
+			review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: namespace, Group: r.Group, Resource: resource, Subresource: sub, Verb: verb,
+			}}}
+			if err := p.live.Create(ctx, review); err != nil {
+				return spillway.Check{Name: "rights", State: "fail", Text: explain("ask what the server may do", err).Error()}
+			}
+			if !review.Status.Allowed {
+				missing = append(missing, fmt.Sprintf("%s %s in %s", verb, r.Resource, namespace))
+			}
+		}
+	}
+	if len(missing) > 0 {
+		c.State, c.Text, c.Remedy = "fail", "the server may not "+strings.Join(missing, ", "), "spillway kube install gives it these rights"
+	}
+	return c
+}
+
+// checkGateway looks at the gateway as users meet it.
+func (p *Platform) checkGateway(ctx context.Context) spillway.Check {
+	c := spillway.Check{Name: "gateway", State: "fail"}
+	g := p.conf.Gateway
+	if g.Name == "" {
+		return spillway.Check{Name: "gateway", State: "warn", Text: "there is none, so no service can have public hosts", Remedy: "start the server with --gateway NAMESPACE/NAME"}
+	}
+	var found gatewayv1.Gateway
+	if err := p.live.Get(ctx, client.ObjectKey{Namespace: g.Namespace, Name: g.Name}, &found); err != nil {
+		c.Text, c.Remedy = explain("look for gateway "+g.Namespace+"/"+g.Name, err).Error(), "kubectl get gateways -A tells which there are"
+		return c
+	}
+	i := slices.IndexFunc(found.Status.Conditions, func(c metav1.Condition) bool { return c.Type == string(gatewayv1.GatewayConditionProgrammed) })
+	if i < 0 || found.Status.Conditions[i].Status != metav1.ConditionTrue {
+		c.Text, c.Remedy = fmt.Sprintf("gateway %s/%s is not programmed", g.Namespace, g.Name), "kubectl describe gateway -n "+g.Namespace+" "+g.Name
+		return c
+	}
+	bases, problem := p.bases(ctx)
+	for _, base := range bases {
+		if _, status, trouble := p.look(ctx, base+probePrefix, "doctor.spillway.invalid"); trouble != "" {
+			problem = trouble
+		} else if status >= http.StatusInternalServerError {
+			problem = fmt.Sprintf("the gateway at %s answers %d", base, status)
+		}
+	}
+	if problem != "" {
+		c.Text, c.Remedy = problem, "see how the gateway is reached from here, and say so: --gateway-url"
+		return c
+	}
+	return spillway.Check{Name: "gateway", State: "ok", Text: fmt.Sprintf("%s/%s of class %s answers at %s", g.Namespace, g.Name, found.Spec.GatewayClassName, strings.Join(bases, ", "))}
+}
