@@ -95,7 +95,7 @@ func (e *engine) Releases(ctx context.Context, app spillway.Ref) ([]spillway.Rel
 	used := inUse(saved)
 	var list []spillway.Release
 	for _, n := range slices.Backward(slices.Sorted(maps.Keys(saved.Spec.Releases))) {
-		if r := saved.Spec.Releases[n]; used[n] || e.whole(r) == nil {
+		if r := saved.Spec.Releases[n]; used[n] || e.images != nil || e.whole(ctx, r) == nil {
 			list = append(list, r)
 		}
 	}

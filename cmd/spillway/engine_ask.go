@@ -15,7 +15,7 @@ func (e *engine) Ask(ctx context.Context, app spillway.Ref, in spillway.Intent) 
 	if err != nil {
 		return in, err
 	}
-	if err := e.sensible(saved, in); err != nil {
+	if err := e.sensible(ctx, saved, in); err != nil {
 		return in, err
 	}
 	in.At = time.Now().UTC()
@@ -24,13 +24,13 @@ func (e *engine) Ask(ctx context.Context, app spillway.Ref, in spillway.Intent) 
 
 // sensible checks an intent against what there is now, so that the person who asked hears at once what
 // cannot be. The engine checks again when it acts.
-func (e *engine) sensible(saved reconcile.Saved, in spillway.Intent) error {
+func (e *engine) sensible(ctx context.Context, saved reconcile.Saved, in spillway.Intent) error {
 	if err := checkTrack(saved, in.Track); err != nil {
 		return err
 	}
 	switch in.Verb {
 	case spillway.VerbRollback, spillway.VerbDeploy, spillway.VerbPromote:
-		return e.runnable(saved, in)
+		return e.runnable(ctx, saved, in)
 	case spillway.VerbScale, spillway.VerbRestart:
 		return countable(saved, in)
 	default:
@@ -39,7 +39,7 @@ func (e *engine) sensible(saved reconcile.Saved, in spillway.Intent) error {
 }
 
 // runnable checks that the release that an intent makes serve can run.
-func (e *engine) runnable(saved reconcile.Saved, in spillway.Intent) error {
+func (e *engine) runnable(ctx context.Context, saved reconcile.Saved, in spillway.Intent) error {
 	target, err := targetOf(saved, in)
 	if err != nil || target == 0 {
 		return err
@@ -48,7 +48,7 @@ func (e *engine) runnable(saved reconcile.Saved, in spillway.Intent) error {
 	if !ok {
 		return fmt.Errorf("%s has no release %d, or not any more; there are: spillway releases: %w", saved.Spec.App, target, spillway.ErrNotFound)
 	}
-	if err := e.whole(release); err != nil {
+	if err := e.whole(ctx, release); err != nil {
 		return fmt.Errorf("release %d cannot run, and nothing was changed: %w", target, err)
 	}
 	return nil

@@ -143,16 +143,6 @@ func numbers(releases map[int]spillway.Release) string {
 	return strings.Join(list, ", ")
 }
 
-// whole checks that the artefacts of a release are there.
-func (e *engine) whole(r spillway.Release) error {
-	for _, name := range slices.Sorted(maps.Keys(r.Artefacts)) {
-		if err := e.builder.Exists(r.Artefacts[name]); err != nil {
-			return fmt.Errorf("service %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
 // loaded is what is stored of an app; nothing when it was never deployed.
 func (e *engine) loaded(ctx context.Context, app spillway.Ref) (reconcile.Saved, error) {
 	saved, err := e.store.Load(ctx, app)
@@ -182,7 +172,7 @@ func (e *engine) Deploy(ctx context.Context, r api.DeployRequest, log func(strin
 	}
 	if m.tree != nil {
 		for _, s := range release.Config.Services {
-			artefact, err := e.builder.Build(ctx, *m.tree, s, func(line string) { log(s.Name + ": " + line) })
+			artefact, err := e.artefact(ctx, release, *m.tree, s, func(line string) { log(s.Name + ": " + line) })
 			if err != nil {
 				return api.DeployResult{}, fmt.Errorf("service %s: %w", s.Name, err)
 			}
@@ -221,8 +211,10 @@ func (e *engine) allowed(ctx context.Context, saved reconcile.Saved, release spi
 	if err := checkCertificates(release.Config); err != nil {
 		return err
 	}
-	if err := checkImages(release); err != nil {
-		return err
+	if e.images == nil {
+		if err := checkImages(release); err != nil {
+			return err
+		}
 	}
 	return e.loop.HostsFree(ctx, release)
 }

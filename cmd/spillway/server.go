@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,6 +28,8 @@ type serverOptions struct {
 	behind behindOptions
 	seen   proxy.Seen
 	self   string // our own program
+
+	cluster clusterOptions
 }
 
 func (c *cli) serverCommand() *cobra.Command {
@@ -55,7 +58,7 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 			if err := checkAddresses(o.http, o.https, o.listen); err != nil {
 				return err
 			}
-			if err := o.behind.check(); err != nil {
+			if err := errors.Join(o.behind.check(), o.cluster.check()); err != nil {
 				return err
 			}
 			if o.seen, err = seen.seen(); err != nil {
@@ -73,6 +76,7 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 	cmd.Flags().StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:7300", "`ADDR` of the API")
 	o.behind.flags(cmd)
+	o.cluster.flags(cmd.Flags())
 	seen.bind(cmd.Flags())
 	return cmd
 }
@@ -88,7 +92,11 @@ func (c *cli) serve(ctx context.Context, o serverOptions) error {
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return stateError(o.dir, fmt.Errorf("state directory: %w", err))
 	}
-	in, err := assemble(ctx, o, log)
+	make := assemble
+	if o.cluster.on {
+		make = assembleCluster
+	}
+	in, err := make(ctx, o, log)
 	if err != nil {
 		return stateError(o.dir, err)
 	}
@@ -102,7 +110,7 @@ func (c *cli) serve(ctx context.Context, o serverOptions) error {
 	for {
 		select {
 		case s := <-signals:
-			if s == syscall.SIGHUP {
+			if s == syscall.SIGHUP && in.daemon != nil {
 				if err := in.replaceProxy(ctx); err != nil {
 					log.Error("the proxy was not replaced and goes on", "error", err)
 				}
@@ -126,6 +134,9 @@ func (in *installation) halt(err error) error {
 	defer cancel()
 	if haltErr := in.platform.Halt(ctx); haltErr != nil {
 		in.log.Error("not every replica was stopped", "error", haltErr)
+	}
+	if in.daemon == nil {
+		return err
 	}
 	if stopErr := in.daemon.Stop(ctx); stopErr != nil {
 		in.log.Error("the proxy was not stopped", "error", stopErr)

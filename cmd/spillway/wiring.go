@@ -39,10 +39,15 @@ type installation struct {
 	asker    *metrics.Asker
 	loop     *reconcile.Loop
 	engine   *engine
-	api      *api.Server
-	self     string              // the pinned copy of our program: see pinProgram
-	facts    chan spillway.Event // of replicas, on their way into the store
-	closers  []func() error      // last in, first out
+	// The rest is of a cluster; nil on one machine.
+	images  *oci.Registry
+	wishes  *state.Store
+	judge   func(context.Context) error
+	lead    func(ctx context.Context, run func(context.Context) error) error
+	api     *api.Server
+	self    string              // the pinned copy of our program: see pinProgram
+	facts   chan spillway.Event // of replicas, on their way into the store
+	closers []func() error      // last in, first out
 }
 
 // assemble opens the state directory and wires the parts. It starts nothing but what it says; on an error
@@ -136,10 +141,15 @@ func (in *installation) run(ctx context.Context, o serverOptions, ready func()) 
 		})
 	}
 	err := in.api.Listen(ctx) // first: the proxy would go on running behind a server that cannot be reached
-	if err == nil {
+	if err == nil && in.daemon != nil {
 		err = in.startProxy(ctx, o, part)
 	}
-	if err == nil {
+	switch {
+	case err == nil && in.daemon == nil:
+		in.runCluster(part)
+		ready()
+		<-ctx.Done()
+	case err == nil:
 		part("replicas", in.platform.Run)
 		part("loop", in.loop.Run)
 		part("gates", in.asker.Run)

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/kube"
+	"github.com/spillway-dev/spillway/internal/kube/counts"
+	"github.com/spillway-dev/spillway/internal/metrics"
+	"github.com/spillway-dev/spillway/internal/oci"
+	"github.com/spillway-dev/spillway/internal/pipeline"
+	"github.com/spillway-dev/spillway/internal/proxy"
+	"github.com/spillway-dev/spillway/internal/reconcile"
+)
+
+// clusterOptions are the flags of a server that runs apps on Kubernetes.
+type clusterOptions struct {
+	on         bool
+	kubeconfig string
+	context    string
+	namespace  string
+	gateway    string // NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER
+	gatewayURL string
+	flavour    string
+	metrics    []string
+	prometheus string
+	images     oci.Config
+}
+
+func (o *clusterOptions) flags(flags *pflag.FlagSet) {
+	flags.BoolVar(&o.on, "kubernetes", false, "run the apps on a Kubernetes cluster instead of this machine")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "`FILE` that says how the cluster is reached (default: as kubectl; in a pod, its service account)")
+	flags.StringVar(&o.context, "kube-context", "", "`NAME` of the context in it")
+	flags.StringVar(&o.namespace, "namespace", "", "`NAME` of the namespace that everything is in (default: that of the context)")
+	flags.StringVar(&o.gateway, "gateway", "", "`NAMESPACE/NAME[/LISTENER]` of the Gateway (Gateway API) that users come in by")
+	flags.StringVar(&o.gatewayURL, "gateway-url", "", "`URL` at which the gateway is reached from here (default: the addresses in its status)")
+	flags.StringVar(&o.flavour, "gateway-kind", string(counts.Traefik), "whose metrics the gateway has: traefik, envoy or nginx")
+	flags.StringSliceVar(&o.metrics, "gateway-metrics", nil, "`URL` of the metrics of each instance of the gateway, by which releases are judged")
+	flags.StringVar(&o.prometheus, "prometheus", "", "base `URL` of a Prometheus that has the gateway's metrics, instead")
+	flags.StringVar(&o.images.Repository, "registry", "", "`HOST/PATH` where the images of what is built are put")
+	flags.StringSliceVar(&o.images.Insecure, "insecure-registry", nil, "`HOST` of a registry that is reached by plain HTTP")
+	flags.StringVar(&o.images.Base, "base-image", "", "`IMAGE` that programs are put upon (default: none, so they have to be static)")
+}
+
+// check finds flags that do not fit together.
+func (o *clusterOptions) check() error {
+	if o.on {
+		if n := len(strings.Split(o.gateway, "/")); o.gateway != "" && (n < 2 || n > 3) {
+			return usage("--gateway %s: write NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER", o.gateway)
+		}
+		if o.flavour != string(counts.Traefik) && o.flavour != string(counts.Envoy) && o.flavour != string(counts.Nginx) {
+			return usage("--gateway-kind %s: it is traefik, envoy or nginx", o.flavour)
+		}
+		return nil
+	}
+	for _, flag := range []struct{ name, value string }{
+		{"kubeconfig", o.kubeconfig}, {"kube-context", o.context}, {"namespace", o.namespace}, {"gateway", o.gateway}, {"gateway-url", o.gatewayURL},
+		{"gateway-metrics", strings.Join(o.metrics, "")}, {"prometheus", o.prometheus}, {"registry", o.images.Repository},
+	} {
+		if flag.value != "" {
+			return usage("--%s is about a cluster, and this server runs apps on its own machine; add --kubernetes", flag.name)
+		}
+	}
+	return nil
+}
+
+func (o *clusterOptions) theGateway() kube.Gateway {
+	parts := append(strings.Split(o.gateway, "/"), "", "")
+	return kube.Gateway{Namespace: parts[0], Name: parts[1], Section: parts[2]}
+}
+
+// assembleCluster wires the parts of a server whose apps run on a cluster. It starts nothing; on an error everything
+// that was opened is closed.
+func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*installation, error) {
+	in := &installation{log: log, facts: make(chan spillway.Event, 1000), proxy: foreign{o.cluster}}
+	config, namespace, err := kube.Connect(o.cluster.kubeconfig, o.cluster.context, o.cluster.namespace)
+	if err != nil {
+		return nil, err
+	}
+	judge := counts.New(counts.Config{
+		Flavour: counts.Flavour(o.cluster.flavour), Instances: func() []string { return o.cluster.metrics }, Prometheus: o.cluster.prometheus,
+		Changed: func(app spillway.Ref) { in.loop.Wake(app) }, Log: log,
+	})
+	platform, err := kube.Open(kube.Config{Rest: config, Namespace: namespace, Gateway: o.cluster.theGateway(), GatewayURL: o.cluster.gatewayURL, Judge: judge, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if in.builder, err = pipeline.NewBuilder(filepath.Join(o.dir, "builds"), log); err != nil {
+		return nil, err
+	}
+	images := o.cluster.images
+	images.Temp, images.Log = filepath.Join(o.dir, "builds"), log
+	if in.images, err = oci.New(images); err != nil {
+		return nil, err
+	}
+	stored := platform.Store()
+	in.platform, in.store, in.wishes = platform, stored, stored
+	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
+	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(reconcile.PublicEdges)
+	in.engine = &engine{installation: in, options: o}
+	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
+	in.judge = judge.Run
+	in.lead = func(ctx context.Context, run func(context.Context) error) error {
+		host, _ := os.Hostname() // a name among servers; without one the pid has to do
+		return kube.Lead(ctx, config, namespace, fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano()), log, run)
+	}
+	return in, nil
+}
+
+// runCluster serves until ctx ends or a part fails. What decides runs in the server that leads; every server answers.
+func (in *installation) runCluster(part func(string, func(context.Context) error)) {
+	part("cluster", in.platform.Run)
+	part("judge", in.judge)
+	part("gates", in.asker.Run)
+	part("history", in.keepFacts)
+	part("builds", in.keepSmall)
+	part("api", in.api.Run)
+	part("loop", func(ctx context.Context) error {
+		return in.lead(ctx, func(ctx context.Context) error {
+			wishes := make(chan error, 1)
+			go func() { wishes <- in.engine.fulfil(ctx) }() // owned by this part; ends with ctx; waited for below
+			err := in.loop.Run(ctx)
+			return errors.Join(err, <-wishes)
+		})
+	})
+}
+
+// foreign is a data plane that is not ours: a gateway of the cluster. It tells less than our own proxy does.
+type foreign struct{ options clusterOptions }
+
+var _ dataPlane = foreign{}
+
+func (f foreign) untold(what string) error {
+	return fmt.Errorf("%s is not known on Kubernetes: the gateway %s is not Spillway's own proxy: %w", what, f.options.gateway, spillway.ErrUnavailable)
+}
+
+// Info says where the gateway is reached, if the server was told.
+func (f foreign) Info(context.Context) (proxy.Info, error) {
+	return proxy.Info{}, f.untold("the proxy")
+}
+
+// Report is not had.
+func (f foreign) Report(context.Context, spillway.Ref) (spillway.Report, error) {
+	return spillway.Report{}, f.untold("what each replica is asked")
+}
+
+// Routes are not had.
+func (f foreign) Routes(context.Context, spillway.Ref) ([]spillway.RouteLine, error) {
+	return nil, f.untold("the list of routes")
+}
+
+// Explain is not had.
+func (f foreign) Explain(context.Context, spillway.Ref, spillway.RouteQuery) (spillway.RouteAnswer, error) {
+	return spillway.RouteAnswer{}, f.untold("what becomes of a request")
+}
+
+// Hold cannot be done.
+func (f foreign) Hold(context.Context, spillway.Ref, time.Duration) (spillway.Hold, error) {
+	return spillway.Hold{}, f.untold("how to let requests wait")
+}

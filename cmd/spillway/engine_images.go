@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/appfile"
+	"github.com/spillway-dev/spillway/internal/pipeline"
+)
+
+// artefact makes what a service runs: it builds the source, and on a cluster puts it into the registry; an image of
+// others is looked up and pinned.
+func (e *engine) artefact(ctx context.Context, release spillway.Release, tree pipeline.Tree, s spillway.Service, log func(string)) (spillway.Artefact, error) {
+	if s.Image != "" {
+		return e.pinned(ctx, s, log)
+	}
+	a, err := e.builder.Build(ctx, tree, s, log)
+	if err != nil || e.images == nil {
+		return a, err
+	}
+	began := time.Now()
+	if a, err = e.images.Push(ctx, release.Config.Name, s, a); err == nil {
+		log(fmt.Sprintf("image %s is in the registry (%s)", a.Image, time.Since(began).Round(10*time.Millisecond)))
+	}
+	return a, err
+}
+
+func (e *engine) pinned(ctx context.Context, s spillway.Service, log func(string)) (spillway.Artefact, error) {
+	a, err := e.images.Pin(ctx, s.Image)
+	if err == nil {
+		log(s.Image + " is " + a.Image)
+	}
+	return a, err
+}
+
+// whole checks that the artefacts of a release are there.
+func (e *engine) whole(ctx context.Context, r spillway.Release) error {
+	for _, name := range slices.Sorted(maps.Keys(r.Artefacts)) {
+		check := func() error { return e.builder.Exists(r.Artefacts[name]) }
+		if e.images != nil { // replicas are made of what the registry has
+			check = func() error { return e.images.Exists(ctx, r.Artefacts[name].Image) }
+		}
+		if err := check(); err != nil {
+			return fmt.Errorf("service %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// deployFile releases an app file that came without source: all that it runs is images.
+func (e *engine) deployFile(ctx context.Context, app spillway.Ref, text []byte, env, by string) error {
+	config, err := appfile.ParseEnvironment("spec", text, env)
+	if err != nil {
+		return err
+	}
+	if refOf(config.Name, env) != app {
+		return fmt.Errorf("the App is named %s and its spec says app: %s; they have to be the same: %w", app, config.Name, spillway.ErrInvalid)
+	}
+	release := spillway.Release{App: app, Config: config, File: string(text), Artefacts: map[string]spillway.Artefact{}}
+	saved, err := e.loaded(ctx, app)
+	if err != nil {
+		return err
+	}
+	if err := e.allowed(ctx, saved, release, api.DeployRequest{}); err != nil {
+		return err
+	}
+	for _, s := range config.Services {
+		if s.Image == "" {
+			return fmt.Errorf("service %s has no image: what is built from source is deployed by spillway deploy, not by kubectl: %w", s.Name, spillway.ErrInvalid)
+		}
+		if release.Artefacts[s.Name], err = e.pinned(ctx, s, func(string) {}); err != nil {
+			return fmt.Errorf("service %s: %w", s.Name, err)
+		}
+	}
+	now := time.Now().UTC()
+	release.Created, release.By = now, by
+	_, _, _, err = e.loop.Deploy(ctx, release, spillway.Intent{Verb: spillway.VerbDeploy, By: by, At: now})
+	return err
+}
+
+// fulfil does what is asked of apps by their resources, until ctx ends.
+func (e *engine) fulfil(ctx context.Context) error {
+	apps := make(chan spillway.Ref, 1000)
+	watching := make(chan error, 1)
+	// Owned by fulfil; ends with ctx; waited for below.
+	go func() {
+		watching <- e.platform.Watch(ctx, func(app spillway.Ref) {
+			select {
+			case apps <- app:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	all, err := e.store.Apps(ctx)
+	if err != nil {
+		e.log.Warn("apps cannot be listed", "error", err)
+	}
+	for _, app := range all {
+		e.fulfilOne(ctx, app)
+	}
+	for {
+		select {
+		case app := <-apps:
+			e.fulfilOne(ctx, app)
+		case err := <-watching:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// fulfilOne does what is asked of one app by its resource, and says there what came of it.
+func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) {
+	wish, err := e.wishes.Asked(ctx, app)
+	switch {
+	case errors.Is(err, spillway.ErrNotFound) || ctx.Err() != nil:
+		return
+	case err != nil:
+		e.log.Warn("what is asked of an app cannot be read", "app", app, "error", err)
+		return
+	case wish.Forget:
+		err = e.store.Remove(ctx, app)
+	case wish.Destroy:
+		_, err = e.loop.Ask(ctx, app, spillway.Intent{Verb: spillway.VerbDestroy, By: wish.By, At: time.Now().UTC()})
+	case wish.Deploy:
+		mistakes := e.deployFile(ctx, app, wish.File, wish.Env, wish.By)
+		if mistakes != nil {
+			e.log.Warn("an App was not deployed", "app", app, "by", wish.By, "error", mistakes)
+		}
+		err = e.wishes.Answer(ctx, app, wish.Generation, mistakes)
+	}
+	if err != nil && ctx.Err() == nil {
+		e.log.Warn("what is asked of an app was not done", "app", app, "error", err)
+	}
+}

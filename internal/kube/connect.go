@@ -1,0 +1,100 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Connect reads how a cluster is reached, as kubectl does: from the file named, from KUBECONFIG, from the user's own
+// file, or, in a pod, from its service account. The namespace is the one named or else that of the context.
+func Connect(kubeconfig, context, namespace string) (*rest.Config, string, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	overrides := &clientcmd.ConfigOverrides{CurrentContext: context}
+	overrides.Context.Namespace = namespace
+	found := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
+	c, err := found.ClientConfig()
+	if err != nil {
+		return nil, "", fmt.Errorf("find the cluster: %w: %w; name a file: --kubeconfig FILE", spillway.ErrInvalid, err)
+	}
+	if namespace, _, err = found.Namespace(); err != nil {
+		return nil, "", fmt.Errorf("find the namespace: %w", err)
+	}
+	c.QPS, c.Burst = 100, 200 // the API server has fair queues of its own
+	c.UserAgent = "spillway"
+	return c, namespace, nil
+}
+
+// The times of leadership: who does not renew in leaseTime is not the leader any more, and knows it before others do.
+const (
+	leaseTime = 15 * time.Second
+	renewTime = 10 * time.Second
+	retryTime = 2 * time.Second
+)
+
+// ErrNotLeader is that another server leads now, so this one has to stop deciding.
+var ErrNotLeader = errors.New("another server leads now")
+
+// Lead waits until this process leads the namespace, runs until ctx ends, and fails with ErrNotLeader when it stops
+// to lead before. id tells servers apart. run has to end when its context does.
+func Lead(ctx context.Context, c *rest.Config, namespace, id string, log *slog.Logger, run func(context.Context) error) error {
+	clients, err := kubernetes.NewForConfig(c)
+	if err != nil {
+		return explain("connect to the cluster", err)
+	}
+	lock := &resourcelock.LeaseLock{
+		LeaseMeta: metav1.ObjectMeta{Name: "spillway-server", Namespace: namespace},
+		Client:    clients.CoordinationV1(), LockConfig: resourcelock.ResourceLockConfig{Identity: id},
+	}
+	leading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var failed error
+	ended, began := make(chan struct{}), make(chan struct{})
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: lock, LeaseDuration: leaseTime, RenewDeadline: renewTime, RetryPeriod: retryTime, ReleaseOnCancel: true,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				close(began)
+				defer close(ended)
+				log.Info("leading", "namespace", namespace, "id", id)
+				failed = run(ctx)
+				cancel()
+			},
+			OnStoppedLeading: func() {
+				select {
+				case <-began:
+					<-ended // the lease is given back when nothing decides any more
+				default:
+				}
+			},
+			OnNewLeader: func(leader string) {
+				if leader != id {
+					log.Info("another server leads; this one answers and waits", "leader", leader)
+				}
+			},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("lead namespace %s: %w", namespace, err)
+	}
+	elector.Run(leading)
+	switch {
+	case ctx.Err() != nil, failed != nil:
+		return failed
+	case leading.Err() != nil:
+		return nil
+	}
+	return ErrNotLeader
+}
