@@ -13,7 +13,7 @@ var (
 	pure     = []string{"internal/rollout", "internal/judge", "internal/flag", "internal/scale", "internal/alert"}
 	adapters = []string{
 		"internal/local", "internal/proxy", "internal/kube", "internal/store", "internal/metrics",
-		"internal/notify", "internal/pipeline", "internal/api", "internal/dashboard",
+		"internal/notify", "internal/pipeline", "internal/oci", "internal/api", "internal/dashboard",
 	}
 	pureImports = []string{
 		"bytes", "cmp", "encoding/json", "errors", "fmt", "maps", "math", "slices", "sort", "strconv", "strings", "time",
@@ -42,6 +42,7 @@ var owners = []struct {
 	{"github.com/mholt/acmez", []string{"internal/proxy"}},                                    // docs/adr/0021
 	{"go.uber.org/zap", []string{"internal/proxy"}},                                           // docs/adr/0021
 	{"github.com/pires/go-proxyproto", []string{"internal/proxy"}},                            // docs/adr/0022
+	{"github.com/google/go-containerregistry", []string{"internal/oci"}},                      // docs/adr/0028
 	{"k8s.io", []string{"internal/kube"}},
 	{"sigs.k8s.io", []string{"internal/kube"}},
 }

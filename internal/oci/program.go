@@ -1,0 +1,151 @@
+package oci
+
+import (
+	"bufio"
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// program is what a command of a service starts, and what that needs of the base.
+type program struct {
+	words   []string // nil: the line is for the shell
+	line    string   // for the shell
+	machine string   // for which it was built, as Go names it; "" = for any, or not known
+	wants   []want
+}
+
+// want is a file that the base has to have.
+type want struct {
+	path string // absolute, or a name without / that is looked up in PATH
+	why  string // "./www is linked to it: it is not static"
+	// remedy is what to do other than to choose another base; "" = nothing.
+	remedy string
+}
+
+// shell is where the shell has to be.
+const shell = "/bin/sh"
+
+// programOf looks at what a command starts. The key is the command's in the app file: "run".
+func programOf(s spillway.Service, key string, c spillway.Command, dir string) (program, error) {
+	words, problem := s.Words(c)
+	if problem != "" {
+		if len(c.Exec) > 0 {
+			return program{}, fmt.Errorf("service %s: %s has %s; write it under env: %w", s.Name, key, problem, spillway.ErrInvalid)
+		}
+		return program{line: c.Shell, wants: []want{{shell, key + " has " + problem,
+			"write " + key + " as one program with its arguments, such as ./" + s.Name + " --port $PORT"}}}, nil
+	}
+	p := program{words: words}
+	start := plain(words[0])
+	switch {
+	case start == "":
+		return p, nil // a variable: the container will tell
+	case !strings.Contains(start, "/"):
+		p.wants = []want{{start, key + " starts " + start + " from the PATH", "write where it is in the artefact: ./" + start}}
+		return p, nil
+	case strings.HasPrefix(start, "/") && !strings.HasPrefix(path.Clean(start), appDir+"/"):
+		p.wants = []want{{path.Clean(start), key + " starts it", ""}}
+		return p, nil
+	}
+	if err := p.examine(s, key, start, dir); err != nil {
+		return program{}, err
+	}
+	return p, nil
+}
+
+// plain is a word as the program gets it; "" when a variable is in it.
+func plain(word string) string {
+	const dollar = "\x00"
+	word = strings.ReplaceAll(word, "$$", dollar)
+	if strings.Contains(word, "$(") {
+		return ""
+	}
+	return strings.ReplaceAll(word, dollar, "$")
+}
+
+// examine reads what kind of program a file of the artefact is.
+func (p *program) examine(s spillway.Service, key, start, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("service %s: the artefact cannot be read: %w", s.Name, err)
+	}
+	defer root.Close()
+	name := path.Clean(strings.TrimPrefix(path.Clean(start), appDir+"/"))
+	file, err := root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("service %s: %s starts %s, and the build left no such file; check the name, or what build does: %w", s.Name, key, start, spillway.ErrInvalid)
+	}
+	if err != nil {
+		return fmt.Errorf("service %s: %s starts %s, which cannot be read: %w", s.Name, key, start, err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		return fmt.Errorf("service %s: %s starts %s, which is no program: nobody may execute it; have the build run chmod +x on it: %w", s.Name, key, start, spillway.ErrInvalid)
+	}
+	head := make([]byte, 256)
+	n, err := io.ReadFull(file, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return err
+	}
+	switch head = head[:n]; {
+	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
+		return p.binary(s, start, file)
+	case bytes.HasPrefix(head, []byte("#!")):
+		p.script(start, head[2:])
+		return nil
+	}
+	return fmt.Errorf("service %s: %s starts %s, which is neither a program for Linux nor a script that begins with #!: %w", s.Name, key, start, spillway.ErrInvalid)
+}
+
+// machines are the names that Go has for what programs are built for.
+var machines = map[elf.Machine]string{
+	elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64", elf.EM_PPC64: "ppc64le", elf.EM_S390: "s390x",
+	elf.EM_386: "386", elf.EM_ARM: "arm", elf.EM_LOONGARCH: "loong64",
+}
+
+// binary finds the dynamic linker that a program asks for. A static one has none.
+func (p *program) binary(s spillway.Service, start string, file *os.File) error {
+	b, err := elf.NewFile(file)
+	if err != nil {
+		return fmt.Errorf("service %s: %s is a broken program: %w (%w)", s.Name, start, err, spillway.ErrInvalid)
+	}
+	p.machine = machines[b.Machine]
+	for _, part := range b.Progs {
+		if part.Type != elf.PT_INTERP {
+			continue
+		}
+		linker, err := io.ReadAll(io.LimitReader(part.Open(), 4096))
+		if err != nil {
+			return fmt.Errorf("service %s: %s is a broken program: %w (%w)", s.Name, start, err, spillway.ErrInvalid)
+		}
+		p.wants = append(p.wants, want{string(bytes.TrimRight(linker, "\x00")), start + " is no static program and is loaded by it",
+			"build it static (Go: CGO_ENABLED=0)"})
+	}
+	return nil
+}
+
+// script finds what runs a script: "#!/usr/bin/env python3".
+func (p *program) script(start string, head []byte) {
+	line, _, _ := bufio.NewReader(bytes.NewReader(append(head, '\n'))).ReadLine()
+	fields := strings.Fields(string(line))
+	if len(fields) == 0 {
+		return
+	}
+	p.wants = append(p.wants, want{fields[0], start + " is a script for it", ""})
+	if path.Base(fields[0]) == "env" && len(fields) > 1 && !strings.HasPrefix(fields[1], "-") {
+		p.wants = append(p.wants, want{fields[1], start + " is a script for it", ""})
+	}
+}
