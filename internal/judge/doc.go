@@ -32,6 +32,9 @@
 // takes 15 to 22 % more than with latency alone (measured: latency_sim_test.go). Trials without gates on
 // latency pay nothing.
 //
+// Where only counters are known and not each answer, as behind a gateway that is not Spillway's, the same is
+// done batch by batch (batch.go).
+//
 // Sources: Ville 1939; Lindon and Malek, "Anytime-valid inference for multinomial count data",
 // NeurIPS 2022 (which arm did this error hit?); Wald and Wolfowitz 1948 (the bound that the tests of
 // this package measure against).
