@@ -154,6 +154,8 @@ func (w *World) observe() rollout.Observation {
 		}
 		if r.Fatal || s.crashes > 0 {
 			r.Problem = "exited with code 1"
+		} else if b.Never {
+			r.Problem = "its health check is answered with 503"
 		}
 		o.Groups = append(o.Groups, r)
 	}
