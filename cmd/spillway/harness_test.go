@@ -14,12 +14,21 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/local"
+	"github.com/spillway-dev/spillway/internal/sim/platformtest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestMain lets the test binary play the server that `up` starts: see up_test.go.
+// TestMain lets the test binary play the server that `up` starts: see up_test.go, and the first moments and the
+// program of a replica: see platform_test.go.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "_exec" {
+		os.Exit(local.ExitCode(local.Exec(os.Args[2:])))
+	}
+	if os.Getenv(platformtest.Variable) != "" {
+		os.Exit(platformtest.Play(os.Getenv))
+	}
 	if len(os.Args) > 1 && os.Args[1] == "server" {
 		os.Exit(playServer(os.Args[2:]))
 	}
