@@ -29,34 +29,20 @@ func findPeers(ctx context.Context, o options, dir string) (map[string]*peer, er
 	} else {
 		list["haproxy"].missing = "it is not installed; on Debian: apt-get install haproxy"
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return nil, err
-	}
-	for _, built := range []struct {
-		name, title, version, named string
-		build                       func(time.Duration) func(context.Context, string) error
-		start                       func(string) func(context.Context, setup) (*process, error)
-	}{
-		{"caddy", "Caddy", caddyVersion, o.caddy, buildCaddy, startCaddy},
-		{"traefik", "Traefik", traefikVersion, o.traefik, buildTraefik, startTraefik},
-	} {
-		if !wanted(built.name) {
+	for _, name := range []string{"caddy", "traefik"} {
+		if !wanted(name) {
 			continue
 		}
-		build := built.build(o.buildTime)
-		if !o.build {
-			build = nil
-		}
-		p := &peer{name: built.name, title: built.title, version: built.version}
-		list[built.name] = p
-		path, err := find(ctx, built.named, filepath.Join(cache, "spillway-bench", built.name+"-"+built.version, built.name), build)
+		built := builtPeers(o)[name]
+		p := &peer{name: name, title: built.title, version: built.version}
+		list[name] = p
+		path, err := findBuilt(ctx, o, name)
 		if err != nil {
 			p.missing = err.Error()
 			continue
 		}
 		p.start = built.start(path)
-		if built.named != "" || !strings.HasPrefix(path, cache) {
+		if filepath.Base(filepath.Dir(path)) != name+"-"+built.version { // it is not from our cache
 			p.version = versionOf(ctx, path, "version")
 		}
 	}
@@ -66,6 +52,37 @@ func findPeers(ctx context.Context, o options, dir string) (map[string]*peer, er
 		}
 	}
 	return list, nil
+}
+
+// A builtPeer is one that is built from its Go module where it is missing.
+type builtPeer struct {
+	name, title, version, named string
+	build                       func(time.Duration) func(context.Context, string) error
+	start                       func(string) func(context.Context, setup) (*process, error)
+}
+
+func builtPeers(o options) map[string]builtPeer {
+	return map[string]builtPeer{
+		"caddy":   {"caddy", "Caddy", caddyVersion, o.caddy, buildCaddy, startCaddy},
+		"traefik": {"traefik", "Traefik", traefikVersion, o.traefik, buildTraefik, startTraefik},
+	}
+}
+
+// findBuilt gives the program of a built peer, and builds it where that is wanted.
+func findBuilt(ctx context.Context, o options, name string) (string, error) {
+	p, ok := builtPeers(o)[name]
+	if !ok {
+		return "", fmt.Errorf("%q is not built here", name)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	build := p.build(o.buildTime)
+	if !o.build {
+		build = nil
+	}
+	return find(ctx, p.named, filepath.Join(cache, "spillway-bench", p.name+"-"+p.version, p.name), build)
 }
 
 // ownPeers builds Spillway and the plain proxy.

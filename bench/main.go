@@ -30,6 +30,7 @@ type options struct {
 	caddy, traefik string
 	build          bool
 	buildTime      time.Duration
+	onlyBuild      string
 	gate, report   bool
 	note, out      string
 	profile        string
@@ -46,6 +47,7 @@ func main() {
 	flag.StringVar(&o.traefik, "traefik", "", "`PROGRAM` to measure as Traefik (as above)")
 	flag.BoolVar(&o.build, "build", true, "build Caddy and Traefik where they are missing")
 	flag.DurationVar(&o.buildTime, "build-time", 40*time.Minute, "how long building one of them may take")
+	flag.StringVar(&o.onlyBuild, "only-build", "", "only build this one, caddy or traefik, where it is missing, and print where it is")
 	flag.BoolVar(&o.gate, "gate", false, "only compare Spillway with httputil.ReverseProxy, and fail above the limits")
 	flag.BoolVar(&o.report, "report", false, "only write README.md and cpu.svg again, from results.json")
 	flag.StringVar(&o.note, "note", "", "a sentence about this run, for README.md")
@@ -66,6 +68,13 @@ func main() {
 func run(ctx context.Context, o options) (err error) {
 	if o.rounds < 1 || o.seconds < time.Second || o.rate <= 0 || flag.NArg() > 0 {
 		return errors.New("-rounds is at least 1, -seconds at least 1s, -rate above 0, and there are no arguments")
+	}
+	if o.onlyBuild != "" {
+		path, err := findBuilt(ctx, o, o.onlyBuild)
+		if err == nil {
+			fmt.Println(path)
+		}
+		return err
 	}
 	if o.report {
 		r, err := readResults(filepath.Join(o.out, "results.json"))
