@@ -29,7 +29,9 @@ func (r *rendering) pod(w rollout.Want, s spillway.Service) (corev1.PodTemplateS
 	if err != nil {
 		return corev1.PodTemplateSpec{}, err
 	}
-	c.StartupProbe, c.ReadinessProbe, c.LivenessProbe = probes(s)
+	if len(c.Ports) > 0 { // what nobody connects to is ready when it runs
+		c.StartupProbe, c.ReadinessProbe, c.LivenessProbe = probes(s)
+	}
 	drain := seconds(s.Stop.Drain)
 	if s.Protocol == spillway.TCP || drain > 0 {
 		c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: max(drain, 1)}}}
@@ -54,7 +56,7 @@ func (r *rendering) taskPod(t rollout.Task, g spillway.Group, s spillway.Service
 	if err != nil {
 		return corev1.PodTemplateSpec{}, err
 	}
-	c.Command, c.Args = commandOf(s.Release), nil
+	c.Command, c.Args = commandOf(s, s.Release), nil
 	c.Ports = nil
 	c.Env = append(c.Env, corev1.EnvVar{Name: "SPILLWAY_TASK", Value: "release"})
 	spec := podSpec(c, max(seconds(s.Stop.Grace), 1))
@@ -92,13 +94,15 @@ func (r *rendering) container(number int, g spillway.Group, s spillway.Service, 
 		return corev1.Container{}, fmt.Errorf("release %d has no image of service %s: it was made for one machine; deploy it again with this server: %w", number, s.Name, spillway.ErrInvalid)
 	}
 	no := false
-	return corev1.Container{
-		Name: s.Name, Image: image, Command: commandOf(s.Run), Env: r.env(release, g, s, track),
-		Ports:                    []corev1.ContainerPort{{Name: portName, ContainerPort: int32(s.ContainerPort()), Protocol: corev1.ProtocolTCP}},
-		Resources:                resources(s.Limits),
+	c := corev1.Container{
+		Name: s.Name, Image: image, Command: commandOf(s, s.Run), Env: r.env(release, g, s, track), Resources: resources(s.Limits),
 		SecurityContext:          &corev1.SecurityContext{AllowPrivilegeEscalation: &no},
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-	}, nil
+	}
+	if port := s.ContainerPort(); port != 0 {
+		c.Ports = []corev1.ContainerPort{{Name: portName, ContainerPort: int32(port), Protocol: corev1.ProtocolTCP}}
+	}
+	return c, nil
 }
 
 // env are the variables of a replica, sorted but for PORT and HOST, which others may refer to. Later ones win,
@@ -122,7 +126,7 @@ func (r *rendering) env(release spillway.Release, g spillway.Group, s spillway.S
 		"SPILLWAY_TRACK": track, "SPILLWAY_RELEASE": strconv.Itoa(g.Release),
 	})
 	list := []corev1.EnvVar{
-		{Name: "HOST", Value: "0.0.0.0"}, {Name: "PORT", Value: strconv.Itoa(s.ContainerPort())},
+		{Name: "HOST", Value: "0.0.0.0"}, {Name: "PORT", Value: strconv.Itoa(s.ContainerPort())}, // the first, so that all others may refer to them
 		{Name: "SPILLWAY_REPLICA", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
 	}
 	for _, k := range slices.Sorted(maps.Keys(env)) {
@@ -169,13 +173,17 @@ func seconds(d spillway.Duration) int64 {
 	return int64((time.Duration(d) + time.Second - 1) / time.Second)
 }
 
-// commandOf is what a container runs instead of its image's own; nil = that.
-func commandOf(c spillway.Command) []string {
-	switch {
-	case len(c.Exec) > 0:
-		return slices.Clone(c.Exec)
-	case c.Shell != "":
-		return []string{"/bin/sh", "-c", c.Shell}
+// commandOf is what a container runs instead of its image's own; nil = that. What needs no shell is run without one;
+// its variables are references then, which the kubelet puts in.
+func commandOf(s spillway.Service, c spillway.Command) []string {
+	if c.Zero() {
+		return nil
 	}
-	return nil
+	if words, problem := s.Words(c); problem == "" {
+		return words
+	}
+	if len(c.Exec) > 0 {
+		return slices.Clone(c.Exec)
+	}
+	return []string{"/bin/sh", "-c", c.Shell}
 }
