@@ -1,6 +1,7 @@
 package spillway_test
 
 import (
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -50,4 +51,75 @@ func TestWords_OfAList(t *testing.T) {
 	if got, problem := s.Words(spillway.Command{Exec: []string{"./web", "$HOME"}}); problem == "" {
 		t.Errorf("got %q for a variable of the machine", got)
 	}
+}
+
+// Whatever is taken apart is what a shell would have started: it is asked.
+func FuzzWords(f *testing.F) {
+	for _, line := range []string{
+		`./www`, `bin/web --port $PORT`, `web -l "$HOST:${PORT}" 'a $PORT' "b \"c\" \$5" d''e ""`, `web a#b c~d x=1`, "exec web", `a "\x" "\\" '"'`, "a\tb", `"a"b'c'`,
+		`web --x=~ y:~`, "a \"b\nc\"", `a $LEVEL"$TEXT"`, "$LEVEL x", `a "$"`, `a '$$'`, "a\rb", "a \xff", "é ü", "a=~b", "x \"`\"", "%s -n",
+	} {
+		f.Add(line)
+	}
+	env := map[string]string{"LEVEL": "info", "TEXT": "a  *", "EMPTY": "", "DOLLAR": "$(PORT)"}
+	values := []string{"PORT=8080", "HOST=0.0.0.0", "LEVEL=info", "TEXT=a  *", "EMPTY=", "DOLLAR=$(PORT)", "PATH=/bin:/usr/bin", "LC_ALL=C"}
+	f.Fuzz(func(t *testing.T, line string) {
+		if strings.Contains(line, "SPILLWAY_") || strings.Contains(line, "\x00") {
+			return
+		}
+		words, problem := spillway.Service{Env: env}.Words(spillway.Command{Shell: line})
+		if (problem == "") == (words == nil) {
+			t.Fatalf("%q: words %q and problem %q", line, words, problem)
+		}
+		if problem != "" {
+			return
+		}
+		asked := strings.TrimSpace(line)
+		if rest, ok := strings.CutPrefix(asked, "exec "); ok {
+			asked = rest
+		}
+		sh := exec.Command("/bin/sh", "-c", `printf '%s\0' `+asked)
+		sh.Env, sh.Dir = values, t.TempDir()
+		out, err := sh.Output()
+		if err != nil {
+			t.Fatalf("%q: the shell does not understand it: %v, and the words are %q", line, err, words)
+		}
+		var got strings.Builder
+		for _, w := range words {
+			got.WriteString(expanded(w, values) + "\x00")
+		}
+		if got.String() != string(out) {
+			t.Fatalf("%q: got %q, the shell makes %q of it", line, got.String(), out)
+		}
+	})
+}
+
+// expanded puts in variables as Kubernetes does: $(NAME) is the value, $$ is $.
+func expanded(word string, env []string) string {
+	var out strings.Builder
+	for word != "" {
+		plain, rest, found := strings.Cut(word, "$")
+		out.WriteString(plain)
+		if !found {
+			break
+		}
+		if after, ok := strings.CutPrefix(rest, "$"); ok {
+			out.WriteByte('$')
+			word = after
+			continue
+		}
+		name, after, closed := strings.Cut(strings.TrimPrefix(rest, "("), ")")
+		if !closed || !strings.HasPrefix(rest, "(") {
+			out.WriteByte('$')
+			word = rest
+			continue
+		}
+		for _, kv := range env {
+			if v, ok := strings.CutPrefix(kv, name+"="); ok {
+				out.WriteString(v)
+			}
+		}
+		word = after
+	}
+	return out.String()
 }
