@@ -24,6 +24,9 @@ import (
 // appDir is where an artefact is in its image, and the working directory of its programs.
 const appDir = "/app"
 
+// layerFiles is the pattern of the names of layers that are being written.
+const layerFiles = "spillway-layer-*.tar.gz"
+
 // layer is a layer of an image in a file, or in no file any more: then only its digests are known.
 type layer struct {
 	file   string
@@ -85,7 +88,7 @@ type archive struct {
 }
 
 func newArchive(temp string) (*archive, error) {
-	file, err := os.CreateTemp(temp, "layer-*.tar.gz")
+	file, err := os.CreateTemp(temp, layerFiles)
 	if err != nil {
 		return nil, err
 	}

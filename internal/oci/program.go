@@ -39,7 +39,7 @@ func programOf(s spillway.Service, key string, c spillway.Command, dir string) (
 	words, problem := s.Words(c)
 	if problem != "" {
 		if len(c.Exec) > 0 {
-			return program{}, fmt.Errorf("service %s: %s has %s; write it under env: %w", s.Name, key, problem, spillway.ErrInvalid)
+			return program{}, fmt.Errorf("%s has %s; write it under env: %w", key, problem, spillway.ErrInvalid)
 		}
 		return program{line: c.Shell, wants: []want{{shell, key + " has " + problem,
 			"write " + key + " as one program with its arguments, such as ./" + s.Name + " --port $PORT"}}}, nil
@@ -56,7 +56,7 @@ func programOf(s spillway.Service, key string, c spillway.Command, dir string) (
 		p.wants = []want{{path.Clean(start), key + " starts it", ""}}
 		return p, nil
 	}
-	if err := p.examine(s, key, start, dir); err != nil {
+	if err := p.examine(key, start, dir); err != nil {
 		return program{}, err
 	}
 	return p, nil
@@ -73,19 +73,19 @@ func plain(word string) string {
 }
 
 // examine reads what kind of program a file of the artefact is.
-func (p *program) examine(s spillway.Service, key, start, dir string) error {
+func (p *program) examine(key, start, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return fmt.Errorf("service %s: the artefact cannot be read: %w", s.Name, err)
+		return fmt.Errorf("the artefact cannot be read: %w", err)
 	}
 	defer root.Close()
 	name := path.Clean(strings.TrimPrefix(path.Clean(start), appDir+"/"))
 	file, err := root.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("service %s: %s starts %s, and the build left no such file; check the name, or what build does: %w", s.Name, key, start, spillway.ErrInvalid)
+		return fmt.Errorf("%s starts %s, and the build left no such file; check the name, or what build does: %w", key, start, spillway.ErrInvalid)
 	}
 	if err != nil {
-		return fmt.Errorf("service %s: %s starts %s, which cannot be read: %w", s.Name, key, start, err)
+		return fmt.Errorf("%s starts %s, which cannot be read: %w", key, start, err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
@@ -93,7 +93,7 @@ func (p *program) examine(s spillway.Service, key, start, dir string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("service %s: %s starts %s, which is no program: nobody may execute it; have the build run chmod +x on it: %w", s.Name, key, start, spillway.ErrInvalid)
+		return fmt.Errorf("%s starts %s, which is no program: nobody may execute it; have the build run chmod +x on it: %w", key, start, spillway.ErrInvalid)
 	}
 	head := make([]byte, 256)
 	n, err := io.ReadFull(file, head)
@@ -102,12 +102,12 @@ func (p *program) examine(s spillway.Service, key, start, dir string) error {
 	}
 	switch head = head[:n]; {
 	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
-		return p.binary(s, start, file)
+		return p.binary(start, file)
 	case bytes.HasPrefix(head, []byte("#!")):
 		p.script(start, head[2:])
 		return nil
 	}
-	return fmt.Errorf("service %s: %s starts %s, which is neither a program for Linux nor a script that begins with #!: %w", s.Name, key, start, spillway.ErrInvalid)
+	return fmt.Errorf("%s starts %s, which is neither a program for Linux nor a script that begins with #!: %w", key, start, spillway.ErrInvalid)
 }
 
 // machines are the names that Go has for what programs are built for.
@@ -117,10 +117,10 @@ var machines = map[elf.Machine]string{
 }
 
 // binary finds the dynamic linker that a program asks for. A static one has none.
-func (p *program) binary(s spillway.Service, start string, file *os.File) error {
+func (p *program) binary(start string, file *os.File) error {
 	b, err := elf.NewFile(file)
 	if err != nil {
-		return fmt.Errorf("service %s: %s is a broken program: %w (%w)", s.Name, start, err, spillway.ErrInvalid)
+		return fmt.Errorf("%s is a broken program: %w (%w)", start, err, spillway.ErrInvalid)
 	}
 	p.machine = machines[b.Machine]
 	for _, part := range b.Progs {
@@ -129,7 +129,7 @@ func (p *program) binary(s spillway.Service, start string, file *os.File) error 
 		}
 		linker, err := io.ReadAll(io.LimitReader(part.Open(), 4096))
 		if err != nil {
-			return fmt.Errorf("service %s: %s is a broken program: %w (%w)", s.Name, start, err, spillway.ErrInvalid)
+			return fmt.Errorf("%s is a broken program: %w (%w)", start, err, spillway.ErrInvalid)
 		}
 		p.wants = append(p.wants, want{string(bytes.TrimRight(linker, "\x00")), start + " is no static program and is loaded by it",
 			"build it static (Go: CGO_ENABLED=0)"})

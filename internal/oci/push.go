@@ -38,15 +38,15 @@ func checkUser(user string) error {
 //
 // The image runs what the service's run says, where that has no variables: they are put in by whoever runs it.
 // It is ErrInvalid when the program cannot run in it: no shell, no dynamic linker, another machine. Errors of the registry
-// are as those of Pin.
+// are as those of Pin. Errors do not name the service: the caller does.
 func (r *Registry) Push(ctx context.Context, app string, s spillway.Service, a spillway.Artefact) (spillway.Artefact, error) {
 	if r.conf.Repository == "" {
-		return spillway.Artefact{}, fmt.Errorf("service %s is built, and the server knows no registry to put its image into; start it with --registry HOST[:PORT]/NAME: %w",
-			s.Name, spillway.ErrInvalid)
+		return spillway.Artefact{}, fmt.Errorf("it is built, and the server knows no registry to put its image into; start the server with --registry HOST[:PORT]/NAME: %w",
+			spillway.ErrInvalid)
 	}
 	g, err := r.ground(ctx)
 	if err != nil {
-		return spillway.Artefact{}, fmt.Errorf("service %s: %w", s.Name, err)
+		return spillway.Artefact{}, err
 	}
 	defer func() {
 		if err := g.layer.discard(); err != nil {
@@ -64,7 +64,7 @@ func (r *Registry) Push(ctx context.Context, app string, s spillway.Service, a s
 		if !errors.As(err, &t) {
 			err = r.explain(err, "put the image into "+repository.Name(), repository)
 		}
-		return spillway.Artefact{}, fmt.Errorf("service %s: %w", s.Name, err)
+		return spillway.Artefact{}, err
 	}
 	a.Image = pinned(repository, digest)
 	return a, nil
@@ -101,7 +101,7 @@ func (r *Registry) ground(ctx context.Context) (ground, error) {
 		return ground{}, r.explain(err, "read the base image "+r.conf.Base+" for linux/"+r.conf.Architecture, ref.Context())
 	}
 	if config.Architecture != "" && config.Architecture != r.conf.Architecture {
-		return ground{}, fmt.Errorf("the base image %s is for %s, and the nodes are %s; choose one that is for them: --registry-base IMAGE: %w",
+		return ground{}, fmt.Errorf("the base image %s is for %s, and the nodes are %s; choose one that is for them: --base-image IMAGE: %w",
 			r.conf.Base, config.Architecture, r.conf.Architecture, spillway.ErrInvalid)
 	}
 	return ground{image: image, name: r.conf.Base}, nil
@@ -124,7 +124,7 @@ func (r *Registry) programs(s spillway.Service, a spillway.Artefact, g ground) (
 		}
 		p, err := programOf(s, c.key, c.command, a.Dir)
 		if err == nil {
-			err = r.check(s, p, g)
+			err = r.check(p, g)
 		}
 		if err != nil {
 			return program{}, err
@@ -137,27 +137,27 @@ func (r *Registry) programs(s spillway.Service, a spillway.Artefact, g ground) (
 }
 
 // check reports what keeps a program from running in the image.
-func (r *Registry) check(s spillway.Service, p program, g ground) error {
+func (r *Registry) check(p program, g ground) error {
 	if p.machine != "" && p.machine != r.conf.Architecture {
-		return fmt.Errorf("service %s: its program is built for %s, and the nodes are %s; have the build make it for them (Go: GOARCH=%s): %w",
-			s.Name, p.machine, r.conf.Architecture, r.conf.Architecture, spillway.ErrInvalid)
+		return fmt.Errorf("its program is built for %s, and the nodes are %s; have the build make it for them (Go: GOARCH=%s): %w",
+			p.machine, r.conf.Architecture, r.conf.Architecture, spillway.ErrInvalid)
 	}
 	for _, w := range p.wants {
 		there, err := r.inBase(g, w.path)
 		if err != nil {
-			return fmt.Errorf("service %s: %w", s.Name, err)
+			return err
 		}
 		if there {
 			continue
 		}
-		where, remedy := "the image is empty but for the artefact", "give images a base that has it: --registry-base IMAGE"
+		where, remedy := "the image is empty but for the artefact", "give images a base that has it: --base-image IMAGE"
 		if g.name != "" {
-			where, remedy = "the base image "+g.name+" has none", "choose a base image that has it: --registry-base IMAGE"
+			where, remedy = "the base image "+g.name+" has none", "choose a base image that has it: --base-image IMAGE"
 		}
 		if w.remedy != "" {
 			remedy = w.remedy + ", or " + remedy
 		}
-		return fmt.Errorf("service %s: there is no %s in its image: %s, and %s; %s: %w", s.Name, w.path, w.why, where, remedy, spillway.ErrInvalid)
+		return fmt.Errorf("there is no %s in its image: %s, and %s; %s: %w", w.path, w.why, where, remedy, spillway.ErrInvalid)
 	}
 	return nil
 }

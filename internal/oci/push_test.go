@@ -1,6 +1,7 @@
 package oci_test
 
 import (
+	"context"
 	"debug/elf"
 	"errors"
 	"maps"
@@ -144,12 +145,12 @@ func TestPush_SaysWhatAnImageOfNothingElseCannotRun(t *testing.T) {
 		"app.py*": "#!/usr/bin/env python3\n", "run.sh*": "#!/bin/sh\n", "broken*": elf.ELFMAG, "out*": "-> /bin/sh", "dir/x": "",
 	})
 	for run, says := range map[string][]string{
-		"./static | tee log": {"there is no /bin/sh", "run has a |", "empty but for the artefact", "./www --port $PORT", "--registry-base"},
-		"./dynamic":          {"no " + linker, "no static program", "CGO_ENABLED=0", "--registry-base"},
+		"./static | tee log": {"there is no /bin/sh", "run has a |", "empty but for the artefact", "./www --port $PORT", "--base-image"},
+		"./dynamic":          {"no " + linker, "no static program", "CGO_ENABLED=0", "--base-image"},
 		"./arm":              {"built for arm64", "nodes are amd64", "GOARCH=amd64"},
 		"./data":             {"nobody may execute it", "chmod +x"},
 		"./text":             {"neither a program for Linux nor a script"},
-		"./app.py":           {"no /usr/bin/env", "is a script for it", "--registry-base"},
+		"./app.py":           {"no /usr/bin/env", "is a script for it", "--base-image"},
 		"./run.sh":           {"no /bin/sh", "is a script for it"},
 		"./broken":           {"broken program"},
 		"./none":             {"the build left no such file"},
@@ -159,7 +160,7 @@ func TestPush_SaysWhatAnImageOfNothingElseCannotRun(t *testing.T) {
 		"python3 app.py":     {"no python3", "from the PATH"},
 	} {
 		_, err := r.Push(t.Context(), "castle", service("www", run), a)
-		for _, want := range append(says, "service www: ") {
+		for _, want := range says {
 			if !errors.Is(err, spillway.ErrInvalid) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: got %v, want %q", run, err, want)
 			}
@@ -251,5 +252,34 @@ func TestNew_RefusesWhatCannotBe(t *testing.T) {
 	}
 	if _, err := oci.New(oci.Config{Authorities: "/none.pem"}); err == nil {
 		t.Error("authorities that are not there are taken")
+	}
+}
+
+func TestNew_SweepsWhatACrashLeft(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "layers")
+	for range 2 { // the second time the directory is there
+		if _, err := oci.New(oci.Config{Temp: dir}); err != nil {
+			t.Fatal(err)
+		}
+		left := filepath.Join(dir, "spillway-layer-1.tar.gz")
+		if err := errors.Join(os.WriteFile(left, nil, 0o600), os.WriteFile(filepath.Join(dir, "other"), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := oci.New(oci.Config{Temp: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "other" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+func TestPush_CanBeCancelled(t *testing.T) {
+	h := newHouse(t)
+	r := open(t, oci.Config{Repository: h.host + "/shop"})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Push(ctx, "castle", service("www", "./www"), artefact(t, "sha256:a", tree())); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -37,7 +38,8 @@ type Config struct {
 	Architecture string
 	// Authorities is a file of PEM certificates for images without a base; "" = where this machine has its own.
 	Authorities string
-	// Temp is where layers are written until they are in the registry; "" = the machine's directory for such files.
+	// Temp is where layers are written until they are in the registry; what a crash left there is swept. It is nobody
+	// else's; "" = the machine's directory for such files, which is not swept.
 	Temp string
 	Log  *slog.Logger
 }
@@ -91,15 +93,36 @@ func New(conf Config) (*Registry, error) {
 			return nil, err
 		}
 	}
+	if err := r.sweep(); err != nil {
+		return nil, err
+	}
 	plain, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
 		return nil, errors.New("the transport of net/http was replaced")
 	}
 	plain = plain.Clone()
 	plain.DialContext = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
-	plain.ResponseHeaderTimeout = time.Minute
+	plain.ResponseHeaderTimeout = 3 * time.Minute // some take long to put a large layer away
 	r.transport = guarded{plain, r.mayBePlain}
 	return r, nil
+}
+
+// sweep makes the directory for layers and removes what a crash left in it.
+func (r *Registry) sweep() error {
+	if r.conf.Temp == "" {
+		return nil
+	}
+	if err := os.MkdirAll(r.conf.Temp, 0o700); err != nil {
+		return fmt.Errorf("directory for layers: %w", err)
+	}
+	left, err := filepath.Glob(filepath.Join(r.conf.Temp, layerFiles))
+	for _, file := range left {
+		err = errors.Join(err, os.Remove(file))
+	}
+	if err != nil {
+		return fmt.Errorf("sweep unfinished layers: %w", err)
+	}
+	return nil
 }
 
 // hostLike reports whether the first part of a name is a host, as docker tells it: it has a dot or a port, or is localhost.

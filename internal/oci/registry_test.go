@@ -50,6 +50,18 @@ func TestPin_GivesWhatATagMeansNow(t *testing.T) {
 	}
 }
 
+func TestPin_NamesImagesAsPeopleDo(t *testing.T) {
+	r := open(t, oci.Config{})
+	for image, want := range map[string]string{
+		"postgres:17": "docker.io/library/postgres@sha256:00", "docker.io/shop/web": "docker.io/shop/web@sha256:00",
+		"ghcr.io/shop/web:v1": "ghcr.io/shop/web@sha256:00", "127.0.0.1:5000/web:1": "127.0.0.1:5000/web@sha256:00",
+	} {
+		if got, err := r.Pinned(image); err != nil || got != want {
+			t.Errorf("%s: got %s, %v, want %s", image, got, err, want)
+		}
+	}
+}
+
 // Some registries do not say a digest before they are asked for the whole manifest.
 func TestPin_AsksForTheManifestWhereTheHeadSaysNoDigest(t *testing.T) {
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))

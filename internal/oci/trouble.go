@@ -92,7 +92,7 @@ func (r *Registry) explain(err error, work string, where name.Repository) error 
 		return r.refused(answer, say, where)
 	case errors.Is(err, errPlain) || errors.Is(err, http.ErrSchemeMismatch) || strings.Contains(err.Error(), http.ErrSchemeMismatch.Error()):
 		return say(spillway.ErrUnavailable, "the registry %s does not speak TLS, and requests without it are for registries that are allowed to; "+
-			"give it a certificate, or allow it: --registry-insecure %s", host, host)
+			"give it a certificate, or allow it: --insecure-registry %s", host, host)
 	case errors.As(err, &dns):
 		if dns.IsNotFound {
 			return say(spillway.ErrUnavailable, "there is no host %s; check the name of the registry, or the DNS of the server's machine (%v)", host, dns)
