@@ -46,27 +46,17 @@ func routeParts(there map[string]client.Object) []part {
 	return parts
 }
 
-// edgesOf are the edges of a generation, sorted as a Route has them; whole = every part is of that generation.
-func edgesOf(parts []part, generation int64) (edges []spillway.Edge, whole bool) {
-	for _, p := range parts {
-		if p.generation != generation {
-			return nil, false
-		}
-		edges = append(edges, p.edge)
-	}
-	slices.SortFunc(edges, func(a, b spillway.Edge) int {
-		if a.Service != b.Service {
-			return strings.Compare(a.Service, b.Service)
-		}
-		if a.From != b.From {
-			if a.From.Less(b.From) {
-				return -1
+// edgesOf are the edges of a route, with what the parts of its generation say now of their weights.
+func edgesOf(parts []part, route spillway.Route) []spillway.Edge {
+	edges := slices.Clone(route.Edges)
+	for i, e := range edges {
+		for _, p := range parts {
+			if p.generation == route.Generation && p.edge.Service == e.Service && p.edge.From == e.From && p.edge.Only == e.Only && slices.Equal(p.edge.Hosts, e.Hosts) {
+				edges[i] = p.edge
 			}
-			return 1
 		}
-		return slices.Compare(a.Hosts, b.Hosts)
-	})
-	return edges, true
+	}
+	return edges
 }
 
 // reweigh gives an edge the weights that the HTTPRoute has: the route is the only copy of what is live. Weights

@@ -67,7 +67,7 @@ func (r *rendering) reachRoutes() []client.Object {
 	var routes []client.Object
 	for _, w := range r.desired.Groups {
 		s, _ := r.releases[w.Release].Config.Service(w.Group.Service)
-		if len(s.Host) == 0 || w.Replicas == 0 || r.gateway.Name == "" || s.Protocol == spillway.TCP {
+		if w.Replicas == 0 || !r.reached(s) {
 			continue
 		}
 		route := &gatewayv1.HTTPRoute{
@@ -88,6 +88,11 @@ func (r *rendering) reachRoutes() []client.Object {
 		routes = append(routes, route)
 	}
 	return routes
+}
+
+// reached reports whether a gateway has to reach the replicas of a service.
+func (r *rendering) reached(s spillway.Service) bool {
+	return len(s.Host) > 0 && r.gateway.Name != "" && s.Protocol != spillway.TCP
 }
 
 // reachHost is the host that a gateway redirects to which knows the way to a group.

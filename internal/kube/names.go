@@ -31,14 +31,15 @@ const (
 // maxName is the longest name of a Service (RFC 1035 label).
 const maxName = 63
 
-// Name joins parts to a name of an object: "castle-www-4". One that is too long keeps its beginning and ends in
-// a sum of the whole, so that different parts keep different names.
+// Name joins parts to a name of an object: "castle-www-4". One that is too long, or that other parts could be joined
+// to as well ("my-shop" and "www" to the same as "my" and "shop-www"), ends in a sum of the parts.
 func Name(ref spillway.Ref, parts ...string) string {
-	name := strings.Join(append([]string{Label(ref)}, parts...), "-")
-	if len(name) <= maxName {
+	parts = append([]string{Label(ref)}, parts...)
+	name := strings.Join(parts, "-")
+	if len(name) <= maxName && strings.Count(name, "-") == len(parts)-1 {
 		return name
 	}
-	return fmt.Sprintf("%s-%.5x", strings.TrimRight(name[:maxName-11], "-"), sha256.Sum256([]byte(name)))
+	return fmt.Sprintf("%s-%.4x", strings.TrimRight(name[:min(len(name), maxName-9)], "-"), sha256.Sum256([]byte(strings.Join(parts, "/"))))
 }
 
 // Label is the ref as labels and names have it: "castle", "castle--staging".
@@ -77,6 +78,9 @@ func labels(ref spillway.Ref, g spillway.Group) map[string]string {
 	all["app.kubernetes.io/version"] = strconv.Itoa(g.Release)
 	return all
 }
+
+// publicAnnotation is on the Deployments of groups that a gateway has to reach.
+const publicAnnotation = "spillway.dev/public"
 
 // groupOf is the group that labels tell; false when they tell none.
 func groupOf(labels map[string]string) (spillway.Group, bool) {

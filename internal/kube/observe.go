@@ -35,9 +35,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	o.Served = a.served
 	o.NoData = !a.known && len(parts) > 0 // another process asked for it, and it was not looked at yet
 	if a.known {
-		if edges, whole := edgesOf(parts, a.served.Generation); whole {
-			o.Served.Edges = edges // as they are, also when somebody else changed them
-		}
+		o.Served.Edges = edgesOf(parts, a.served) // as they are, also when somebody else changed them
 	}
 	if p.conf.Judge != nil {
 		o.Evidence, o.Memory = p.conf.Judge.Evidence(ref)
@@ -99,8 +97,11 @@ func observeGroups(there map[string]client.Object, pods []corev1.Pod) []rollout.
 			g.Problem, g.Fatal = problem, fatal
 		}
 	}
-	list := make([]rollout.Group, 0, len(groups))
+	var list []rollout.Group
 	for _, g := range groups {
+		if g.Running == 0 && g.Problem == "" {
+			continue // as one that is not there
+		}
 		if g.Ready > 0 { // in a row, since one became ready
 			g.Crashes = 0
 		}

@@ -130,7 +130,7 @@ func (r *rendering) env(release spillway.Release, g spillway.Group, s spillway.S
 		{Name: "SPILLWAY_REPLICA", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
 	}
 	for _, k := range slices.Sorted(maps.Keys(env)) {
-		list = append(list, corev1.EnvVar{Name: k, Value: strings.ReplaceAll(env[k], "$(", "$$(")}) // values are text, not references
+		list = append(list, corev1.EnvVar{Name: k, Value: strings.ReplaceAll(env[k], "$", "$$")}) // values are text, not references
 	}
 	return list
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -39,13 +40,25 @@ func reachables(there map[string]client.Object) map[spillway.Group]reachable {
 	return all
 }
 
+// publicGroups are those that a gateway has to reach.
+func publicGroups(there map[string]client.Object) map[spillway.Group]bool {
+	public := map[spillway.Group]bool{}
+	for _, o := range there {
+		if d, ok := o.(*appsv1.Deployment); ok {
+			g, _ := groupOf(d.Labels)
+			public[g] = d.Annotations[publicAnnotation] != ""
+		}
+	}
+	return public
+}
+
 // onlyReached counts no replica as ready of a group that the gateway does not reach yet: it would get no request. Of
-// groups without a way of asking (private ones), the cluster's word is taken. a.mu is held.
+// private groups the cluster's word is taken. a.mu is held.
 func (p *Platform) onlyReached(a *app, there map[string]client.Object, groups []rollout.Group) {
-	ways, ask := reachables(there), false
+	ask, public := false, publicGroups(there)
 	for i := range groups {
 		g := &groups[i]
-		if _, asked := ways[g.Group]; !asked || g.Ready == 0 {
+		if !public[g.Group] || g.Ready == 0 {
 			delete(a.reached, g.Group)
 			continue
 		}
@@ -67,8 +80,8 @@ func (p *Platform) onlyReached(a *app, there map[string]client.Object, groups []
 func (p *Platform) reach(ctx context.Context, a *app) {
 	began := map[spillway.Group]time.Time{}
 	for {
-		missing := p.missing(ctx, a)
-		if len(missing) == 0 || ctx.Err() != nil {
+		missing, more := p.missing(ctx, a)
+		if !more || ctx.Err() != nil {
 			a.mu.Lock()
 			a.reaching = false
 			a.mu.Unlock()
@@ -99,26 +112,30 @@ func (p *Platform) reach(ctx context.Context, a *app) {
 	}
 }
 
-// missing are the groups with ready replicas that are not known to be reached.
-func (p *Platform) missing(ctx context.Context, a *app) []reachable {
+// missing are the groups with ready replicas that are not known to be reached, and for which there is a way of asking;
+// more: there are some, with or without one.
+func (p *Platform) missing(ctx context.Context, a *app) (list []reachable, more bool) {
 	there, err := p.there(ctx, a.ref)
 	if err != nil {
-		return nil // the next observation asks again
+		return nil, false // the next observation asks again
 	}
 	pods, err := p.pods(ctx, a.ref)
 	if err != nil {
-		return nil
+		return nil, false
 	}
-	ways := reachables(there)
-	var list []reachable
+	ways, public := reachables(there), publicGroups(there)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, g := range observeGroups(there, pods) {
-		if w, ok := ways[g.Group]; ok && g.Ready > 0 && !a.reached[g.Group] {
+		if g.Ready == 0 || !public[g.Group] || a.reached[g.Group] {
+			continue
+		}
+		more = true
+		if w, ok := ways[g.Group]; ok {
 			list = append(list, w)
 		}
 	}
-	return list
+	return list, more
 }
 
 // reaches asks a gateway for a group: first whether it knows the way, then for an answer of a replica, whatever that

@@ -207,14 +207,18 @@ func (r *rendering) deployment(w rollout.Want, s spillway.Service) (*appsv1.Depl
 		return nil, err
 	}
 	replicas, history := int32(w.Replicas), int32(0) // releases are ours to keep
-	return &appsv1.Deployment{
+	d := &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
 		ObjectMeta: r.meta(groupName(r.ref, w.Group), pod.Labels),
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas, RevisionHistoryLimit: &history, Strategy: strategyOf(s, w.Replicas),
 			Selector: &metav1.LabelSelector{MatchLabels: selector(r.ref, w.Group)}, Template: pod,
 		},
-	}, nil
+	}
+	if r.reached(s) {
+		d.Annotations = map[string]string{publicAnnotation: "true"}
+	}
+	return d, nil
 }
 
 // strategyOf is how replicas of one group are replaced by a restart. How a release replaces another is not the
