@@ -1,0 +1,149 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
+	"github.com/spillway-dev/spillway/internal/rollout"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/yaml"
+)
+
+// A Wish is what somebody asked of an app by its resource. The zero value asks for nothing.
+type Wish struct {
+	App spillway.Ref
+	// Deploy: File is to be deployed; whatever comes of it, Answer says so for Generation.
+	Deploy bool
+	// Destroy: the resource is being deleted, and the app is to be destroyed by an intent.
+	Destroy bool
+	// Forget: the resource is being deleted and nothing of the app ever ran: Remove is all.
+	Forget bool
+
+	File       []byte // the app file, in YAML
+	Env        string // "production", "staging": of the file
+	Generation int64  // of the spec
+	By         string // the field manager that wrote it: "kubectl", "argocd-controller"
+}
+
+// Asked is what an App resource asks for that was not acted on.
+func Asked(app *v1alpha1.App) Wish {
+	wish := Wish{App: v1alpha1.RefOf(app.Name), Env: "production", Generation: app.Generation, By: author(app)}
+	if app.DeletionTimestamp != nil {
+		wish.By = "kubectl" // or who else: Kubernetes does not say
+		switch {
+		case !controllerutil.ContainsFinalizer(app, v1alpha1.Finalizer): // it waits for others
+			return Wish{}
+		case !exists(app):
+			wish.Forget = true
+		case destroyed(app):
+			return Wish{}
+		default:
+			wish.Destroy = true
+		}
+		return wish
+	}
+	if app.Generation == app.Status.ObservedGeneration {
+		return Wish{}
+	}
+	if _, env, ok := strings.Cut(string(wish.App), "@"); ok {
+		wish.Env = env
+	}
+	var err error
+	if wish.File, err = yaml.JSONToYAML(app.Spec.Raw); err != nil {
+		wish.File = app.Spec.Raw // which is YAML too
+	}
+	wish.Deploy = true
+	return wish
+}
+
+// destroyed reports whether the app is being destroyed, or was asked to be.
+func destroyed(app *v1alpha1.App) bool {
+	var saved rollout.Status
+	if app.Status.Memory != nil && json.Unmarshal(app.Status.Memory.Raw, &saved) == nil && saved.Destroy {
+		return true
+	}
+	for _, text := range app.Status.Intents {
+		var intent spillway.Intent
+		if json.Unmarshal(text.Raw, &intent) == nil && intent.Verb == spillway.VerbDestroy && intent.Seq > saved.Intent {
+			return true
+		}
+	}
+	return false
+}
+
+// author is the field manager that wrote the spec last.
+func author(app *v1alpha1.App) string {
+	name, at := "kubectl", time.Time{}
+	for _, m := range app.ManagedFields {
+		if m.FieldsV1 != nil && m.Subresource == "" && strings.Contains(string(m.FieldsV1.GetRawBytes()), `"f:spec"`) && m.Time != nil && !m.Time.Time.Before(at) {
+			name, at = m.Manager, m.Time.Time
+		}
+	}
+	if strings.HasPrefix(name, "kubectl") { // kubectl-client-side-apply, kubectl-edit
+		return "kubectl"
+	}
+	return name
+}
+
+// Asked is what the resource of an app asks for that was not acted on.
+func (s *Store) Asked(ctx context.Context, ref spillway.Ref) (Wish, error) {
+	app, _, err := s.read(ctx, ref, false)
+	if err != nil || app == nil {
+		return Wish{}, err
+	}
+	return Asked(app), nil
+}
+
+// Answer notes what came of the spec of a generation: nil, that it is a release, else the mistakes in it or what else
+// stands against it. An error that may go away by itself is no answer: ask again later.
+func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, mistakes error) error {
+	_, err := s.change(ctx, ref, func(app *v1alpha1.App) error {
+		if generation < app.Status.ObservedGeneration || generation == app.Status.ObservedGeneration && mistakes == nil && meta.IsStatusConditionTrue(app.Status.Conditions, v1alpha1.Accepted) {
+			return errSame
+		}
+		if mistakes == nil {
+			accept(app, generation)
+			return nil
+		}
+		app.Status.ObservedGeneration = generation
+		text := cut(mistakes.Error(), longest)
+		set(app, v1alpha1.Accepted, false, "Invalid", text)
+		set(app, v1alpha1.Stalled, true, "Invalid", text)
+		if !exists(app) {
+			set(app, v1alpha1.Ready, false, "NeverDeployed", "the spec has mistakes")
+		}
+		first, _, _ := strings.Cut(text, "\n")
+		app.Status.Message = "spec not accepted: " + first
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("answer %s: %w", ref, err)
+	}
+	return nil
+}
+
+// accept notes that the spec of a generation is what was deployed.
+func accept(app *v1alpha1.App, generation int64) {
+	app.Status.ObservedGeneration = max(app.Status.ObservedGeneration, generation)
+	set(app, v1alpha1.Accepted, true, "Deployed", "the spec is a release")
+	meta.RemoveStatusCondition(&app.Status.Conditions, v1alpha1.Stalled)
+	if strings.HasPrefix(app.Status.Message, "spec not accepted") {
+		app.Status.Message = ""
+	}
+}
+
+// set is one condition of the generation that was looked at.
+func set(app *v1alpha1.App, kind string, holds bool, reason, message string) {
+	c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, ObservedGeneration: app.Status.ObservedGeneration, Reason: reason, Message: message}
+	if holds {
+		c.Status = metav1.ConditionTrue
+	}
+	meta.SetStatusCondition(&app.Status.Conditions, c)
+}

@@ -1,0 +1,66 @@
+package state_test
+
+import (
+	"context"
+	"sync"
+
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// faulty is a client whose writes of a status fail.
+type faulty struct {
+	client.Client
+	status error
+}
+
+func (f *faulty) Status() client.SubResourceWriter { return faultyStatus{f.Client.Status(), f.status} }
+
+type faultyStatus struct {
+	client.SubResourceWriter
+	err error
+}
+
+func (f faultyStatus) Update(context.Context, client.Object, ...client.SubResourceUpdateOption) error {
+	return f.err
+}
+
+// lateCache reads apps as they were at a moment.
+type lateCache struct {
+	client.Client
+	mu  sync.Mutex
+	app *v1alpha1.App
+}
+
+func (l *lateCache) freeze(app *v1alpha1.App) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.app = app
+}
+
+func (l *lateCache) Get(ctx context.Context, key client.ObjectKey, into client.Object, options ...client.GetOption) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if app, ok := into.(*v1alpha1.App); ok && l.app != nil {
+		*app = *l.app.DeepCopy()
+		return nil
+	}
+	return l.Client.Get(ctx, key, into, options...)
+}
+
+func (l *lateCache) List(ctx context.Context, into client.ObjectList, options ...client.ListOption) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if apps, ok := into.(*v1alpha1.AppList); ok && l.app != nil {
+		apps.Items = []v1alpha1.App{*l.app.DeepCopy()}
+		return nil
+	}
+	return l.Client.List(ctx, into, options...)
+}
+
+type recorder func(kind, reason, note string)
+
+func (r recorder) Eventf(_, _ runtime.Object, kind, reason, _, _ string, args ...any) {
+	r(kind, reason, args[0].(string))
+}
