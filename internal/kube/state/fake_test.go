@@ -3,6 +3,7 @@
 package state_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
@@ -19,5 +20,16 @@ func cluster(t *testing.T) (client.Client, string) {
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	return fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.App{}).Build(), "castles"
+	return trials{fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.App{}).Build()}, "castles"
+}
+
+// trials leaves out what is only tried: the client in memory would do it.
+type trials struct{ client.Client }
+
+func (c trials) Apply(ctx context.Context, what runtime.ApplyConfiguration, options ...client.ApplyOption) error {
+	all := client.ApplyOptions{}
+	if len(all.ApplyOptions(options).DryRun) > 0 {
+		return nil
+	}
+	return c.Client.Apply(ctx, what, options...)
 }

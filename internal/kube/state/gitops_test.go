@@ -1,0 +1,271 @@
+//go:build kube
+
+package state_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/appfile"
+	"github.com/spillway-dev/spillway/internal/kube/state"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
+	"github.com/spillway-dev/spillway/internal/reconcile"
+	"github.com/spillway-dev/spillway/internal/rollout"
+	"github.com/spillway-dev/spillway/internal/sim/storetest"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+)
+
+// applySpec is what kubectl apply --server-side and GitOps tools do.
+func applySpec(t *testing.T, c client.Client, namespace, name, manager, text string, options ...client.ApplyOption) error {
+	t.Helper()
+	var spec map[string]any
+	if err := yaml.Unmarshal([]byte(text), &spec); err != nil {
+		t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("App"))
+	u.SetNamespace(namespace)
+	u.SetName(name)
+	return c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(u), append(options, client.FieldOwner(manager))...)
+}
+
+func wish(t *testing.T, s *state.Store, app spillway.Ref) state.Wish {
+	t.Helper()
+	w, err := s.Asked(t.Context(), app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+const two = file + "  backend:\n    run: ./backend\nbudget: 5\n"
+
+func TestStore_AppliedResourceIsADeploy(t *testing.T) {
+	c, namespace := cluster(t)
+	s := open(t, c, namespace)
+	if err := applySpec(t, c, namespace, "castle", "argocd-controller", two); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(t.Context(), "castle"); !errors.Is(err, spillway.ErrNotFound) || !strings.Contains(err.Error(), "no release yet") {
+		t.Errorf("Load: %v", err)
+	}
+	if apps, err := s.Apps(t.Context()); err != nil || len(apps) > 0 {
+		t.Errorf("Apps: %v, %v", apps, err)
+	}
+	w := wish(t, s, "castle")
+	if !w.Deploy || w.By != "argocd-controller" || w.Env != "production" || w.Generation != 1 {
+		t.Fatalf("asked %+v", w)
+	}
+	if config, err := appfile.ParseEnvironment("App castle", w.File, w.Env); err != nil || len(config.Services) != 2 {
+		t.Errorf("%v: %s", err, w.File)
+	}
+	deploy(t, s, string(w.File))
+	if w := wish(t, s, "castle"); w.Deploy {
+		t.Errorf("asked again: %+v", w)
+	}
+	app := resource(t, c, namespace, "castle")
+	if app.Status.ObservedGeneration != 1 || !meta.IsStatusConditionTrue(app.Status.Conditions, v1alpha1.Accepted) {
+		t.Errorf("status %+v", app.Status)
+	}
+	// The same again is nothing new, and what leaves the file leaves the spec.
+	if err := applySpec(t, c, namespace, "castle", "argocd-controller", two); err != nil {
+		t.Fatal(err)
+	}
+	if w := wish(t, s, "castle"); w.Deploy {
+		t.Errorf("the same spec asks for %+v", w)
+	}
+	if err := applySpec(t, c, namespace, "castle", "argocd-controller", file); err != nil {
+		t.Fatal(err)
+	}
+	if w := wish(t, s, "castle"); !w.Deploy || strings.Contains(string(w.File), "backend") {
+		t.Errorf("asked %+v", w)
+	}
+	// The command line says something else: no, and nothing is stored.
+	_, _, err := add(t.Context(), s, file+"keep: 3\n", "")
+	if !errors.Is(err, spillway.ErrConflict) || !strings.Contains(err.Error(), "is kept by argocd-controller") {
+		t.Errorf("got %v", err)
+	}
+	if saved := loaded(t, s, "castle"); len(saved.Spec.Releases) != 1 {
+		t.Errorf("releases %v", numbers(saved.Spec.Releases))
+	}
+	if r, _, err := add(t.Context(), s, file+"keep: 3\n", "canary"); err != nil || r.Number != 2 {
+		t.Errorf("a track: release %d, %v", r.Number, err)
+	}
+	if w := wish(t, s, "castle"); !w.Deploy {
+		t.Error("a deploy to a track answered the spec")
+	}
+}
+
+func TestStore_DeployWritesTheSpec(t *testing.T) {
+	c, namespace := cluster(t)
+	s := open(t, c, namespace)
+	deploy(t, s, two)
+	deploy(t, s, file)
+	app := resource(t, c, namespace, "castle")
+	if strings.Contains(string(app.Spec.Raw), "backend") || app.Generation != app.Status.ObservedGeneration || wish(t, s, "castle").Deploy {
+		t.Errorf("generation %d, observed %d, spec %s", app.Generation, app.Status.ObservedGeneration, app.Spec.Raw)
+	}
+	if err := applySpec(t, c, namespace, "castle", "kubectl", two); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `"spillway"`) {
+		t.Errorf("another manager: %v", err)
+	}
+	if err := applySpec(t, c, namespace, "castle", "kubectl", file); err != nil {
+		t.Errorf("another manager with the same: %v", err)
+	}
+	if wish(t, s, "castle").Deploy {
+		t.Error("the same spec is a deploy")
+	}
+	if err := applySpec(t, c, namespace, "castle", "kubectl", two, client.ForceOwnership); err != nil {
+		t.Fatal(err)
+	}
+	if w := wish(t, s, "castle"); !w.Deploy || w.By != "kubectl" {
+		t.Errorf("asked %+v", w)
+	}
+}
+
+func TestStore_MistakesOfASpecAreInItsCondition(t *testing.T) {
+	c, namespace := cluster(t)
+	s := open(t, c, namespace)
+	if err := applySpec(t, c, namespace, "castle.staging", "kubectl", file+"    sclae: 3\nenvironments: {staging: {watch: 1m}}\n"); err != nil {
+		t.Fatal(err)
+	}
+	w := wish(t, s, "castle@staging")
+	_, mistakes := appfile.ParseEnvironment("App castle.staging", w.File, w.Env)
+	if mistakes == nil || w.Env != "staging" {
+		t.Fatalf("no mistake in %s for %s", w.File, w.Env)
+	}
+	if err := s.Answer(t.Context(), w.App, w.Generation, mistakes); err != nil {
+		t.Fatal(err)
+	}
+	if wish(t, s, "castle@staging").Deploy {
+		t.Error("asked again")
+	}
+	app := resource(t, c, namespace, "castle.staging")
+	accepted := meta.FindStatusCondition(app.Status.Conditions, v1alpha1.Accepted)
+	if accepted == nil || accepted.Status != "False" || !strings.Contains(accepted.Message, "did you mean scale?") || !strings.Contains(app.Status.Message, "sclae") {
+		t.Errorf("%+v: %s", accepted, app.Status.Message)
+	}
+	if _, err := s.Load(t.Context(), "castle@staging"); !errors.Is(err, spillway.ErrNotFound) || !strings.Contains(err.Error(), "sclae") {
+		t.Errorf("Load: %v", err)
+	}
+	if err := c.Delete(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	if w := wish(t, s, "castle@staging"); w.Destroy || w.Forget {
+		t.Errorf("it needs nobody to go, and asked %+v", w)
+	}
+}
+
+func TestStore_NameOfTheResourceIsTheApp(t *testing.T) {
+	c, namespace := cluster(t)
+	if err := applySpec(t, c, namespace, "tower", "kubectl", file); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "the name of the resource must be the app") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStore_ReleaseNeverChanges(t *testing.T) {
+	c, namespace := cluster(t)
+	s := open(t, c, namespace)
+	deploy(t, s, file)
+	release := &v1alpha1.Release{}
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "castle-1"}, release); err != nil {
+		t.Fatal(err)
+	}
+	release.Spec.Raw = []byte(strings.Replace(string(release.Spec.Raw), `"ann"`, `"bob"`, 1))
+	if err := c.Update(t.Context(), release); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "a release never changes") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStore_SaysWhichRightIsMissing(t *testing.T) {
+	c, namespace := cluster(t)
+	deploy(t, open(t, c, namespace), file)
+	config := rest.CopyConfig(access(t))
+	config.Impersonate = rest.ImpersonationConfig{UserName: "nobody-at-all"}
+	_, err := open(t, connect(t, config), namespace).Load(t.Context(), "castle")
+	if !errors.Is(err, spillway.ErrDenied) || !strings.Contains(err.Error(), "may not get apps.spillway.dev in namespace "+namespace) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStore_ServerThatIsGoneIsUnavailable(t *testing.T) {
+	config := rest.CopyConfig(access(t))
+	c := connect(t, config) // it asks for nothing yet
+	config.Host = "https://127.0.0.1:1"
+	away := connect(t, config)
+	for _, s := range []*state.Store{open(t, away, "x")} {
+		if _, err := s.Load(t.Context(), "castle"); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "does not answer") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, _, err := add(t.Context(), open(t, c, "spillway-no-such-namespace"), file, ""); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "there is no namespace") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// cached is a client that reads apps from a cache, and releases never.
+func cached(t *testing.T, namespace string) client.Client {
+	t.Helper()
+	config := access(t)
+	plain := connect(t, config)
+	apps, err := cache.New(config, cache.Options{Scheme: plain.Scheme(), DefaultNamespaces: map[string]cache.Config{namespace: {}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- apps.Start(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	c, err := client.New(config, client.Options{Scheme: plain.Scheme(), Cache: &client.CacheOptions{Reader: apps}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestStore_KeepsThePromisesOfAStoreBehindACache(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) reconcile.Store {
+		c, namespace := cluster(t)
+		return state.New(state.Config{Client: cached(t, namespace), Live: c, Namespace: namespace, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	})
+}
+
+func TestStore_SeesWhatOthersWriteBehindACache(t *testing.T) {
+	c, namespace := cluster(t)
+	s := state.New(state.Config{Client: cached(t, namespace), Live: c, Namespace: namespace})
+	for version := range int64(50) { // each round must see the one before
+		if version == 0 {
+			deploy(t, s, file)
+		}
+		saved := loaded(t, s, "castle")
+		if saved.Version != version {
+			t.Fatalf("version %d, want %d", saved.Version, version)
+		}
+		if err := s.Save(t.Context(), "castle", version, rollout.Status{Stable: 1, Rollouts: version}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := applySpec(t, c, namespace, "castle", "kubectl", two, client.ForceOwnership); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); !wish(t, s, "castle").Deploy; <-time.After(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the cache never showed the new spec")
+		}
+	}
+}
