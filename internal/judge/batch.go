@@ -31,9 +31,9 @@ type Batch struct {
 // There are no users in a batch: who gives it says that requests were dealt, one by one. With users that
 // always reach the same release, a few with many errors would pass for evidence.
 func (s State) ObserveBatch(b Batch, t spillway.Trial) State {
-	s.Candidate, s.Stable = s.Candidate.plus(b.Candidate), s.Stable.plus(b.Stable)
+	s.Candidate, s.Stable = s.Candidate.Plus(b.Candidate), s.Stable.Plus(b.Stable)
 	if b.Weight > 0 {
-		s.Sample, s.Baseline = s.Sample.plus(b.Candidate), s.Baseline.plus(b.Stable)
+		s.Sample, s.Baseline = s.Sample.Plus(b.Candidate), s.Baseline.Plus(b.Stable)
 	}
 	if b.Weight > 0 && b.Weight < spillway.Whole {
 		s.Comparison = s.Comparison.observeBatch(b.Candidate.Failures, b.Stable.Failures, b.Weight, tolerance(&t))
@@ -46,8 +46,8 @@ func (s State) ObserveBatch(b Batch, t spillway.Trial) State {
 	return s
 }
 
-// plus returns the tally with the answers of another.
-func (c Tally) plus(more Tally) Tally {
+// Plus returns the tally with the answers of another.
+func (c Tally) Plus(more Tally) Tally {
 	return Tally{Requests: c.Requests + more.Requests, Failures: c.Failures + more.Failures}
 }
 
@@ -69,7 +69,7 @@ func (c Comparison) observeBatch(candidate, stable int64, weight spillway.Share,
 // observeBatch returns the evidence after answers of the candidate.
 func (g Gate) observeBatch(more Tally, limit float64) Gate {
 	k, n := float64(g.Failures), float64(more.Failures)
-	g.Tally = g.plus(more)
+	g.Tally = g.Plus(more)
 	g.Good += more.Requests - more.Failures
 	if more.Failures == 0 || limit >= 1 {
 		return g
