@@ -25,7 +25,7 @@ func TestJudge_BadSources(t *testing.T) {
 	}{
 		"error":        {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "it answers 500 Internal Server Error"},
 		"denied":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, "it answers 401 Unauthorized"},
-		"redirect":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", 302) }, "it answers 302 Found"},
+		"redirect":     {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }, "it answers 302 Found"},
 		"a page":       {text("<html><body>Welcome to nginx!</body></html>"), "what it answers are no metrics"},
 		"nothing":      {text(""), "what it answers are no metrics"},
 		"binary":       {text("\x00\xff\x1b\n\n\x00"), "what it answers are no metrics"},
@@ -92,7 +92,7 @@ func TestJudge_NoInstance(t *testing.T) {
 
 // TestJudge_LargeExposition: a gateway with many apps costs little.
 func TestJudge_LargeExposition(t *testing.T) {
-	w := newWorld(t, 1)
+	w := newWorld(t, 1, func(c *counts.Config) { c.Timeout = 30 * time.Second })
 	g := w.gateways[0]
 	g.answer("1", "castle-www-4", 200, 5)
 	for i := range 3000 {

@@ -79,10 +79,11 @@ func (c *counted) add(s series) (rule string, ok bool) {
 
 // count adds a series to the tally of a cluster.
 func (c *counted) count(cluster string, s series) {
+	const most = 1 << 60 // nothing has so many; sums do not overflow
 	t := c.tallies[cluster]
-	t.Requests += int64(s.value)
+	t.Requests = min(t.Requests+int64(s.value), most)
 	if c.flavour.failed(s.labels) {
-		t.Failures += int64(s.value)
+		t.Failures = min(t.Failures+int64(s.value), most)
 	}
 	c.tallies[cluster] = t
 }

@@ -69,6 +69,15 @@ func (g *gateway) answer(rule, service string, code, n int) {
 		code, prefix, rule, service)] += int64(n)
 }
 
+// both counts good answers of stable and failures of the candidate, in the same moment.
+func (g *gateway) both(good, failures int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	series := `traefik_service_requests_total{code="%d",method="GET",protocol="http",service="` + prefix + `-1-svc-shop-castle-www-%d-0@kubernetesgateway"}`
+	g.series[fmt.Sprintf(series, 200, 4)] += int64(good)
+	g.series[fmt.Sprintf(series, 500, 5)] += int64(failures)
+}
+
 // restart makes another process of it.
 func (g *gateway) restart(at time.Time) {
 	g.mu.Lock()
