@@ -6,6 +6,8 @@
 #   make sim         millions of simulated rounds and the judge's tables in full, half an hour or so
 #   make storm       whole storms on the proxy: swaps, hand-overs and changes under load, some minutes
 #   make fuzz        every fuzz target for FUZZTIME (5m)
+#   make kube-up     start a Kubernetes cluster for tests, as root; the first time builds it, a quarter of an hour or so
+#   make kube-down   end it and leave nothing behind
 #   make bench       measure the proxy beside nginx, HAProxy, Caddy and Traefik, an hour; writes bench/README.md
 #   make bench-gate  fail when a request costs too much CPU beside httputil.ReverseProxy, two minutes
 #
@@ -18,7 +20,7 @@ export SIM_ROLLOUTS ?= 2000
 STORM ?= 20
 FUZZTIME ?= 5m
 
-.PHONY: help run check test needs sim storm fuzz bench bench-gate
+.PHONY: help run check test needs sim storm fuzz kube-up kube-down bench bench-gate
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -57,6 +59,12 @@ fuzz:
 
 storm:
 	go test -tags storm -run Storm -count=1 -timeout 1h -v ./internal/proxy
+
+kube-up:
+	test/kube/up.sh
+
+kube-down:
+	test/kube/down.sh
 
 bench:
 	cd bench && go run . $(BENCH)

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Ends the test cluster and leaves nothing of it behind but the programs in the cache.
+cd "$(dirname "$0")"
+. ./cluster.sh
+test -d "$dir" || exit 0
+
+# The end of the first process ends all others, and with them go their mounts, links and rules.
+if alive; then
+    kill -KILL "$(cat "$dir/init")"
+    await 10 sh -c "! kill -0 $(cat "$dir/unshare")"
+fi
+ip link del "$name" 2>/dev/null || true
+for controller in /sys/fs/cgroup/*/; do
+    test ! -d "$controller$name" || await 10 sh -c "find '$controller$name' -depth -type d -exec rmdir {} +"
+done
+test ! -e "$dir/sysctl" || sysctl -qp "$dir/sysctl"
+test ! -e "$dir/folders" || xargs rmdir --ignore-fail-on-non-empty <"$dir/folders"
+rm -rf "$dir"
