@@ -99,11 +99,15 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 		return nil, err
 	}
 	images := o.cluster.images
-	images.Temp, images.Log = filepath.Join(o.dir, "builds"), log
+	in.builder.ForImages()
+	images.Temp, images.Log = filepath.Join(o.dir, "layers"), log
 	if in.images, err = oci.New(images); err != nil {
 		return nil, err
 	}
-	stored := platform.Store()
+	stored, err := platform.Store()
+	if err != nil {
+		return nil, err
+	}
 	in.platform, in.store, in.wishes = platform, stored, stored
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
 	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(reconcile.PublicEdges)

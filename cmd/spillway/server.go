@@ -92,11 +92,11 @@ func (c *cli) serve(ctx context.Context, o serverOptions) error {
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return stateError(o.dir, fmt.Errorf("state directory: %w", err))
 	}
-	make := assemble
+	wire := assemble
 	if o.cluster.on {
-		make = assembleCluster
+		wire = assembleCluster
 	}
-	in, err := make(ctx, o, log)
+	in, err := wire(ctx, o, log)
 	if err != nil {
 		return stateError(o.dir, err)
 	}

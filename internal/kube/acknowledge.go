@@ -16,6 +16,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/counts"
 )
 
 // part is an object that is a part of a route: an HTTPRoute, or the Service of a private edge.
@@ -119,7 +120,7 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 			edges := route.Edges
 			a.served, a.known, a.since, a.asking, a.problem = route, true, time.Now(), false, ""
 			a.served.Edges = edges
-			p.follow(a)
+			p.follow(a.ref, a.served, a.since)
 			a.mu.Unlock()
 			p.changed(a.ref)
 			return
@@ -141,10 +142,19 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 	}
 }
 
-// follow tells the judge what is served. a.mu is held.
-func (p *Platform) follow(a *app) {
-	if p.conf.Judge != nil {
-		p.conf.Judge.Follow(a.ref, a.served, a.since)
+// follow tells the judge what is served and since when; zero = it is about to be.
+func (p *Platform) follow(ref spillway.Ref, route spillway.Route, since time.Time) {
+	if p.conf.Judge == nil {
+		return
+	}
+	services := map[string]counts.Service{}
+	for _, e := range route.Edges {
+		for _, b := range e.Backends {
+			services[b.Name(e.Service)] = counts.Service{Namespace: p.conf.Namespace, Name: groupName(ref, b.Group), Port: servicePort}
+		}
+	}
+	if err := p.conf.Judge.Follow(ref, counts.Route{Route: route, Services: services, Acknowledged: since}); err != nil {
+		p.log.Warn("a candidate is judged anew", "app", ref, "error", err)
 	}
 }
 

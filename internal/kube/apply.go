@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
 	"time"
 
@@ -42,6 +41,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	if err != nil {
 		return err
 	}
+	p.ask(a, d.Route)
 	names := map[string]bool{}
 	for _, o := range wanted {
 		names[key(o)] = true
@@ -60,18 +60,20 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 			}
 		}
 	}
-	p.ask(a, releases, d.Route)
 	return nil
 }
 
 // ask remembers what was asked for, and has the gateway asked whether it serves it.
-func (p *Platform) ask(a *app, releases map[int]spillway.Release, route spillway.Route) {
+func (p *Platform) ask(a *app, route spillway.Route) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked, a.releases = route, maps.Clone(releases)
+	if a.asked.Generation != route.Generation {
+		p.follow(a.ref, route, time.Time{}) // before it is written: see counts.Route
+	}
+	a.asked = route
 	if a.known && a.served.Generation == route.Generation {
 		a.served.Trial = route.Trial // its memory and terms may be newer
-		p.follow(a)
+		p.follow(a.ref, a.served, a.since)
 		return
 	}
 	if !a.asking {

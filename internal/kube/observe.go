@@ -38,7 +38,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 		o.Served.Edges = edgesOf(parts, a.served) // as they are, also when somebody else changed them
 	}
 	if p.conf.Judge != nil {
-		o.Evidence, o.Memory = p.conf.Judge.Evidence(ref)
+		o.Evidence, o.Memory, _ = p.conf.Judge.Evidence(ref) // why there are no data is in the evidence too
 	}
 	return o, nil
 }

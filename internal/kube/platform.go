@@ -25,6 +25,9 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/counts"
+	"github.com/spillway-dev/spillway/internal/kube/state"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 )
 
 // Config is what a Platform needs.
@@ -36,28 +39,21 @@ type Config struct {
 	// and ports that its status tells.
 	GatewayURL string
 	Log        *slog.Logger  // nil = discard
-	Judge      Judge         // of candidates, by what the gateway counts; nil = nobody judges
+	Judge      *counts.Judge // of candidates, by what the gateway counts; nil = nobody judges
 	Patience   time.Duration // between two questions whether a gateway serves a route; 0 = 100 ms
-}
-
-// Judge is who knows what the gateway's counters say of a candidate.
-type Judge interface {
-	// Follow says what the gateway serves of the app's route, since when; a zero Route ends it.
-	Follow(app spillway.Ref, served spillway.Route, since time.Time)
-	// Evidence is of the trial of the route followed; nil before there is any. Memory is its whole state.
-	Evidence(app spillway.Ref) (evidence *spillway.Evidence, memory []byte)
 }
 
 // Platform runs the replicas of all apps of a namespace as Deployments. Open makes one; Run has to run for it to
 // see anything.
 type Platform struct {
-	conf   Config
-	log    *slog.Logger
-	cache  cache.Cache
-	client client.Client // reads from the cache
-	live   client.Client // reads from the API server
-	http   *http.Client
-	routes bool // the cluster knows HTTPRoute
+	conf    Config
+	log     *slog.Logger
+	cache   cache.Cache
+	client  client.Client // reads from the cache
+	live    client.Client // reads from the API server
+	http    *http.Client
+	routes  bool // the cluster knows HTTPRoute
+	defined bool // and App
 
 	mu      sync.Mutex
 	apps    map[spillway.Ref]*app
@@ -100,10 +96,20 @@ func Open(c Config) (*Platform, error) {
 	case c.Gateway.Name != "":
 		return nil, fmt.Errorf("the cluster does not know the kind HTTPRoute, and gateway %s is to be used: install the Gateway API's standard channel first: %w", c.Gateway.Name, spillway.ErrUnavailable)
 	}
+	_, err = live.RESTMapper().RESTMapping(v1alpha1.GroupVersion.WithKind("App").GroupKind(), v1alpha1.GroupVersion.Version)
+	p.defined = err == nil
 	if err := p.open(scheme); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// Store is what the cluster remembers of its apps. ErrUnavailable when it does not know App resources.
+func (p *Platform) Store() (*state.Store, error) {
+	if !p.defined {
+		return nil, fmt.Errorf("the cluster does not know the resources App and Release of spillway.dev/v1alpha1: install them with spillway kube install: %w", spillway.ErrUnavailable)
+	}
+	return state.New(state.Config{Client: p.client, Live: p.live, Namespace: p.conf.Namespace, Log: p.log}), nil
 }
 
 // open makes the cache of what is ours, and the client that reads from it.
@@ -114,6 +120,7 @@ func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 		by[kind] = ours
 	}
 	by[&corev1.Pod{}] = ours
+	by[&v1alpha1.App{}] = cache.ByObject{} // those that people wrote are ours too
 	p.cache, err = cache.New(p.conf.Rest, cache.Options{
 		Scheme: scheme, DefaultNamespaces: map[string]cache.Config{p.conf.Namespace: {}}, ByObject: by, DefaultTransform: cache.TransformStripManagedFields(),
 	})
@@ -135,12 +142,16 @@ func (p *Platform) kinds() []client.Object {
 
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	return scheme, errors.Join(clientgoscheme.AddToScheme(scheme), gatewayv1.Install(scheme))
+	return scheme, errors.Join(clientgoscheme.AddToScheme(scheme), gatewayv1.Install(scheme), v1alpha1.AddToScheme(scheme))
 }
 
 // Run sees the cluster until ctx ends.
 func (p *Platform) Run(ctx context.Context) error {
-	for _, kind := range append(p.kinds(), &corev1.Pod{}) {
+	kinds := append(p.kinds(), &corev1.Pod{})
+	if p.defined {
+		kinds = append(kinds, &v1alpha1.App{})
+	}
+	for _, kind := range kinds {
 		informer, err := p.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err == nil {
 			_, err = informer.AddEventHandler(p.handler())
@@ -179,7 +190,10 @@ func (p *Platform) handler() toolscache.ResourceEventHandler {
 		if gone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
 			object = gone.Obj
 		}
-		if o, ok := object.(client.Object); ok {
+		switch o := object.(type) {
+		case *v1alpha1.App:
+			p.changed(v1alpha1.RefOf(o.Name))
+		case client.Object:
 			p.changed(refOf(o.GetLabels()[AppLabel]))
 		}
 	}
@@ -254,7 +268,6 @@ type app struct {
 	reached  map[spillway.Group]bool
 	reaching bool // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied
-	releases map[int]spillway.Release
 }
 
 // applied is what an object was like before and after it was applied last.
@@ -282,7 +295,7 @@ func (p *Platform) Forget(_ context.Context, ref spillway.Ref) error {
 	defer p.mu.Unlock()
 	delete(p.apps, ref)
 	if p.conf.Judge != nil {
-		p.conf.Judge.Follow(ref, spillway.Route{}, time.Time{})
+		return p.conf.Judge.Follow(ref, counts.Route{})
 	}
 	return nil
 }

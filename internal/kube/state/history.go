@@ -12,16 +12,9 @@ import (
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 )
 
-// EventQuery selects events of an app.
-type EventQuery struct {
-	Since int64 // IDs above it
-	Tail  int   // only the newest; 0 = all
-	Limit int   // at most; 0 = all that are kept
-}
-
 // Events gives those with an ID above q.Since, oldest first, at most q.Limit; with q.Tail only the newest of them.
 // The newest KeptEvents are kept, fewer when they are large. ErrNotFound when there is no such app.
-func (s *Store) Events(ctx context.Context, ref spillway.Ref, q EventQuery) ([]spillway.Event, error) {
+func (s *Store) Events(ctx context.Context, ref spillway.Ref, q spillway.EventQuery) ([]spillway.Event, error) {
 	app, err := s.existing(ctx, ref)
 	if err != nil {
 		return nil, err

@@ -221,7 +221,7 @@ func TestStore_RemoveLetsEverythingGoAndEventIDsRise(t *testing.T) {
 	if err := s.AppendEvents(t.Context(), "castle", fact); err != nil {
 		t.Fatal(err)
 	}
-	if events, err := s.Events(t.Context(), "castle", state.EventQuery{Since: before}); err != nil || len(events) != 1 {
+	if events, err := s.Events(t.Context(), "castle", spillway.EventQuery{Since: before}); err != nil || len(events) != 1 {
 		t.Errorf("who follows from %d on sees %v, %v", before, events, err)
 	}
 }
@@ -332,7 +332,7 @@ func TestStore_StaysSmallWhateverItIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if newest, err := s.Events(t.Context(), "castle", state.EventQuery{Tail: 1}); err != nil || len(newest) != 1 || newest[0].ID != last || len(newest[0].Text) > 5<<10 {
+	if newest, err := s.Events(t.Context(), "castle", spillway.EventQuery{Tail: 1}); err != nil || len(newest) != 1 || newest[0].ID != last || len(newest[0].Text) > 5<<10 {
 		t.Errorf("the newest event is not kept: %d, %v", len(newest), err)
 	}
 	if route, ok, err := s.Newest(t.Context(), "castle", spillway.EventRoute, at.Add(time.Hour)); err != nil || !ok || len(route.Edges) != 3 {
@@ -404,7 +404,7 @@ func TestStore_SaysHowAnAppIs(t *testing.T) {
 func TestStore_EventsAreSelected(t *testing.T) {
 	c, namespace := cluster(t)
 	s := open(t, c, namespace)
-	if _, err := s.Events(t.Context(), "castle", state.EventQuery{}); !errors.Is(err, spillway.ErrNotFound) {
+	if _, err := s.Events(t.Context(), "castle", spillway.EventQuery{}); !errors.Is(err, spillway.ErrNotFound) {
 		t.Errorf("events of nothing: %v", err)
 	}
 	if err := s.AppendEvents(t.Context(), "castle", []spillway.Event{{}}); !errors.Is(err, spillway.ErrNotFound) {
@@ -416,7 +416,7 @@ func TestStore_EventsAreSelected(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	texts := func(q state.EventQuery) (list []string) {
+	texts := func(q spillway.EventQuery) (list []string) {
 		events, err := s.Events(t.Context(), "castle", q)
 		if err != nil {
 			t.Fatal(err)
@@ -427,13 +427,13 @@ func TestStore_EventsAreSelected(t *testing.T) {
 		return list
 	}
 	last, _ := s.LastEvent(t.Context(), "castle")
-	if all := texts(state.EventQuery{}); len(all) != state.KeptEvents || all[0] != "30" {
+	if all := texts(spillway.EventQuery{}); len(all) != state.KeptEvents || all[0] != "30" {
 		t.Errorf("%d are kept, from %v on", len(all), all[:1])
 	}
-	if got := texts(state.EventQuery{Since: last - 5, Limit: 2}); !reflect.DeepEqual(got, []string{"125", "126"}) {
+	if got := texts(spillway.EventQuery{Since: last - 5, Limit: 2}); !reflect.DeepEqual(got, []string{"125", "126"}) {
 		t.Errorf("since and limit: %v", got)
 	}
-	if got := texts(state.EventQuery{Since: last - 5, Tail: 2}); !reflect.DeepEqual(got, []string{"128", "129"}) {
+	if got := texts(spillway.EventQuery{Since: last - 5, Tail: 2}); !reflect.DeepEqual(got, []string{"128", "129"}) {
 		t.Errorf("since and tail: %v", got)
 	}
 	if e, ok, err := s.Newest(t.Context(), "castle", spillway.EventReplica, time.Unix(99, 0)); err != nil || !ok || e.Text != "99" || e.App != "castle" {
