@@ -32,7 +32,7 @@ func TestAsk_ARollbackNeedsItsBuild(t *testing.T) {
 	}
 	asks := []spillway.Intent{{Verb: spillway.VerbRollback}, {Verb: spillway.VerbRollback, Release: 1}, {Verb: spillway.VerbDeploy, Release: 1}}
 	for _, in := range asks {
-		if err := e.sensible(saved, in); err != nil {
+		if err := e.sensible(t.Context(), saved, in); err != nil {
 			t.Fatalf("%s %d with its build: %v", in.Verb, in.Release, err)
 		}
 	}
@@ -40,7 +40,7 @@ func TestAsk_ARollbackNeedsItsBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, in := range asks {
-		err := e.sensible(saved, in)
+		err := e.sensible(t.Context(), saved, in)
 		if !errors.Is(err, spillway.ErrNotFound) || !strings.Contains(err.Error(), "release 1 cannot run, and nothing was changed") {
 			t.Errorf("%s %d without its build: %v", in.Verb, in.Release, err)
 		}
