@@ -67,7 +67,8 @@ func (r *rendering) reachRoutes() []client.Object {
 	var routes []client.Object
 	for _, w := range r.desired.Groups {
 		s, _ := r.releases[w.Release].Config.Service(w.Group.Service)
-		if w.Replicas == 0 || !r.reached(s) {
+		host := r.askedAt(w.Group, s)
+		if w.Replicas == 0 || host == "" {
 			continue
 		}
 		route := &gatewayv1.HTTPRoute{
@@ -75,7 +76,7 @@ func (r *rendering) reachRoutes() []client.Object {
 			ObjectMeta: r.meta(Name(r.ref, s.Name, strconv.Itoa(w.Group.Release), "reach"), labels(r.ref, w.Group)),
 			Spec: gatewayv1.HTTPRouteSpec{
 				CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{r.parent()}},
-				Hostnames:       []gatewayv1.Hostname{gatewayv1.Hostname(s.Host[0])},
+				Hostnames:       []gatewayv1.Hostname{gatewayv1.Hostname(host)},
 				Rules: []gatewayv1.HTTPRouteRule{
 					redirectRule(routedPath(w.Group), reachHost),
 					{
@@ -90,9 +91,20 @@ func (r *rendering) reachRoutes() []client.Object {
 	return routes
 }
 
-// reached reports whether a gateway has to reach the replicas of a service.
-func (r *rendering) reached(s spillway.Service) bool {
-	return len(s.Host) > 0 && r.gateway.Name != "" && s.Protocol != spillway.TCP
+// askedAt is a public host at which a gateway is asked for a group; "" when no gateway has to reach it.
+func (r *rendering) askedAt(g spillway.Group, s spillway.Service) string {
+	if r.gateway.Name == "" || s.Protocol == spillway.TCP {
+		return ""
+	}
+	for _, e := range r.desired.Route.Edges {
+		if e.From == (spillway.Group{}) && len(e.Hosts) > 0 && slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Group == g }) {
+			return e.Hosts[0]
+		}
+	}
+	if len(s.Host) > 0 {
+		return s.Host[0]
+	}
+	return ""
 }
 
 // reachHost is the host that a gateway redirects to which knows the way to a group.

@@ -215,7 +215,7 @@ func (r *rendering) deployment(w rollout.Want, s spillway.Service) (*appsv1.Depl
 			Selector: &metav1.LabelSelector{MatchLabels: selector(r.ref, w.Group)}, Template: pod,
 		},
 	}
-	if r.reached(s) {
+	if r.askedAt(w.Group, s) != "" {
 		d.Annotations = map[string]string{publicAnnotation: "true"}
 	}
 	return d, nil
