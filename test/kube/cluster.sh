@@ -40,8 +40,10 @@ start() {
 }
 
 stop() {
-    pkill -TERM -P "$(cat "$dir/pid/$1")" || return 0
-    await 30 sh -c "! kill -0 $(cat "$dir/pid/$1")"
+    from=$(cat "$dir/pid/$1")
+    pkill -TERM -P "$from" || return 0
+    await 5 sh -c "! kill -0 $from" 2>/dev/null || pkill -KILL -P "$from" # the API server would wait for its watchers, a minute long
+    await 5 sh -c "! kill -0 $from"
 }
 
 # request PATH [OPTION...] asks the API server as the administrator.
