@@ -22,6 +22,15 @@ await() {
     done
 }
 
+# cgroups lists the group of the pods in each hierarchy: one with cgroup v2, many with v1.
+cgroups() {
+    if test -e /sys/fs/cgroup/cgroup.controllers; then
+        echo "/sys/fs/cgroup/$name"
+    else
+        printf "%s$name\n" /sys/fs/cgroup/*/
+    fi
+}
+
 # alive tells whether the first process of the cluster runs.
 alive() { test -e "$dir/init" && grep -qs '^pause$' "/proc/$(cat "$dir/init")/comm"; }
 

@@ -10,8 +10,8 @@ if alive; then
     await 10 sh -c "! kill -0 $(cat "$dir/unshare")"
 fi
 ip link del "$name" 2>/dev/null || true
-for controller in /sys/fs/cgroup/*/; do
-    test ! -d "$controller$name" || await 10 sh -c "find '$controller$name' -depth -type d -exec rmdir {} +"
+for group in $(cgroups); do
+    test ! -d "$group" || await 10 sh -c "find $group -depth -type d -exec rmdir {} +"
 done
 test ! -e "$dir/sysctl" || sysctl -qp "$dir/sysctl"
 test ! -e "$dir/folders" || xargs rmdir --ignore-fail-on-non-empty <"$dir/folders"

@@ -9,14 +9,15 @@ await 5 pgrep -P "$(cat "$dir/unshare")"
 pgrep -P "$(cat "$dir/unshare")" >"$dir/init"
 await 5 sh -c "grep -q pause /proc/$(cat "$dir/init")/comm" # its namespaces are there by now
 
-# The kubelet and the network plugins have folders that cannot be moved.
-for folder in /var/lib/kubelet /var/lib/cni /var/log/containers; do
+# The kubelet, containerd and the network plugins have folders that cannot be moved.
+for folder in /var/lib/kubelet /var/lib/cni /var/log/containers /run/netns /run/containerd; do
     test -d $folder || { mkdir -p $folder && echo $folder >>"$dir/folders"; }
     inside mount -t tmpfs tmpfs $folder
 done
-for controller in /sys/fs/cgroup/*/; do
-    mkdir -p "$controller$name"
-done
+mkdir $(cgroups)
+if test -e /sys/fs/cgroup/cgroup.controllers; then
+    sed 's/[a-z]\+/+&/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control
+fi
 
 ip link add "$name" type veth peer name eth0 netns "$(cat "$dir/init")"
 ip addr add "$outside/24" dev "$name"

@@ -29,6 +29,8 @@ root = "$dir/containerd"
 state = "$dir/containerd-state"
 [grpc]
   address = "$dir/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "$dir/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "$registry/pause:1"
   disable_apparmor = true

@@ -8,8 +8,8 @@ test "$(id -u)" = 0 || { echo "kube: only root can make the namespaces of a clus
 
 begin=$(date +%s%N)
 if ! test -e "$dir/up"; then
-    test ! -e "$dir" || { echo "kube: what is in $dir did not come up; its logs are in $dir/log, and make kube-down removes it" >&2; exit 1; }
-    mkdir -p "$dir/run" "$dir/log" "$dir/pid" "$dir/pki"
+    mkdir "$dir" || { echo "kube: what is there is starting or did not come up; its logs are in $dir/log, and make kube-down removes it" >&2; exit 1; }
+    mkdir "$dir/run" "$dir/log" "$dir/pid" "$dir/pki"
     . ./namespaces.sh
     . ./certificates.sh
     . ./plane.sh
