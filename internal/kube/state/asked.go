@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -113,11 +114,17 @@ func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, 
 			return nil
 		}
 		app.Status.ObservedGeneration = generation
-		text := cut(mistakes.Error(), longest)
-		set(app, v1alpha1.Accepted, false, "Invalid", text)
-		set(app, v1alpha1.Stalled, true, "Invalid", text)
+		text, reason := cut(mistakes.Error(), longest), "Refused"
+		switch {
+		case errors.Is(mistakes, spillway.ErrInvalid):
+			reason = "Invalid"
+		case errors.Is(mistakes, spillway.ErrConflict):
+			reason = "Conflict"
+		}
+		set(app, v1alpha1.Accepted, false, reason, text)
+		set(app, v1alpha1.Stalled, true, reason, text)
 		if !exists(app) {
-			set(app, v1alpha1.Ready, false, "NeverDeployed", "the spec has mistakes")
+			set(app, v1alpha1.Ready, false, "NeverDeployed", "the spec was not accepted")
 		}
 		first, _, _ := strings.Cut(text, "\n")
 		app.Status.Message = "spec not accepted: " + first

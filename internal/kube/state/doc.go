@@ -31,6 +31,10 @@
 // that does not is told of a conflict with the manager "spillway". A deploy to a track leaves the spec alone: it is
 // the file of the stable release.
 //
+// A spec is JSON, so a text that YAML takes for a number is that number in it: MODE: 010 of an env is 8, RATE: 1.50 is
+// 1.5, and the key n is false, as kubectl has it too. Who means the text writes it in quotes. A release keeps the text
+// of its file and runs with that.
+//
 // Between the release and the spec a crash leaves the older spec, of a generation that was looked at: nothing acts.
 //
 // # The end

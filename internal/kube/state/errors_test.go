@@ -29,6 +29,9 @@ func (d deaf) List(context.Context, client.ObjectList, ...client.ListOption) err
 
 func TestStore_SaysWhatIsWrongWithTheCluster(t *testing.T) {
 	c, namespace := cluster(t)
+	if err := open(t, c, namespace).Check(t.Context()); err != nil {
+		t.Error(err)
+	}
 	resource := v1alpha1.GroupVersion.WithResource("apps").GroupResource()
 	unknown := apierrors.NewGenericServerResponse(404, "get", schema.GroupResource{}, "", "404 page not found", 0, true)
 	for name, row := range map[string]struct {
@@ -50,6 +53,9 @@ func TestStore_SaysWhatIsWrongWithTheCluster(t *testing.T) {
 		}
 		if _, err := s.Apps(t.Context()); !errors.Is(err, row.want) {
 			t.Errorf("%s: Apps: %v", name, err)
+		}
+		if err := s.Check(t.Context()); !errors.Is(err, row.want) {
+			t.Errorf("%s: Check: %v", name, err)
 		}
 	}
 }

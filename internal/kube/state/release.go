@@ -215,7 +215,7 @@ func (s *Store) createRelease(ctx context.Context, app *v1alpha1.App, release sp
 				Namespace: s.namespace, Name: releaseName(release.App, number),
 				Labels:          map[string]string{v1alpha1.AppLabel: v1alpha1.Label(release.App), "app.kubernetes.io/managed-by": v1alpha1.Manager},
 				Annotations:     map[string]string{v1alpha1.SourceAnnotation: source(release.Source)},
-				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(app, v1alpha1.GroupVersion.WithKind("App"))},
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: "App", Name: app.Name, UID: app.UID}},
 			},
 			Spec: spec,
 		}

@@ -91,6 +91,16 @@ func New(c Config) *Store {
 	return s
 }
 
+// Check says what stands against using the cluster at all: its kinds are unknown, the server may not read them, the
+// API server does not answer. nil when nothing does.
+func (s *Store) Check(ctx context.Context) error {
+	one := []client.ListOption{client.InNamespace(s.namespace), client.Limit(1)}
+	if err := s.live.List(ctx, &v1alpha1.AppList{}, one...); err != nil {
+		return s.explain(err, "list", apps)
+	}
+	return s.explain(s.live.List(ctx, &v1alpha1.ReleaseList{}, one...), "list", releases)
+}
+
 // Apps lists the apps that have a release or an intent, sorted.
 func (s *Store) Apps(ctx context.Context) ([]spillway.Ref, error) {
 	var list v1alpha1.AppList
@@ -98,27 +108,32 @@ func (s *Store) Apps(ctx context.Context) ([]spillway.Ref, error) {
 	if err := reader.List(ctx, &list, client.InNamespace(s.namespace)); err != nil {
 		return nil, fmt.Errorf("list the apps: %w", s.explain(err, "list", apps))
 	}
-	names := map[spillway.Ref]bool{}
+	newest := map[spillway.Ref]*v1alpha1.App{} // nil = not known
 	for i := range list.Items {
 		app := &list.Items[i]
-		names[v1alpha1.RefOf(app.Name)] = true
+		ref := v1alpha1.RefOf(app.Name)
 		if first {
 			s.remember(app)
 		}
+		newest[ref] = s.newer(ref, app)
 	}
 	s.mu.Lock()
 	for ref := range s.shelf { // the cache may be late with those that were just made
-		names[ref] = true
+		if _, there := newest[ref]; !there {
+			newest[ref] = nil
+		}
 	}
 	s.listed = true
 	s.mu.Unlock()
 	var refs []spillway.Ref
-	for ref := range names {
-		app, _, err := s.read(ctx, ref, false)
-		switch {
-		case err != nil:
-			return nil, err
-		case app != nil && exists(app):
+	for ref, app := range newest {
+		if app == nil {
+			var err error
+			if app, _, err = s.read(ctx, ref, true); err != nil {
+				return nil, err
+			}
+		}
+		if app != nil && exists(app) {
 			refs = append(refs, ref)
 		}
 	}

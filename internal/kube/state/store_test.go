@@ -180,8 +180,10 @@ func TestStore_ReadsItsOwnWritesBehindALateCache(t *testing.T) {
 	if in, err := s.AddIntent(t.Context(), "castle", spillway.Intent{Verb: spillway.VerbPause}); err != nil || in.Seq != 2 {
 		t.Errorf("intent %d, %v", in.Seq, err)
 	}
-	if apps, err := s.Apps(t.Context()); err != nil || !slices.Equal(apps, []spillway.Ref{"castle"}) {
-		t.Errorf("Apps: %v, %v", apps, err)
+	for range 2 { // past the cache, and from it
+		if apps, err := s.Apps(t.Context()); err != nil || !slices.Equal(apps, []spillway.Ref{"castle"}) {
+			t.Errorf("Apps: %v, %v", apps, err)
+		}
 	}
 	if err := s.Remove(t.Context(), "castle"); err != nil {
 		t.Fatal(err)
@@ -310,7 +312,7 @@ func TestStore_StaysSmallWhateverItIsTold(t *testing.T) {
 	if err := save(rollout.Status{}, spillway.Event{Kind: spillway.EventRoute, At: at, Edges: edges}, spillway.Event{Kind: spillway.EventRoute, At: at.Add(time.Second), Edges: edges[:3]}); err != nil {
 		t.Fatal(err)
 	}
-	for range 20 {
+	for range 3 {
 		var many []spillway.Event
 		for i := range 50 {
 			many = append(many, spillway.Event{Kind: spillway.EventProblem, At: at.Add(time.Minute), Text: fmt.Sprint(i, strings.Repeat("é", 10_000))})
