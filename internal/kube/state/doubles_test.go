@@ -4,8 +4,11 @@ import (
 	"context"
 	"sync"
 
+	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -24,6 +27,20 @@ type faultyStatus struct {
 
 func (f faultyStatus) Update(context.Context, client.Object, ...client.SubResourceUpdateOption) error {
 	return f.err
+}
+
+// unanswered is a client whose writes of a status arrive, and their answers do not.
+type unanswered struct{ client.Client }
+
+func (u *unanswered) Status() client.SubResourceWriter { return unansweredStatus{u.Client.Status()} }
+
+type unansweredStatus struct{ client.SubResourceWriter }
+
+func (u unansweredStatus) Update(ctx context.Context, o client.Object, options ...client.SubResourceUpdateOption) error {
+	if err := u.SubResourceWriter.Update(ctx, o, options...); err != nil {
+		return err
+	}
+	return apierrors.NewTimeoutError("no answer", 1)
 }
 
 // lateCache reads apps as they were at a moment.
@@ -58,6 +75,8 @@ func (l *lateCache) List(ctx context.Context, into client.ObjectList, options ..
 	}
 	return l.Client.List(ctx, into, options...)
 }
+
+var _ state.Recorder = events.EventRecorder(nil)
 
 type recorder func(kind, reason, note string)
 

@@ -12,6 +12,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
+// seeds is how many random stories are told.
+const seeds = 6
+
 // cluster gives a namespace of its own. Without a cluster it is in memory: with the build tag kube the same tests run
 // on a real API server.
 func cluster(t *testing.T) (client.Client, string) {

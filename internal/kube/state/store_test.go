@@ -196,6 +196,21 @@ func TestStore_ReadsItsOwnWritesBehindALateCache(t *testing.T) {
 	}
 }
 
+func TestStore_LooksAgainAfterAWriteWithoutAnAnswer(t *testing.T) {
+	c, namespace := cluster(t)
+	late := &lateCache{Client: &unanswered{Client: c}}
+	s := state.New(state.Config{Client: late, Live: c, Namespace: namespace})
+	deploy(t, open(t, c, namespace), file)
+	loaded(t, s, "castle")
+	late.freeze(resource(t, c, namespace, "castle"))
+	if err := s.Save(t.Context(), "castle", 0, rollout.Status{Stable: 1}, nil); !errors.Is(err, spillway.ErrUnavailable) {
+		t.Fatalf("the answer came: %v", err)
+	}
+	if saved := loaded(t, s, "castle"); saved.Version != 1 {
+		t.Errorf("version %d is what the cache has, 1 was written", saved.Version)
+	}
+}
+
 func TestStore_RemoveLetsEverythingGoAndEventIDsRise(t *testing.T) {
 	c, namespace := cluster(t)
 	s := open(t, c, namespace)
