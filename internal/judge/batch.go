@@ -11,8 +11,8 @@ type Batch struct {
 	Candidate Tally
 	Stable    Tally
 	// Weight is the candidate's weight with which every request of the batch was dealt, as Answer.Weight. A
-	// batch in which the weight changed has 0: it counts, but it compares nothing. A weight that is too high is
-	// fair to the candidate, and costs time; one that is too low is not.
+	// batch in which the weight changed has Whole: its requests came by weight, and compare nothing. A weight that
+	// is too high is fair to the candidate, and costs time; one that is too low is not.
 	Weight spillway.Share
 }
 

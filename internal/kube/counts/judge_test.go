@@ -232,20 +232,20 @@ func TestJudge_ComparesNothingWhileTheWeightMoves(t *testing.T) {
 	g.answer("1", "castle-www-5", 200, 10)
 	w.follow(route(500))
 	w.look()
-	sample := func() int64 {
+	compared := func() int64 {
 		_, memory, _ := w.Evidence("castle")
 		var m struct {
-			State struct{ Sample, Candidate struct{ Requests int64 } }
+			State struct{ Comparison struct{ Errors int64 } }
 		}
 		if err := json.Unmarshal(memory, &m); err != nil {
 			t.Fatal(err)
 		}
-		return m.State.Sample.Requests
+		return m.State.Comparison.Errors
 	}
-	step := func() { g.answer("1", "castle-www-5", 200, 1); w.look() }
+	step := func() { g.answer("1", "castle-www-4", 500, 1); w.look() }
 	step()
-	if sample() != 1 {
-		t.Fatalf("sample is %d, want 1", sample())
+	if compared() != 1 {
+		t.Fatalf("%d errors are compared, want 1", compared())
 	}
 	r := route(spillway.Percent(50))
 	if err := w.Follow("castle", r); err != nil {
@@ -258,14 +258,14 @@ func TestJudge_ComparesNothingWhileTheWeightMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	step() // from before it was acknowledged to after
-	if sample() != 1 {
-		t.Fatalf("sample is %d while the weight moves, want 1", sample())
+	if compared() != 1 {
+		t.Fatalf("%d errors are compared while the weight moves, want 1", compared())
 	}
 	step()
-	if sample() != 2 {
-		t.Fatalf("sample is %d, want 2", sample())
+	if compared() != 2 {
+		t.Fatalf("%d errors are compared, want 2", compared())
 	}
-	w.want(spillway.Undecided, 5, 0, 0)
+	w.want(spillway.NoTraffic, 0, 0, 5)
 }
 
 // TestJudge_ChosenRequestsAreNotCompared: a rule by header leads to the candidate alone.

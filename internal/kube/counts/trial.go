@@ -287,7 +287,7 @@ func (t *trial) hear(r reading, patience time.Duration) error {
 // count makes batches of what the counters have grown by.
 func (t *trial) count(r reading) {
 	arms := t.arms()
-	pure, mixed := make([]judge.Batch, len(t.pairs)), make([]judge.Batch, len(t.pairs))
+	batches := make([][kinds]judge.Batch, len(t.pairs))
 	for _, name := range slices.Sorted(maps.Keys(r.instances)) {
 		now := r.instances[name]
 		t.quiet = t.quiet && len(now.Counters) == 0
@@ -308,16 +308,14 @@ func (t *trial) count(r reading) {
 			if _, ok := now.Counters[u.name]; ok && !t.pairs[u.pair].crowded {
 				t.loose(name, u, grown, &candidate, &stable)
 			}
-			into := &mixed[u.pair]
-			if steady && len(u.baseline) > 0 && len(u.candidate)+int(candidate.Requests) > 0 {
-				into = &pure[u.pair]
-			}
+			into := &batches[u.pair][t.kind(u, candidate, steady)]
 			into.Candidate, into.Stable = into.Candidate.Plus(candidate), into.Stable.Plus(stable)
 		}
 	}
 	for i := range t.pairs {
-		pure[i].Weight = t.pairs[i].odds(pure[i])
-		for _, b := range []judge.Batch{pure[i], mixed[i]} {
+		batches[i][dealt].Weight = t.pairs[i].odds(batches[i][dealt])
+		batches[i][moved].Weight = spillway.Whole
+		for _, b := range batches[i] {
 			if b.Candidate.Requests+b.Stable.Requests > 0 {
 				t.state, t.touching = t.state.ObserveBatch(b, t.terms), true
 			}
@@ -328,6 +326,26 @@ func (t *trial) count(r reading) {
 	if t.quiet {
 		t.lost = t.silence(r.known)
 	}
+}
+
+// The kinds of batches.
+const (
+	dealt  = iota // by the weight of the pair
+	moved         // by a weight, which was another for a part of the batch, or there is nothing to compare with
+	chosen        // by a header: the rule leads to one side only
+	kinds
+)
+
+// kind is that of a batch of a rule. steady: the weight was the same all the time.
+func (t *trial) kind(u *rule, candidate judge.Tally, steady bool) int {
+	both := len(u.baseline) > 0 && (len(u.candidate) > 0 || candidate.Requests > 0)
+	switch {
+	case t.pairs[u.pair].weight == spillway.Whole || both && !steady:
+		return moved
+	case both && t.pairs[u.pair].weight > 0:
+		return dealt
+	}
+	return chosen
 }
 
 // rule is one rule of the gateway with the clusters of a pair behind it that have been seen. A rule that has
