@@ -14,6 +14,8 @@ type Batch struct {
 	// batch in which the weight changed has Whole: its requests came by weight, and compare nothing. A weight that
 	// is too high is fair to the candidate, and costs time; one that is too low is not.
 	Weight spillway.Share
+	// CandidateTimes and StableTimes are those of the answers that say something about latency, on the same bounds.
+	CandidateTimes, StableTimes Times
 }
 
 // ObserveBatch returns the state after all answers of a batch. It takes as long for a million answers as
@@ -40,7 +42,7 @@ func (s State) ObserveBatch(b Batch, t spillway.Trial) State {
 	} else {
 		s.Gate = s.Gate.observeBatch(b.Candidate, limit(&t))
 	}
-	if b.Candidate.Failures+b.Stable.Failures > 0 {
+	if slow := s.observeTimes(&b, &t); slow || b.Candidate.Failures+b.Stable.Failures > 0 {
 		s.trip(&t)
 	}
 	return s
