@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +24,8 @@ func TestLocal_KeepsThePromisesOfAPlatform(t *testing.T) {
 	dir := stateDir(t)
 	address := runProxy(t, filepath.Join(dir, "proxy"))
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	platform, err := local.Open(t.Context(), local.Config{Dir: dir, Router: proxy.Dial(filepath.Join(dir, "proxy")), Log: log})
+	router := &mutable{Router: proxy.Dial(filepath.Join(dir, "proxy"))}
+	platform, err := local.Open(t.Context(), local.Config{Dir: dir, Router: router, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +44,7 @@ func TestLocal_KeepsThePromisesOfAPlatform(t *testing.T) {
 		}
 	})
 	platformtest.Run(t, platformtest.Bench{
-		Platform: platform, Fit: play(dir), Client: clientOf(address), Patience: 30 * time.Second,
+		Platform: platform, Fit: play(dir), Client: clientOf(address), Mute: router.mute, Patience: 30 * time.Second,
 		Lacks: platformtest.Lacks{Generations: true}, // one server at a time has the directory
 	})
 }
@@ -72,6 +74,34 @@ func runProxy(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return info.HTTP
+}
+
+// mutable is a proxy that can be kept from answering about an app.
+type mutable struct {
+	local.Router
+	muted sync.Map // by spillway.Ref
+}
+
+func (m *mutable) mute(app spillway.Ref, on bool) {
+	if on {
+		m.muted.Store(app, true)
+	} else {
+		m.muted.Delete(app)
+	}
+}
+
+func (m *mutable) Push(ctx context.Context, t spillway.Table) error {
+	if _, muted := m.muted.Load(t.App); muted {
+		return spillway.ErrUnavailable
+	}
+	return m.Router.Push(ctx, t)
+}
+
+func (m *mutable) Report(ctx context.Context, app spillway.Ref) (spillway.Report, error) {
+	if _, muted := m.muted.Load(app); muted {
+		return spillway.Report{}, spillway.ErrUnavailable
+	}
+	return m.Router.Report(ctx, app)
 }
 
 // play makes the test binary the command of every service.

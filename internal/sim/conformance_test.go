@@ -21,7 +21,7 @@ func TestStore_KeepsThePromisesOfAStore(t *testing.T) {
 func TestWorld_KeepsThePromisesOfAPlatform(t *testing.T) {
 	u := &universe{worlds: map[spillway.Ref]*sim.World{}}
 	platformtest.Run(t, platformtest.Bench{
-		Platform: u, Fit: u.fit, Kill: u.kill, Pass: u.pass, Patience: 5 * time.Second,
+		Platform: u, Fit: u.fit, Kill: u.kill, Mute: u.mute, Pass: u.pass, Patience: 5 * time.Second,
 		Lacks: platformtest.Lacks{Watch: true, Drain: true},
 	})
 	for ref, w := range u.worlds {
@@ -86,6 +86,10 @@ func (u *universe) fit(r *spillway.Release) {
 
 func (u *universe) kill(ref spillway.Ref, g spillway.Group) {
 	u.with(ref, func(w *sim.World) { w.Kill(g) })
+}
+
+func (u *universe) mute(ref spillway.Ref, on bool) {
+	u.with(ref, func(w *sim.World) { w.Mute(on) })
 }
 
 // pass lets a tenth of a second pass everywhere.

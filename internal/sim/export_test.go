@@ -17,5 +17,13 @@ func (w *World) Know(r spillway.Release, b Behaviour) {
 // Kill ends one ready replica of a group.
 func (w *World) Kill(g spillway.Group) { w.kill(g.String()) }
 
+// Mute lets the data plane not answer until it is told otherwise.
+func (w *World) Mute(on bool) {
+	w.down = 0
+	if on {
+		w.down = 1 << 30
+	}
+}
+
 // Broken is the first invariant that broke inside the world.
 func (w *World) Broken() error { return w.broken }

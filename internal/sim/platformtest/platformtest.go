@@ -26,6 +26,9 @@ type Bench struct {
 	Client *http.Client
 	// Kill ends a ready replica of a group from outside. nil = a replica is asked by a request to end itself.
 	Kill func(spillway.Ref, spillway.Group)
+	// Mute lets the data plane of an app not answer the platform, true, or answer again, false; users are served as
+	// before. nil = a test cannot bring that about.
+	Mute func(spillway.Ref, bool)
 	// Pass lets time pass between two looks. nil = 10 ms of real time.
 	Pass func()
 	// Patience is how long to wait, in real time, for what has to happen sooner or later.
@@ -73,6 +76,7 @@ func promises() []promise {
 		{"new replicas run what Want.Release says", wantRelease},
 		{"an acknowledged route divides the requests as asked", divides},
 		{"a route of a lower generation does not undo the one that is served", generations},
+		{"while the data plane does not answer, what is known stands and nothing is stopped", muted},
 		{"a closed edge is closed", closedEdge},
 		{"the tiers of a release move together", tiers},
 		{"rules and own hosts of a track lead to its release", tracks},

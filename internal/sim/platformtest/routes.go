@@ -3,6 +3,7 @@ package platformtest
 import (
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/spillway-dev/spillway"
@@ -109,6 +110,32 @@ func closedEdge(s *stage) {
 	if s.Client != nil {
 		s.ask(s.host("www"), "/")
 	}
+}
+
+func muted(s *stage) {
+	if s.Mute == nil {
+		s.t.Skip("the data plane cannot be kept from answering")
+	}
+	s.both(Well)
+	before := s.observe()
+	s.Mute(s.ref, true)
+	defer s.Mute(s.ref, false)
+	s.edges(s.public("www", to("www", 2, spillway.Whole)))
+	s.wants(want("www", 2, 1))
+	if s.Lacks.Drain { // then the engine alone keeps it from being stopped
+		s.wants(want("www", 1, 2), want("www", 2, 1))
+	}
+	_ = s.Platform.Apply(s.t.Context(), s.ref, s.named(), s.d) // nobody can acknowledge it
+	s.stays("the last answer stands, and nothing that it may serve is stopped", func(o rollout.Observation) bool {
+		return o.NoData && reflect.DeepEqual(o.Served, before.Served) && find(o, group("www", 1)).Running == 2
+	})
+	if s.Client != nil {
+		if got := s.asked(10, s.host("www")); got[1] != 10 {
+			s.t.Errorf("users are still those of release 1, and answered by %v", got)
+		}
+	}
+	s.Mute(s.ref, false)
+	s.settle()
 }
 
 // tiers has two releases of two services, each with users of its own.

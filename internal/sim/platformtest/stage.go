@@ -263,7 +263,7 @@ func (s *stage) eventually(what string, ok func(rollout.Observation) bool) rollo
 // stays looks some times, and fails the test when something is not so.
 func (s *stage) stays(what string, ok func(rollout.Observation) bool) {
 	s.t.Helper()
-	for range 25 {
+	for range 15 {
 		if o := s.observe(); !ok(o) {
 			s.t.Fatalf("is not so: %s\nobserved %+v\nwanted %+v", what, o, s.d)
 		}
