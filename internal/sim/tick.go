@@ -6,6 +6,7 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/judge"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // Tick lets time pass: routes land, replicas start and end, requests come and go.
@@ -133,22 +134,49 @@ func (w *World) run(g spillway.Group) {
 			}
 		}
 	}
-	want := w.wanted[g].Replicas
-	for ; active < want; active++ {
+	want := w.wanted[g]
+	if s.renews(want) {
+		want.Replicas++
+	}
+	for ; active < want.Replicas; active++ {
 		s.next++
 		w.starts(g)
-		s.replicas = append(s.replicas, &replica{index: s.next, due: w.tickNo + b.Start})
+		s.replicas = append(s.replicas, &replica{index: s.next, due: w.tickNo + b.Start, restart: want.Restart})
 	}
-	for ; active > want; active-- {
+	for ; active > want.Replicas; active-- {
 		w.drainOne(s)
 	}
 }
 
-// drainOne takes a replica out of the pool: one that is not ready if there is one.
+// renews reports whether a restart is under way that a new replica has to begin or to go on with: one more than is
+// wanted runs from the start of a new one until it is ready; then an old one goes.
+func (s *group) renews(want rollout.Want) bool {
+	live, old, settled := 0, 0, true
+	for _, r := range s.replicas {
+		switch {
+		case r.draining:
+			continue
+		case r.restart < want.Restart:
+			old++
+		default:
+			settled = settled && r.ready
+		}
+		live++
+	}
+	return old > 0 && want.Replicas > 0 && (live <= want.Replicas || !settled)
+}
+
+// drainOne takes a replica out of the pool: one that is not ready if there is one, else one of before a restart.
 func (w *World) drainOne(s *group) {
+	worth := func(r *replica) int64 { // less than every number of a restart when it is not ready
+		if !r.ready {
+			return -1
+		}
+		return r.restart
+	}
 	best := -1
 	for i, r := range s.replicas {
-		if !r.draining && (best < 0 || !r.ready || s.replicas[best].ready) {
+		if !r.draining && (best < 0 || worth(r) <= worth(s.replicas[best])) {
 			best = i
 		}
 	}

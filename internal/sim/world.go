@@ -41,6 +41,7 @@ type replica struct {
 	since    time.Duration // draining: since when
 	due      int           // tick at which it becomes ready, or crashes
 	inflight int
+	restart  int64 // Want.Restart of its start
 }
 
 // group is all replicas of one group, with the counters of rollout.Group.
