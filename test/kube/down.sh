@@ -2,7 +2,10 @@
 # Ends the test cluster and leaves nothing of it behind but the programs in the cache.
 cd "$(dirname "$0")"
 . ./cluster.sh
-test -d "$dir" || exit 0
+if ! test -d "$dir/run"; then
+    echo "there is no cluster in $dir"
+    exit 0
+fi
 
 # The end of the first process ends all others, and with them go their mounts, links and rules.
 if alive; then

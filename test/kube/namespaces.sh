@@ -14,7 +14,7 @@ for folder in /var/lib/kubelet /var/lib/cni /var/log/containers /run/netns /run/
     test -d $folder || { mkdir -p $folder && echo $folder >>"$dir/folders"; }
     inside mount -t tmpfs tmpfs $folder
 done
-mkdir $(cgroups)
+mkdir -p $(cgroups)
 if test -e /sys/fs/cgroup/cgroup.controllers; then
     sed 's/[a-z]\+/+&/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control
 fi
