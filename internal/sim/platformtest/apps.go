@@ -142,8 +142,10 @@ func apart(s *stage) {
 }
 
 // alike has apps, services and needs whose names give the same text when they are put together carelessly: the
-// service b-www of the app P beside the service www of the app P-b, for example.
+// service b-www of the app P beside the service www of the app P-b, or what www of release 1 needs, backend-1, beside
+// www-1-backend of release 1.
 func alike(s *stage) {
+	const need = "backend-1"
 	var stages []*stage
 	var hosts []string
 	for _, x := range []struct{ ref, service string }{{"", "b-www"}, {"-b", "www"}, {"--b", "www"}, {"@b", "www"}} {
@@ -152,9 +154,9 @@ func alike(s *stage) {
 			other = newStage(s.t, s.Bench, s.ref+spillway.Ref(x.ref))
 		}
 		www := other.public(x.service, to(x.service, 1, spillway.Whole))
-		other.release(1, service(x.service, Well, "backend"), service("backend", Well), service(x.service+"-1", Well))
-		other.wants(want(x.service, 1, 1), want("backend", 1, 1), want(x.service+"-1", 1, 1))
-		other.edges(www, private("backend", group(x.service, 1), to("backend", 1, spillway.Whole)))
+		other.release(1, service(x.service, Well, need), service(need, Well), service(x.service+"-1-backend", Well))
+		other.wants(want(x.service, 1, 1), want(need, 1, 1), want(x.service+"-1-backend", 1, 1))
+		other.edges(www, private(need, group(x.service, 1), to(need, 1, spillway.Whole)))
 		other.apply()
 		stages, hosts = append(stages, other), append(hosts, www.Hosts[0])
 	}
@@ -164,8 +166,8 @@ func alike(s *stage) {
 			continue
 		}
 		app, _, _ := strings.Cut(string(x.ref), "@")
-		a := x.ask(hosts[i], "/peer/backend")
-		if peer := x.behind(a); a.App != app || peer.App != app || peer.Service != "backend" {
+		a := x.ask(hosts[i], "/peer/"+need)
+		if peer := x.behind(a); a.App != app || peer.App != app || peer.Service != need {
 			s.t.Errorf("a user of %s is answered by %s, and behind it by %s of %s", x.ref, a.App, peer.Service, peer.App)
 		}
 	}
