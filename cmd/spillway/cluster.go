@@ -132,7 +132,8 @@ func (in *installation) runCluster(part func(string, func(context.Context) error
 	part("loop", func(ctx context.Context) error {
 		return in.lead(ctx, func(ctx context.Context) error {
 			wishes := make(chan error, 1)
-			go func() { wishes <- in.engine.fulfil(ctx) }() // owned by this part; ends with ctx; waited for below
+			// Owned by this part; ends with ctx; waited for below.
+			go func() { wishes <- in.engine.fulfil(ctx) }()
 			err := in.loop.Run(ctx)
 			return errors.Join(err, <-wishes)
 		})

@@ -74,27 +74,8 @@ func observeGroups(there map[string]client.Object, pods []corev1.Pod) []rollout.
 	}
 	for i := range pods {
 		pod := &pods[i]
-		g := at(pod.Labels)
-		if g == nil || over(pod) {
-			continue
-		}
-		g.Running++
-		if pod.DeletionTimestamp != nil {
-			g.Draining++
-			continue
-		}
-		if ready(pod) {
-			g.Ready++
-		}
-		ends := endsOf(pod)
-		if everReady(pod) {
-			g.Restarts += ends
-		} else {
-			g.Crashes += ends
-		}
-		problem, fatal := podProblem(pod)
-		if problem != "" && (g.Problem == "" || fatal && !g.Fatal) {
-			g.Problem, g.Fatal = problem, fatal
+		if g := at(pod.Labels); g != nil && !over(pod) {
+			count(g, pod)
 		}
 	}
 	var list []rollout.Group
@@ -114,6 +95,28 @@ func observeGroups(there map[string]client.Object, pods []corev1.Pod) []rollout.
 		return 1
 	})
 	return list
+}
+
+// count adds a pod to its group.
+func count(g *rollout.Group, pod *corev1.Pod) {
+	g.Running++
+	if pod.DeletionTimestamp != nil {
+		g.Draining++
+		return
+	}
+	if ready(pod) {
+		g.Ready++
+	}
+	ends := endsOf(pod)
+	if everReady(pod) {
+		g.Restarts += ends
+	} else {
+		g.Crashes += ends
+	}
+	problem, fatal := podProblem(pod)
+	if problem != "" && (g.Problem == "" || fatal && !g.Fatal) {
+		g.Problem, g.Fatal = problem, fatal
+	}
 }
 
 // over reports whether a pod has ended for good.

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,9 +17,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	k8slabels "k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
@@ -74,7 +75,8 @@ func Open(c Config) (*Platform, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	ctrllog.SetLogger(logr.FromSlogHandler(c.Log.Handler()))
+	klog.SetSlogLogger(c.Log) // what the libraries say
+	ctrllog.SetLogger(klog.Background())
 	if c.Patience == 0 {
 		c.Patience = 100 * time.Millisecond
 	}
@@ -90,7 +92,7 @@ func Open(c Config) (*Platform, error) {
 		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1000), unknown: make(chan *app, 1000), watchers: map[*watcher]bool{},
 		http: &http.Client{Timeout: 2 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
-	_, err = live.RESTMapper().RESTMapping(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute").GroupKind(), gatewayv1.SchemeGroupVersion.Version)
+	_, err = live.RESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: "HTTPRoute"}, "v1")
 	switch {
 	case err == nil:
 		p.routes = true

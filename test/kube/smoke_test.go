@@ -18,6 +18,7 @@ import (
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
@@ -33,7 +34,7 @@ func TestCluster_ServesAnImageFromTheRegistryThroughTheGateway(t *testing.T) {
 	defer cancel()
 	c := connect(t)
 	address := gatewayAddress(ctx, t, c)
-	pinned := pushEcho(ctx, t)
+	pinned := push(ctx, t, "echo")
 
 	namespace := &core.Namespace{ObjectMeta: meta.ObjectMeta{GenerateName: "smoke-"}}
 	create(ctx, t, c, namespace)
@@ -59,18 +60,24 @@ func TestCluster_ServesAnImageFromTheRegistryThroughTheGateway(t *testing.T) {
 	}
 }
 
-// connect gives a client of the cluster that SPILLWAY_TEST_KUBECONFIG names, or of the one of make kube-up.
-func connect(t *testing.T) client.Client {
+// config is how the cluster is reached that SPILLWAY_TEST_KUBECONFIG names, or that of make kube-up.
+func config(t *testing.T) *rest.Config {
 	t.Helper()
 	file := cmp.Or(os.Getenv("SPILLWAY_TEST_KUBECONFIG"), filepath.Join(cmp.Or(os.Getenv("SPILLWAY_KUBE_DIR"), "/tmp/spillway-kube"), "admin.conf"))
 	config, err := clientcmd.BuildConfigFromFlags("", file)
 	if err != nil {
 		t.Fatalf("there is no cluster; make kube-up starts one, SPILLWAY_TEST_KUBECONFIG names another: %v", err)
 	}
+	return config
+}
+
+// connect gives a client of the cluster that SPILLWAY_TEST_KUBECONFIG names, or of the one of make kube-up.
+func connect(t *testing.T) client.Client {
+	t.Helper()
 	if err := gateway.Install(scheme.Scheme); err != nil {
 		t.Fatal(err)
 	}
-	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	c, err := client.New(config(t), client.Options{Scheme: scheme.Scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,17 +94,17 @@ func gatewayAddress(ctx context.Context, t *testing.T, c client.Client) string {
 	return g.Status.Addresses[0].Value
 }
 
-// pushEcho builds the program echo and pushes its image to the registry that the nodes pull from, by
+// push builds a program of this module and pushes its image to the registry that the nodes pull from, by
 // default that of make kube-up; SPILLWAY_TEST_REGISTRY names another. It returns the name with the digest.
-func pushEcho(ctx context.Context, t *testing.T) string {
+func push(ctx context.Context, t *testing.T, name string) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "echo")
-	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./echo")
+	program := filepath.Join(t.TempDir(), name)
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, "./"+name)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", build, err, out)
 	}
-	pinned, err := image.Push(ctx, cmp.Or(os.Getenv("SPILLWAY_TEST_REGISTRY"), "10.99.0.1:5000")+"/echo:smoke", program)
+	pinned, err := image.Push(ctx, cmp.Or(os.Getenv("SPILLWAY_TEST_REGISTRY"), "10.99.0.1:5000")+"/"+name+":test", program)
 	if err != nil {
 		t.Fatal(err)
 	}

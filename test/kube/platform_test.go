@@ -1,0 +1,71 @@
+//go:build kube
+
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube"
+	"github.com/spillway-dev/spillway/internal/sim/platformtest"
+)
+
+// newPlatform opens a platform in a namespace of the test's own, and runs it.
+func newPlatform(t *testing.T) *kube.Platform {
+	t.Helper()
+	namespace := &core.Namespace{ObjectMeta: meta.ObjectMeta{GenerateName: "platform-"}}
+	create(t.Context(), t, connect(t), namespace)
+	p, err := kube.Open(kube.Config{
+		Rest: config(t), Namespace: namespace.Name, Gateway: kube.Gateway{Namespace: "gateway", Name: "public"},
+		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }() // owned by the test; ends with ctx; waited for in Cleanup
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// through reaches the gateway at an address whatever host a URL names.
+func through(address string) *http.Client {
+	return &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(address, "80"))
+		},
+		MaxIdleConnsPerHost: 4,
+	}}
+}
+
+func TestKube_KeepsThePromisesOfAPlatform(t *testing.T) {
+	pinned := push(t.Context(), t, "answer")
+	address := gatewayAddress(t.Context(), t, connect(t))
+	platformtest.Run(t, platformtest.Bench{
+		Platform: newPlatform(t), Client: through(address), Patience: 90 * time.Second, Pass: func() { <-time.After(100 * time.Millisecond) },
+		Prefix: fmt.Sprintf("k%x-", time.Now().Unix()%0xfffff),
+		Fit: func(r *spillway.Release) {
+			for i := range r.Config.Services {
+				s := &r.Config.Services[i]
+				s.Run = spillway.Command{Exec: []string{"/program"}}
+				r.Artefacts[s.Name] = spillway.Artefact{Image: pinned}
+			}
+		},
+		Lacks: platformtest.Lacks{InFlight: true, Traffic: true, Tripwire: true, Trials: true, Generations: true, Closed: true, Templates: true},
+	})
+}
