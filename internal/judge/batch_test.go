@@ -152,7 +152,7 @@ func skip(rng *rand.Rand, rate float64) int {
 // TestObserveBatch_RarelyAccusesAnIdenticalRelease: 83 requests a second read every 2 s, the weight climbing
 // from 5 to 50 %, then all of it for the watch: 20 minutes.
 func TestObserveBatch_RarelyAccusesAnIdenticalRelease(t *testing.T) {
-	const runs, size, batches = 1000, 166, 600
+	const runs, size, batches = 500, 166, 600
 	climb := []spillway.Share{spillway.Percent(5), spillway.Percent(10), spillway.Percent(25), spillway.Percent(50), spillway.Whole}
 	for _, rate := range []float64{0.0005, 0.01, 0.2} {
 		rng, accused := dice(73), 0

@@ -65,7 +65,7 @@ func TestObserveBatch_JudgesLatency(t *testing.T) {
 	} {
 		rng, caught, runs := dice(81), 0, 30
 		if !test.want {
-			runs = 100
+			runs = 60
 		}
 		for range runs {
 			s := judge.New(9).Fix(histogram(rng, test.bounds, 1000, 1).Usual())

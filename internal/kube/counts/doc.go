@@ -18,5 +18,6 @@
 // What is not known here and is in Spillway's own proxy: who asked. So the gateway has to deal requests, not users;
 // with sticky sessions a few users with many errors pass for evidence. Requests that a header leads to the
 // candidate are counted with those that were dealt to it; when they are too many to be chance, the candidate is
-// compared at the share of the requests that it really has. Latency is not judged, and the evidence says so.
+// compared at the share of the requests that it really has. Latency is judged by the histogram of the gateway, so
+// only as finely as its bounds are; read from a Prometheus, and with Nginx, it is not judged, and the evidence says so.
 package counts

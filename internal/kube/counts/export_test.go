@@ -7,9 +7,9 @@ func (j *Judge) Look(ctx context.Context) { j.look(ctx) }
 
 // Parse reads an exposition of a flavour that may have backends of these names, and gives the number of clusters.
 func Parse(body []byte, flavour Flavour, names ...string) (int, error) {
-	want := wanted{}
+	want := wanted{names: map[string]bool{}, times: true}
 	for _, n := range names {
-		want[n] = true
+		want.names[n] = true
 	}
 	s, err := parse(body, flavour, want)
 	for cluster, t := range s.Counters {

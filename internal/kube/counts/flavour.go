@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Flavour is a family of gateways that show the same metrics.
@@ -61,6 +62,17 @@ func (f Flavour) rules() string {
 		return "traefik_router_requests_total"
 	}
 	return ""
+}
+
+// times is the histogram of answers by backend, and the unit of its bounds; "" = there is none that is read.
+func (f Flavour) times() (metric string, unit time.Duration) {
+	switch f {
+	case Traefik:
+		return "traefik_service_request_duration_seconds_bucket", time.Second
+	case Envoy:
+		return "envoy_cluster_upstream_rq_time_bucket", time.Millisecond
+	}
+	return "", 0
 }
 
 // backendLabels and statusLabel are the labels that matter. Prometheus renames labels of a target that it has

@@ -101,7 +101,8 @@ func (j *Judge) Follow(app spillway.Ref, r Route) error {
 		f.trial, forgot = newTrial(j.conf.Flavour, *r.Route.Trial)
 	}
 	store := cmp.Or(r.Prometheus, j.conf.Prometheus)
-	c, err := f.follow(r)
+	histogram, _ := j.conf.Flavour.times()
+	c, err := f.follow(r, histogram != "" && store == "")
 	if err != nil {
 		return err
 	}
@@ -156,12 +157,12 @@ func (j *Judge) Run(ctx context.Context) error {
 
 // look asks all sources once, at the same time, and tells who wants to know.
 func (j *Judge) look(ctx context.Context) {
-	questions := map[string]wanted{}
+	questions := map[string]*wanted{}
 	turns := map[spillway.Ref]int{}
 	j.mu.Lock()
 	for app, f := range j.trials {
 		if questions[f.store] == nil {
-			questions[f.store] = wanted{}
+			questions[f.store] = &wanted{names: map[string]bool{}}
 		}
 		f.names(questions[f.store])
 		turns[app] = f.turn
@@ -173,7 +174,7 @@ func (j *Judge) look(ctx context.Context) {
 	for store, want := range questions {
 		// look owns the goroutine; its timeout ends it; look waits for it.
 		crew.Go(func() {
-			r := j.read(ctx, store, want)
+			r := j.read(ctx, store, *want)
 			mu.Lock()
 			defer mu.Unlock()
 			answers[store] = r

@@ -360,11 +360,52 @@ func TestJudge_EndsWithTheTrial(t *testing.T) {
 	}
 }
 
-func TestJudge_SaysThatLatencyIsNotJudged(t *testing.T) {
+func TestJudge_NothingPublicIsTried(t *testing.T) {
 	w := newWorld(t, 1)
-	w.gateways[0].answer("1", "castle-www-4", 200, 5)
 	r := route(500)
-	r.Route.Trial.Latency = []spillway.Slower{{Factor: 150}}
+	r.Route.Edges[0].Protocol = spillway.TCP
 	w.follow(r)
-	w.says("; its latency is not judged: only counters of the gateway are known")
+	w.want(spillway.NoTraffic, 0, 0, 0)
+	w.says("release 5 changes no public HTTP service")
+}
+
+// TestJudge_AllOfTheUsers: nothing to compare with, so the limit counts.
+func TestJudge_AllOfTheUsers(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateways[0]
+	g.answer("1", "castle-www-5", 200, 1000)
+	w.follow(route(spillway.Whole))
+	w.look()
+	g.answer("1", "castle-www-5", 500, 15)
+	w.look()
+	if e := w.want(spillway.Harmful, 15, 15, 0); e.Cause != "limit" {
+		t.Errorf("cause %s: %s", e.Cause, e.Reason)
+	}
+}
+
+// TestJudge_TwoServices: each is compared with its own stable, and both count.
+func TestJudge_TwoServices(t *testing.T) {
+	w := newWorld(t, 1)
+	r := route(500)
+	shop := r.Route.Edges[0]
+	shop.Service, shop.Backends = "shop", []spillway.Backend{
+		{Group: spillway.Group{Service: "shop", Release: 3}, Release: 4, Weight: spillway.Whole - 500},
+		{Group: spillway.Group{Service: "shop", Release: 5}, Release: 5, Weight: 500},
+	}
+	r.Route.Edges = append(r.Route.Edges, shop)
+	r.Route.Trial.Candidate = append(r.Route.Trial.Candidate, shop.Backends[1].Group)
+	r.Services["shop.3"] = counts.Service{Namespace: "shop", Name: "castle-shop-3", Port: 80}
+	r.Services["shop.5"] = counts.Service{Namespace: "shop", Name: "castle-shop-5", Port: 80}
+	g := w.gateways[0]
+	for _, s := range []string{"castle-www-4", "castle-www-5"} {
+		g.answer("1", s, 200, 10)
+	}
+	w.follow(r)
+	w.look()
+	g.answer("1", "castle-www-4", 200, 95)
+	g.answer("1", "castle-www-5", 200, 5)
+	g.answer("2", "castle-shop-3", 200, 95)
+	g.answer("2", "castle-shop-5", 500, 5)
+	w.look()
+	w.want(spillway.Harmful, 10, 5, 190)
 }

@@ -34,7 +34,7 @@ type answer struct {
 // exist, and that is what the first failures of a candidate are. Replicas of a Prometheus that hold the same
 // are taken for one.
 func (f Flavour) query(want wanted) string {
-	pattern := strconv.Quote(f.pattern(slices.Collect(maps.Keys(want))))
+	pattern := strconv.Quote(f.pattern(slices.Collect(maps.Keys(want.names))))
 	by := []string{"instance", "pod"}
 	for _, l := range append(f.backendLabels(), f.statusLabel()) {
 		by = append(by, l, "exported_"+l)
@@ -56,7 +56,7 @@ func (f Flavour) query(want wanted) string {
 // bareNames are the names of Services without their namespaces.
 func bareNames(want wanted) []string {
 	var names []string
-	for n := range want {
+	for n := range want.names {
 		if _, name, ok := strings.Cut(n, "/"); ok {
 			names = append(names, name)
 		}

@@ -1,8 +1,10 @@
 package counts
 
 import (
+	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +17,9 @@ type instance struct {
 	At       time.Time              `json:"at"`
 	Started  float64                `json:"started,omitempty"` // when its process started, Unix seconds; 0 = not known
 	Counters map[string]judge.Tally `json:"counters"`          // by cluster, and of rules by their name
+	// Times are the answers within a bound of a histogram, by cluster and then by bound in nanoseconds, 0 = all.
+	Times map[string]map[time.Duration]int64 `json:"times,omitempty"`
+	Timed bool                               `json:"timed,omitempty"` // Times were read
 }
 
 // reading is what a source said, or did not, when it was asked once.
@@ -27,16 +32,24 @@ type reading struct {
 	lagging bool
 }
 
-// since gives what an instance has answered after it was seen last, by cluster; nil when that is not known: it
-// is another process, which was there before. A process that is new has counted since then only, and a counter
-// that has become smaller too. A series that is new began at 0.
+// exact is how well Started is known, in seconds.
+const exact = 2
+
+// succeeds reports whether the instance is another process than before; follows, whether what it has counted
+// since it was seen last is known. It is not of a process that was there before and was not looked at.
+func (i instance) succeeds(before instance) (other, follows bool) {
+	other = i.Started != 0 && before.Started != 0 && math.Abs(i.Started-before.Started) > exact
+	return other, !other || i.Started >= float64(before.At.Unix())
+}
+
+// since gives what an instance has answered after it was seen last, by cluster. A process that is new has counted
+// since then only, and a counter that has become smaller too. A series that is new began at 0.
 func (i instance) since(before instance) map[string]judge.Tally {
-	const exact = 2 // seconds, of Started
-	other := i.Started != 0 && before.Started != 0 && math.Abs(i.Started-before.Started) > exact
-	if other && i.Started < float64(before.At.Unix()) {
-		return nil
-	}
+	other, follows := i.succeeds(before)
 	grown := map[string]judge.Tally{}
+	if !follows {
+		return grown
+	}
 	for cluster, now := range i.Counters {
 		was := before.Counters[cluster]
 		if other || now.Failures < was.Failures || now.Requests-now.Failures < was.Requests-was.Failures {
@@ -49,8 +62,50 @@ func (i instance) since(before instance) map[string]judge.Tally {
 	return grown
 }
 
-// wanted are the names of the Services that somebody wants to know of.
-type wanted map[string]bool
+// timesSince is the same for the times of some clusters.
+func (i instance) timesSince(before instance, clusters []string) (sum judge.Times) {
+	other, follows := i.succeeds(before)
+	if !follows || !before.Timed || !i.Timed {
+		return judge.Times{}
+	}
+	for _, cluster := range clusters {
+		now, was := i.Times[cluster], before.Times[cluster]
+		if other || slices.ContainsFunc(slices.Collect(maps.Keys(now)), func(b time.Duration) bool { return now[b] < was[b] }) {
+			was = nil
+		}
+		sum, _ = sum.Plus(histogram(now, was))
+	}
+	return sum
+}
+
+// timesOf is all that some clusters have answered.
+func (i instance) timesOf(clusters []string) (sum judge.Times) {
+	for _, cluster := range clusters {
+		sum, _ = sum.Plus(histogram(i.Times[cluster], nil))
+	}
+	return sum
+}
+
+// histogram makes times of what numbers of answers within bounds have grown by.
+func histogram(now, was map[time.Duration]int64) (t judge.Times) {
+	if len(now) < 2 {
+		return t
+	}
+	below := int64(0)
+	for _, bound := range slices.Sorted(maps.Keys(now))[1:] {
+		n := now[bound] - was[bound]
+		t.Bounds, t.Counts = append(t.Bounds, bound), append(t.Counts, max(n-below, 0))
+		below = max(below, n)
+	}
+	t.Counts = append(t.Counts, max(now[0]-was[0]-below, 0))
+	return t
+}
+
+// wanted is what somebody wants to know: of Services by these names, how much and, if asked for, how fast.
+type wanted struct {
+	names map[string]bool
+	times bool
+}
 
 // series is one series of an exposition.
 type series struct {
@@ -69,7 +124,7 @@ type counted struct {
 func (c *counted) add(s series) (rule string, ok bool) {
 	cluster := c.flavour.cluster(s.labels)
 	for _, form := range c.flavour.forms(cluster) {
-		if c.want[form.name] {
+		if c.want.names[form.name] {
 			c.count(cluster, s)
 			return form.rule, true
 		}
@@ -111,4 +166,27 @@ func (c *counted) addRules(backends, routers []series) {
 			c.count(rule, s)
 		}
 	}
+}
+
+// timesOf adds the series of a histogram up by cluster and bound, for clusters that are counted.
+func (c *counted) timesOf(all []series, unit time.Duration) map[string]map[time.Duration]int64 {
+	times := map[string]map[time.Duration]int64{}
+	for _, s := range all {
+		cluster, bound := c.flavour.cluster(s.labels), time.Duration(0)
+		if _, ok := c.tallies[cluster]; !ok {
+			continue
+		}
+		if s.labels["le"] != "+Inf" {
+			le, err := strconv.ParseFloat(s.labels["le"], 64)
+			if err != nil || le*float64(unit) < 1 || le*float64(unit) > math.MaxInt64/2 {
+				continue
+			}
+			bound = time.Duration(le * float64(unit))
+		}
+		if times[cluster] == nil {
+			times[cluster] = map[time.Duration]int64{}
+		}
+		times[cluster][bound] += int64(s.value)
+	}
+	return times
 }

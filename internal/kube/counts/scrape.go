@@ -3,6 +3,7 @@ package counts
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,6 +63,11 @@ func fetch(ctx context.Context, client *http.Client, req *http.Request) ([]byte,
 	if err == nil {
 		defer resp.Body.Close() //nolint:errcheck // read only
 		if resp.StatusCode != http.StatusOK {
+			var a answer // of a Prometheus
+			said, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+			if json.Unmarshal(said, &a) == nil && a.Error != "" {
+				return nil, fmt.Errorf("it answers %s: %s", resp.Status, a.Error)
+			}
 			return nil, fmt.Errorf("it answers %s", resp.Status)
 		}
 		var body []byte
@@ -88,7 +94,12 @@ func bare(err error) error {
 
 // parse reads an exposition (https://prometheus.io/docs/instrumenting/exposition_formats/).
 func parse(body []byte, flavour Flavour, want wanted) (scraped, error) {
-	kept, err := keep(body, []string{flavour.metric(), flavour.rules(), started, uptime})
+	metrics := []string{flavour.metric(), flavour.rules(), started, uptime}
+	histogram, unit := flavour.times()
+	if want.times {
+		metrics = append(metrics, histogram)
+	}
+	kept, err := keep(body, metrics)
 	if err != nil {
 		return scraped{}, err
 	}
@@ -113,6 +124,9 @@ func parse(body []byte, flavour Flavour, want wanted) (scraped, error) {
 	c := counted{flavour: flavour, want: want, tallies: map[string]judge.Tally{}}
 	c.addRules(all[flavour.metric()], all[flavour.rules()])
 	s := scraped{instance: instance{Counters: c.tallies}, known: len(all[flavour.metric()]) > 0}
+	if want.times && histogram != "" {
+		s.Times, s.Timed = c.timesOf(all[histogram], unit), true
+	}
 	for _, x := range all[started] {
 		s.Started = x.value
 	}

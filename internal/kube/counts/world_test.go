@@ -48,8 +48,12 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *gateway) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %g\n", g.start)
-	for _, metric := range []string{"traefik_service_requests_total", "traefik_router_requests_total"} {
-		fmt.Fprintf(&b, "# HELP %s x\n# TYPE %s counter\n", metric, metric)
+	for _, metric := range []string{"traefik_service_requests_total", "traefik_router_requests_total", "traefik_service_request_duration_seconds"} {
+		kind := "counter"
+		if strings.HasSuffix(metric, "seconds") {
+			kind = "histogram"
+		}
+		fmt.Fprintf(&b, "# HELP %s x\n# TYPE %s %s\n", metric, metric, kind)
 		for _, s := range slices.Sorted(maps.Keys(g.series)) {
 			if strings.HasPrefix(s, metric) {
 				fmt.Fprintf(&b, "%s %d\n", s, g.series[s])
