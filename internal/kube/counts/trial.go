@@ -157,7 +157,9 @@ func (t *trial) take(r reading, patience time.Duration) (news bool) {
 	if e.Verdict != t.verdict || t.at.IsZero() {
 		t.verdict, t.at = e.Verdict, r.at
 	}
-	return t.touching || t.verdict != before || (t.lost == "") != (lost == "")
+	was, _, _ := strings.Cut(lost, ":")
+	is, _, _ := strings.Cut(t.lost, ":")
+	return t.touching || t.verdict != before || is != was
 }
 
 // errUnheard is that a reading says nothing.
