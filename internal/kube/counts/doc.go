@@ -16,8 +16,9 @@
 // counted, and what is not there is 0.
 //
 // What is not known here and is in Spillway's own proxy: who asked. So the gateway has to deal requests, not users;
-// with sticky sessions a few users with many errors pass for evidence. Requests that a header leads to the
-// candidate are counted with those that were dealt to it; when they are too many to be chance, the candidate is
-// compared at the share of the requests that it really has. Latency is judged by the histogram of the gateway, so
-// only as finely as its bounds are; read from a Prometheus, and with Nginx, it is not judged, and the evidence says so.
+// with sticky sessions a few users with many errors pass for evidence. Requests that a header leads to the candidate
+// are told apart by Traefik, which counts by rule; with the others they are counted with those that were dealt, and
+// when they are too many to be chance, the candidate is compared at the share of the requests that it really has.
+// Latency is judged by the histogram of the gateway, so only as finely as its bounds are; read from a Prometheus, and
+// with Nginx, it is not judged, and the evidence says so.
 package counts
