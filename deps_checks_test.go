@@ -43,9 +43,9 @@ var owners = []struct {
 	{"go.uber.org/zap", []string{"internal/proxy"}},                                           // docs/adr/0021
 	{"github.com/pires/go-proxyproto", []string{"internal/proxy"}},                            // docs/adr/0022
 	{"github.com/google/go-containerregistry", []string{"internal/oci"}},                      // docs/adr/0028
-	{"github.com/prometheus/common", []string{"internal/kube/counts"}}, // docs/adr/0031
-	{"k8s.io", []string{"internal/kube"}},
-	{"sigs.k8s.io", []string{"internal/kube"}},
+	{"github.com/prometheus/common", []string{"internal/kube/counts"}},                        // docs/adr/0031
+	{"k8s.io", []string{"internal/kube"}},                                                     // docs/adr/0030
+	{"sigs.k8s.io", []string{"internal/kube"}},                                                // docs/adr/0030
 }
 
 func checkRootImports(t *tree, report reporter) {

@@ -270,11 +270,15 @@ func gateBroken(t *turn) (spillway.Outcome, string) {
 	return "", ""
 }
 
-// gateWaits names a gate that does not let the step go on, in words, and how long it has been without data;
-// "" when all that count hold.
+// gateWaits names a gate that does not let the step go on, or the judge when it cannot count, in words, and how long
+// that has been without data; "" when all that count hold.
 func (t *turn) gateWaits() (why string, silent spillway.Duration) {
-	if t.st.Rollout.Back {
+	r := t.st.Rollout
+	if r.Back {
 		return "", 0
+	}
+	if e := r.Evidence; e != nil && r.Exposed && e.Verdict == spillway.NoData {
+		return "the judge has no data: " + e.Reason, max(spillway.Duration(t.now.Sub(e.At)), 1)
 	}
 	for _, g := range t.candidate().Config.Gates {
 		if judged(g) || g.Metric == "restarts" || g.DryRun || !t.counts(g) {

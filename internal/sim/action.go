@@ -56,7 +56,7 @@ func (r *Run) do(a Action) error {
 		n, err := strconv.Atoi(arg)
 		r.World.users = n
 		return err
-	case "crash", "apply", "stale", "proxy", "kill", "clock", "load":
+	case "crash", "apply", "stale", "proxy", "judge", "kill", "clock", "load":
 		return r.World.fault(r.Store, verb, words[1:])
 	case "deploy":
 		if n, err := strconv.Atoi(arg); err == nil {
@@ -139,9 +139,12 @@ func (w *World) fault(s *Store, kind string, words []string) error {
 		if err != nil {
 			return fmt.Errorf("unknown action %s %s", kind, word)
 		}
-		if kind == "stale" {
+		switch kind {
+		case "stale":
 			w.stale = n
-		} else {
+		case "judge":
+			w.blind, w.blinded = n, w.Now
+		default:
 			w.down = n
 		}
 	}

@@ -328,12 +328,19 @@ func (r round) promotes() {
 	}
 	for _, g := range fresh {
 		switch {
-		case r.obs.NoData:
+		case r.obs.NoData, r.blind():
 			r.fail("nothing is promoted while the judge cannot be heard: %s", g)
 		case r.seen(g).Ready == 0:
 			r.fail("nothing is promoted that does not serve: %s has no ready replica", g)
 		}
 	}
+}
+
+// blind reports whether the judge of a rollout has no data that nobody told to go on without.
+func (r round) blind() bool {
+	o := r.was.Rollout
+	forced := o == nil || o.Back || o.Forced || slices.ContainsFunc(r.spec.Intents, func(in spillway.Intent) bool { return in.Verb == spillway.VerbPromote })
+	return !forced && r.obs.Evidence != nil && r.obs.Evidence.Trial == o.ID && r.obs.Evidence.Verdict == spillway.NoData && weightIn(r.obs.Served, r.candidate()) > 0
 }
 
 // events: a rollout that ends says how, so that there is one at a time, and users that are taken off a candidate

@@ -53,6 +53,7 @@ var mutants = []struct {
 	{"goes on without a certificate", "progress.go", "(!step.Certify || t.certified() ||", "(true || t.certified() ||", "scenario thin_evidence_waits_for_a_person"},
 	{"believes in a clock that jumps", "decide.go", "min(max(t.now.Sub(t.st.Now), 0), maxTick)", "t.now.Sub(t.st.Now)", "scenario clock_that_jumps_ends_no_watch"},
 	{"believes an old answer of a gate", "gates.go", "t.now.Sub(o.At) > stale", "false", "scenario gate_nobody_asks_is_no_answer"},
+	{"goes on without what the judge counts by", "gates.go", "r.Exposed && e.Verdict == spillway.NoData {", "false {", "scenario judge_without_data_waits_for_a_person"},
 	{"takes no data for a broken gate", "gates.go", "			return false, spillway.NoData, o.Text\n", "			return false, spillway.Certified, o.Text\n", "scenario gate_without_data_waits_for_a_person"},
 	{"goes on while a gate has no data", "gates.go", "return fmt.Sprintf(\"gate %s has no data: %s\", g.Text, state.Reason), max(state.Silent, 1)", "continue", "scenario gate_without_data_waits_for_a_person"},
 	{"forgets how long a gate has been broken", "gates.go", "state.Broken = before.Broken + t.passed(g, before)", "state.Broken = before.Broken + 0*t.passed(g, before)", "scenario broken_gate_rolls_back_after_its_time"},

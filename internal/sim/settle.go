@@ -16,7 +16,7 @@ import (
 // A rollout that waits for a person is promoted.
 func (r *Run) Settle() error {
 	w := r.World
-	w.failApply, w.halfApply, w.twice, w.stale, w.down = 0, 0, 0, 0, 0
+	w.failApply, w.halfApply, w.twice, w.stale, w.down, w.blind = 0, 0, 0, 0, 0, 0
 	w.outside.says, w.outside.dead = "", false
 	r.Store.CrashPre, r.Store.CrashEnd = false, false
 	r.Actions = append(r.Actions, "settle")

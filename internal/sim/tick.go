@@ -14,7 +14,7 @@ func (w *World) Tick(d time.Duration) {
 	w.tickNo++
 	w.Now = w.Now.Add(d)
 	w.real += d
-	w.down = max(0, w.down-1)
+	w.down, w.blind = max(0, w.down-1), max(0, w.blind-1)
 	w.land()
 	for _, g := range w.allGroups() {
 		w.run(g)

@@ -92,7 +92,9 @@ type World struct {
 	outage    float64 // share of requests that fail whatever release answers: the database is away
 	users     int     // sticky users, of which every 50th is broken; 0 = every request is a new user
 
-	failApply, halfApply, twice, stale, down int   // faults armed by actions
+	failApply, halfApply, twice, stale, down int // faults armed by actions
+	blind                                    int // ticks for which what the judge counts by is down
+	blinded                                  time.Time
 	broken                                   error // the first invariant that broke inside the world
 }
 
@@ -170,6 +172,9 @@ func (w *World) observe() rollout.Observation {
 	if t := o.Served.Trial; t != nil {
 		e := w.plane.state.Evidence(*t)
 		e.Tripped = w.plane.tripped
+		if w.blind > 0 && e.Verdict != spillway.Harmful { // as behind a gateway whose metrics are down
+			e.Verdict, e.Reason, e.At = spillway.NoData, "the metrics cannot be had", w.blinded
+		}
 		o.Evidence = &e
 		o.Memory = []byte(fmt.Sprint("memory of ", t.ID))
 	}
