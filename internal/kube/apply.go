@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -99,7 +100,7 @@ func (p *Platform) there(ctx context.Context, ref spillway.Ref) (map[string]clie
 		if err != nil {
 			return nil, err
 		}
-		err = p.client.List(ctx, list.(client.ObjectList), client.InNamespace(p.conf.Namespace), client.MatchingLabels{AppLabel: Label(ref)})
+		err = p.client.List(ctx, list.(client.ObjectList), client.InNamespace(p.conf.Namespace), client.MatchingLabels{AppLabel: v1alpha1.Label(ref)})
 		if err != nil {
 			return nil, explain("look at what runs of "+string(ref), err)
 		}
@@ -136,12 +137,12 @@ func tracksOf(there map[string]client.Object) map[spillway.Group]string {
 func (p *Platform) owner(ctx context.Context, ref spillway.Ref) (*metav1.OwnerReference, error) {
 	app := &metav1.PartialObjectMetadata{}
 	app.SetGroupVersionKind(schema.GroupVersionKind{Group: "spillway.dev", Version: "v1alpha1", Kind: "App"})
-	err := p.live.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: AppName(ref)}, app)
+	err := p.live.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: v1alpha1.Name(ref)}, app)
 	switch {
 	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
 		return nil, nil
 	case err != nil:
-		return nil, explain("look for App "+AppName(ref), err)
+		return nil, explain("look for App "+v1alpha1.Name(ref), err)
 	}
 	block := true
 	return &metav1.OwnerReference{APIVersion: "spillway.dev/v1alpha1", Kind: "App", Name: app.Name, UID: app.UID, BlockOwnerDeletion: &block}, nil
@@ -194,9 +195,9 @@ func (p *Platform) free(ctx context.Context, ref spillway.Ref, o client.Object) 
 		return nil
 	case err != nil:
 		return explain("look for "+key(o), err)
-	case other.Labels[ManagedBy] != Manager || other.Labels[AppLabel] != Label(ref):
+	case other.Labels[ManagedBy] != Manager || other.Labels[AppLabel] != v1alpha1.Label(ref):
 		return fmt.Errorf("there is a %s in namespace %s that does not belong to app %s and is left alone; rename it or the service, or let it be taken over: kubectl label %s %s %s=%s %s=%s: %w",
-			key(o), o.GetNamespace(), ref, o.GetObjectKind().GroupVersionKind().Kind, o.GetName(), ManagedBy, Manager, AppLabel, Label(ref), spillway.ErrConflict)
+			key(o), o.GetNamespace(), ref, o.GetObjectKind().GroupVersionKind().Kind, o.GetName(), ManagedBy, Manager, AppLabel, v1alpha1.Label(ref), spillway.ErrConflict)
 	}
 	return nil
 }

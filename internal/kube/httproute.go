@@ -132,7 +132,7 @@ func (r *rendering) httpRoute(name string, e spillway.Edge) (*gatewayv1.HTTPRout
 		ObjectMeta: r.meta(name, all),
 		Spec:       gatewayv1.HTTPRouteSpec{CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{r.parent()}}},
 	}
-	route.Annotations = r.part(e)
+	r.annotate(route, r.part(e))
 	for _, host := range e.Hosts {
 		route.Spec.Hostnames = append(route.Spec.Hostnames, gatewayv1.Hostname(host))
 	}

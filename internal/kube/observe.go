@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -46,7 +47,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 // pods are the replicas and release commands of an app.
 func (p *Platform) pods(ctx context.Context, ref spillway.Ref) ([]corev1.Pod, error) {
 	var list corev1.PodList
-	err := p.client.List(ctx, &list, client.InNamespace(p.conf.Namespace), client.MatchingLabels{AppLabel: Label(ref)})
+	err := p.client.List(ctx, &list, client.InNamespace(p.conf.Namespace), client.MatchingLabels{AppLabel: v1alpha1.Label(ref)})
 	return list.Items, explain("look at the replicas of "+string(ref), err)
 }
 

@@ -199,7 +199,7 @@ func (p *Platform) handler() toolscache.ResourceEventHandler {
 		case *v1alpha1.App:
 			p.changed(v1alpha1.RefOf(o.Name))
 		case client.Object:
-			p.changed(refOf(o.GetLabels()[AppLabel]))
+			p.changed(refOf(o))
 		}
 	}
 	return toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: func(_, now any) { tell(now) }, DeleteFunc: tell}

@@ -39,13 +39,13 @@ func (r *rendering) pod(w rollout.Want, s spillway.Service) (corev1.PodTemplateS
 	grace := max(drain, 1) + max(seconds(s.Stop.Grace), 1)
 	all := labels(r.ref, w.Group)
 	all[TrackLabel] = track
-	pod := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: all}, Spec: podSpec(c, grace)}
+	pod := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: all, Annotations: marks(r.ref)}, Spec: podSpec(c, grace)}
 	pod.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
 		MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.ScheduleAnyway,
 		LabelSelector: &metav1.LabelSelector{MatchLabels: selector(r.ref, w.Group)},
 	}}
 	if w.Restart > 0 {
-		pod.Annotations = map[string]string{restartAnnotation: strconv.FormatInt(w.Restart, 10)}
+		r.annotate(&pod, map[string]string{restartAnnotation: strconv.FormatInt(w.Restart, 10)})
 	}
 	return pod, nil
 }
@@ -63,7 +63,7 @@ func (r *rendering) taskPod(t rollout.Task, g spillway.Group, s spillway.Service
 	spec.RestartPolicy = corev1.RestartPolicyNever
 	all := own(r.ref)
 	all["spillway.dev/task"] = t.Service
-	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: all}, Spec: spec}, nil
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: all, Annotations: marks(r.ref)}, Spec: spec}, nil
 }
 
 func podSpec(c corev1.Container, grace int64) corev1.PodSpec {

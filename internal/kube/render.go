@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -18,6 +19,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -82,11 +84,21 @@ func (r *rendering) objects() ([]client.Object, error) {
 
 // meta is the metadata of an object of the app.
 func (r *rendering) meta(name string, labels map[string]string) metav1.ObjectMeta {
-	m := metav1.ObjectMeta{Name: name, Namespace: r.namespace, Labels: labels}
+	m := metav1.ObjectMeta{Name: name, Namespace: r.namespace, Labels: labels, Annotations: marks(r.ref)}
 	if r.owner != nil {
 		m.OwnerReferences = []metav1.OwnerReference{*r.owner}
 	}
 	return m
+}
+
+// annotate adds annotations to an object.
+func (r *rendering) annotate(o metav1.Object, more map[string]string) {
+	all := maps.Clone(o.GetAnnotations())
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, more)
+	o.SetAnnotations(all)
 }
 
 // groupService is the address of a group: what routes lead to.
@@ -125,8 +137,8 @@ func (r *rendering) edgeService(e spillway.Edge) *corev1.Service {
 		ObjectMeta: r.meta(edgeName(r.ref, e.From, e.Service), all),
 		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{portOf(e.Protocol)}},
 	}
-	service.Annotations = r.part(e)
-	service.Spec.Selector = map[string]string{AppLabel: Label(r.ref), ServiceLabel: e.Service, ReleaseLabel: "none"} // closed: nobody
+	r.annotate(service, r.part(e))
+	service.Spec.Selector = map[string]string{AppLabel: v1alpha1.Label(r.ref), ServiceLabel: e.Service, ReleaseLabel: "none"} // closed: nobody
 	if b, ok := heaviest(e); ok {
 		service.Spec.Selector = selector(r.ref, b.Group)
 	}
@@ -189,10 +201,10 @@ func (r *rendering) networkPolicies() []client.Object {
 			TypeMeta:   metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"},
 			ObjectMeta: r.meta(Name(r.ref, name), all),
 			Spec: networkingv1.NetworkPolicySpec{
-				PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{AppLabel: Label(r.ref), ServiceLabel: name}},
+				PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{AppLabel: v1alpha1.Label(r.ref), ServiceLabel: name}},
 				PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 				Ingress: []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{
-					PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{AppLabel: Label(r.ref)}},
+					PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{AppLabel: v1alpha1.Label(r.ref)}},
 				}}}},
 			},
 		})
@@ -216,7 +228,7 @@ func (r *rendering) deployment(w rollout.Want, s spillway.Service) (*appsv1.Depl
 		},
 	}
 	if r.askedAt(w.Group, s) != "" {
-		d.Annotations = map[string]string{publicAnnotation: "true"}
+		r.annotate(d, map[string]string{publicAnnotation: "true"})
 	}
 	return d, nil
 }
@@ -255,7 +267,7 @@ func (r *rendering) job(t rollout.Task) (*batchv1.Job, error) {
 	if err != nil {
 		panic(err) // a task is strings and numbers
 	}
-	job.Annotations = map[string]string{taskAnnotation: string(text)}
+	r.annotate(job, map[string]string{taskAnnotation: string(text)})
 	return job, nil
 }
 

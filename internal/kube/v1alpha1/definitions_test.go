@@ -100,7 +100,7 @@ func TestDefinitions_SpecHasTheKeysOfTheAppFile(t *testing.T) {
 
 func TestName_LeadsBackToTheRef(t *testing.T) {
 	for ref, name := range map[spillway.Ref]string{"castle": "castle", "castle@staging": "castle.staging"} {
-		if v1alpha1.Name(ref) != name || v1alpha1.RefOf(name) != ref || strings.ContainsAny(v1alpha1.Label(ref), "@.") {
+		if v1alpha1.Name(ref) != name || v1alpha1.RefOf(name) != ref || strings.Contains(v1alpha1.Label(ref), "@") || len(v1alpha1.Label(ref)) > 63 {
 			t.Errorf("%s: %s, %s, %s", ref, v1alpha1.Name(ref), v1alpha1.RefOf(name), v1alpha1.Label(ref))
 		}
 	}

@@ -42,7 +42,7 @@ func structural(schema []byte) (apiextensions.JSONSchemaProps, error) {
 }
 
 func (s shape) props() apiextensions.JSONSchemaProps {
-	if len(s.AnyOf) > 0 {
+	if len(s.AnyOf) > 0 && len(s.Properties) == 0 { // of keys, it says which go together: the server says so better
 		return s.union()
 	}
 	p := apiextensions.JSONSchemaProps{Description: s.Description, Type: s.kind()}

@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"strings"
 
 	"github.com/spillway-dev/spillway"
@@ -113,5 +115,14 @@ func Name(app spillway.Ref) string { return strings.Replace(string(app), "@", ".
 // RefOf is the ref of an App by its name.
 func RefOf(name string) spillway.Ref { return spillway.Ref(strings.Replace(name, ".", "@", 1)) }
 
-// Label is the ref as a label has it: "castle", "castle--staging".
-func Label(app spillway.Ref) string { return strings.Replace(string(app), "@", "--", 1) }
+// longest is how long the value of a label may be.
+const longest = 63
+
+// Label is the ref as a label has it: as Name, and ending in a sum of it where that is too long.
+func Label(app spillway.Ref) string {
+	name := Name(app)
+	if len(name) <= longest {
+		return name
+	}
+	return fmt.Sprintf("%s-%.4x", strings.TrimRight(name[:longest-9], "-."), sha256.Sum256([]byte(name)))
+}
