@@ -126,8 +126,7 @@ func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, 
 		if !exists(app) {
 			set(app, v1alpha1.Ready, false, "NeverDeployed", "the spec was not accepted")
 		}
-		first, _, _ := strings.Cut(text, "\n")
-		app.Status.Message = "spec not accepted: " + first
+		app.Status.Message = refusal(text)
 		return nil
 	})
 	if err != nil {
@@ -141,9 +140,15 @@ func accept(app *v1alpha1.App, generation int64) {
 	app.Status.ObservedGeneration = max(app.Status.ObservedGeneration, generation)
 	set(app, v1alpha1.Accepted, true, "Deployed", "the spec is a release")
 	meta.RemoveStatusCondition(&app.Status.Conditions, v1alpha1.Stalled)
-	if strings.HasPrefix(app.Status.Message, "spec not accepted") {
+	if strings.HasPrefix(app.Status.Message, refusal("")) {
 		app.Status.Message = ""
 	}
+}
+
+// refusal is the message of an App whose spec has mistakes: the first of them.
+func refusal(mistakes string) string {
+	first, _, _ := strings.Cut(mistakes, "\n")
+	return "spec not accepted: " + first
 }
 
 // set is one condition of the generation that was looked at.

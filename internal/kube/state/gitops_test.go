@@ -17,8 +17,10 @@ import (
 	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/rollout"
 	"github.com/spillway-dev/spillway/internal/sim/storetest"
+	rbac "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -158,6 +160,17 @@ func TestStore_MistakesOfASpecAreInItsCondition(t *testing.T) {
 	if _, err := s.Load(t.Context(), "castle@staging"); !errors.Is(err, spillway.ErrNotFound) || !strings.Contains(err.Error(), "sclae") {
 		t.Errorf("Load: %v", err)
 	}
+	// An app that runs says so too, as long as nothing else goes on.
+	deploy(t, s, file)
+	if err := applySpec(t, c, namespace, "castle", "kubectl", file+"    sclae: 3\n", client.ForceOwnership); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Answer(t.Context(), "castle", wish(t, s, "castle").Generation, mistakes), s.Save(t.Context(), "castle", 0, rollout.Status{Stable: 1, Phase: spillway.Healthy}, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if message := resource(t, c, namespace, "castle").Status.Message; !strings.Contains(message, "sclae") {
+		t.Errorf("it says %q", message)
+	}
 	if err := c.Delete(t.Context(), app); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +227,7 @@ func TestStore_ServerThatIsGoneIsUnavailable(t *testing.T) {
 }
 
 // cached is a client that reads apps from a cache, and releases never.
-func cached(t *testing.T, namespace string) client.Client {
+func cached(t *testing.T, namespace string) (client.Client, cache.Cache) {
 	t.Helper()
 	config := access(t)
 	plain := connect(t, config)
@@ -235,19 +248,21 @@ func cached(t *testing.T, namespace string) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return c, apps
 }
 
 func TestStore_KeepsThePromisesOfAStoreBehindACache(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) reconcile.Store {
 		c, namespace := cluster(t)
-		return state.New(state.Config{Client: cached(t, namespace), Live: c, Namespace: namespace, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		client, _ := cached(t, namespace)
+		return state.New(state.Config{Client: client, Live: c, Namespace: namespace, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	})
 }
 
 func TestStore_SeesWhatOthersWriteBehindACache(t *testing.T) {
 	c, namespace := cluster(t)
-	s := state.New(state.Config{Client: cached(t, namespace), Live: c, Namespace: namespace})
+	reader, apps := cached(t, namespace)
+	s := state.New(state.Config{Client: reader, Live: c, Namespace: namespace})
 	for version := range int64(50) { // each round must see the one before
 		if version == 0 {
 			deploy(t, s, file)
@@ -263,9 +278,82 @@ func TestStore_SeesWhatOthersWriteBehindACache(t *testing.T) {
 	if err := applySpec(t, c, namespace, "castle", "kubectl", two, client.ForceOwnership); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); !wish(t, s, "castle").Deploy; <-time.After(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	told, ended := make(chan spillway.Ref, 100), make(chan error, 1)
+	go func() { ended <- state.Watch(ctx, apps, func(app spillway.Ref) { told <- app }) }()
+	for !wish(t, s, "castle").Deploy {
+		select {
+		case <-told:
+		case <-ctx.Done():
 			t.Fatal("the cache never showed the new spec")
+		}
+	}
+	if err := c.Delete(t.Context(), resource(t, c, namespace, "castle")); err != nil {
+		t.Fatal(err)
+	}
+	for !wish(t, s, "castle").Destroy {
+		select {
+		case <-told:
+		case <-ctx.Done():
+			t.Fatal("the cache never showed that the App is being deleted")
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRules_AreEnough(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) reconcile.Store {
+		c, namespace := cluster(t)
+		return open(t, restricted(t, c, namespace), namespace)
+	})
+	c, namespace := cluster(t)
+	s := open(t, restricted(t, c, namespace), namespace)
+	if err := errors.Join(s.Check(t.Context()), applySpec(t, c, namespace, "castle", "kubectl", file)); err != nil {
+		t.Fatal(err)
+	}
+	deploy(t, s, file)
+	deploy(t, s, file)
+	if _, err := s.Prune(t.Context(), "castle", func(reconcile.Saved) []int { return []int{1} }); err != nil {
+		t.Error(err)
+	}
+	if err := c.Delete(t.Context(), resource(t, c, namespace, "castle")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(t.Context(), "castle"); err != nil {
+		t.Error(err)
+	}
+}
+
+// restricted is the client of somebody who has the rights of Rules and no others.
+func restricted(t *testing.T, c client.Client, namespace string) client.Client {
+	t.Helper()
+	meta := metav1.ObjectMeta{Namespace: namespace, Name: "store"}
+	who := "store-of-" + namespace
+	for _, o := range []client.Object{
+		&rbac.Role{ObjectMeta: meta, Rules: state.Rules()},
+		&rbac.RoleBinding{
+			ObjectMeta: meta, RoleRef: rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "Role", Name: "store"},
+			Subjects: []rbac.Subject{{Kind: "User", APIGroup: rbac.GroupName, Name: who}},
+		},
+	} {
+		if err := c.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := rest.CopyConfig(access(t))
+	config.Impersonate = rest.ImpersonationConfig{UserName: who}
+	limited := connect(t, config)
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(20 * time.Millisecond) { // until the API server knows the role
+		err := limited.List(t.Context(), &v1alpha1.AppList{}, client.InNamespace(namespace))
+		if err == nil {
+			return limited
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
 		}
 	}
 }

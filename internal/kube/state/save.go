@@ -76,6 +76,9 @@ func describe(app *v1alpha1.App, st rollout.Status, events []spillway.Event) {
 		}
 	}
 	a.Message = cut(sentence(st, health, events), longest)
+	if c := meta.FindStatusCondition(a.Conditions, v1alpha1.Stalled); c != nil && st.Rollout == nil {
+		a.Message = refusal(c.Message)
+	}
 	degraded := st.Phase == spillway.Degraded
 	switch {
 	case st.Stable == 0:
