@@ -184,6 +184,9 @@ func TestStore_NameOfTheResourceIsTheApp(t *testing.T) {
 	if err := applySpec(t, c, namespace, "tower", "kubectl", file); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "the name of the resource must be the app") {
 		t.Errorf("got %v", err)
 	}
+	if err := applySpec(t, c, namespace, "castle.production", "kubectl", file); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "production is the environment without a name") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestStore_ReleaseNeverChanges(t *testing.T) {

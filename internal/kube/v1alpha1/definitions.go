@@ -106,6 +106,9 @@ func appSchema(spec apiextensions.JSONSchemaProps) apiextensions.JSONSchemaProps
 		XValidations: apiextensions.ValidationRules{{
 			Rule:    "self.metadata.name == self.spec.app || self.metadata.name.startsWith(self.spec.app + '.')",
 			Message: "the name of the resource must be the app of the spec (castle), or that with an environment (castle.staging)",
+		}, {
+			Rule:    "self.metadata.name != self.spec.app + '.production'",
+			Message: "production is the environment without a name: the resource is named as the app (castle)",
 		}},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 )
 
@@ -103,6 +104,10 @@ func TestName_LeadsBackToTheRef(t *testing.T) {
 		if v1alpha1.Name(ref) != name || v1alpha1.RefOf(name) != ref || strings.Contains(v1alpha1.Label(ref), "@") || len(v1alpha1.Label(ref)) > 63 {
 			t.Errorf("%s: %s, %s, %s", ref, v1alpha1.Name(ref), v1alpha1.RefOf(name), v1alpha1.Label(ref))
 		}
+	}
+	long := spillway.Ref(strings.Repeat("a", 40) + "@" + strings.Repeat("b", 29))
+	if one, other := v1alpha1.Label(long+"x"), v1alpha1.Label(long+"y"); one == other || len(validation.IsValidLabelValue(one)) > 0 {
+		t.Errorf("labels %s and %s", one, other)
 	}
 }
 

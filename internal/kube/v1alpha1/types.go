@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Group is the API group, Version its one version.
@@ -23,7 +24,7 @@ const (
 	Manager = "spillway"
 	// Finalizer keeps an App that is deleted until what it runs has gone in good order.
 	Finalizer = "spillway.dev/app"
-	// AppLabel leads from a Release to its App: the Ref with "--" for "@".
+	// AppLabel leads from a Release to its App: see Label.
 	AppLabel = "spillway.dev/app"
 	// SourceAnnotation of a Release is where it came from in a few letters: "1a2b3c4d5e6f", "1a2b3c4d5e6f dirty".
 	SourceAnnotation = "spillway.dev/source"
@@ -115,14 +116,12 @@ func Name(app spillway.Ref) string { return strings.Replace(string(app), "@", ".
 // RefOf is the ref of an App by its name.
 func RefOf(name string) spillway.Ref { return spillway.Ref(strings.Replace(name, ".", "@", 1)) }
 
-// longest is how long the value of a label may be.
-const longest = 63
-
-// Label is the ref as a label has it: as Name, and ending in a sum of it where that is too long.
+// Label is the ref as a label has it: "castle", "castle--staging". One that is too long for a label keeps its
+// beginning and ends in a sum of the whole.
 func Label(app spillway.Ref) string {
-	name := Name(app)
-	if len(name) <= longest {
-		return name
+	label := strings.Replace(string(app), "@", "--", 1)
+	if len(label) <= validation.LabelValueMaxLength {
+		return label
 	}
-	return fmt.Sprintf("%s-%.4x", strings.TrimRight(name[:longest-9], "-."), sha256.Sum256([]byte(name)))
+	return fmt.Sprintf("%s-%.5x", strings.TrimRight(label[:validation.LabelValueMaxLength-11], "-"), sha256.Sum256([]byte(label)))
 }
