@@ -4,11 +4,13 @@ package state_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/spillway-dev/spillway/internal/appfile"
+	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	core "k8s.io/api/core/v1"
 	rbac "k8s.io/api/rbac/v1"
@@ -34,7 +36,8 @@ func cluster(t *testing.T) (client.Client, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.Delete(context.Background(), namespace); err != nil {
+		s := state.New(state.Config{Client: c, Namespace: namespace.Name})
+		if err := errors.Join(s.Free(context.Background()), c.Delete(context.Background(), namespace)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -76,3 +76,8 @@ func away(err error) bool {
 func noApp(app spillway.Ref) error {
 	return fmt.Errorf("there is no app %s: %w", app, spillway.ErrNotFound)
 }
+
+// busy is ErrUnavailable: somebody else was faster each time.
+func busy(app spillway.Ref) error {
+	return fmt.Errorf("somebody else writes the App %s all the time: %w", v1alpha1.Name(app), spillway.ErrUnavailable)
+}

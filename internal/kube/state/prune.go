@@ -115,7 +115,39 @@ func (s *Store) remove(ctx context.Context, ref spillway.Ref) error {
 			return err
 		}
 	}
-	return fmt.Errorf("somebody else writes the App %s all the time: %w", v1alpha1.Name(ref), spillway.ErrUnavailable)
+	return busy(ref)
+}
+
+// Free takes the finalizer off every App of the namespace, when nobody is going to be there who would do it later: at
+// an uninstall, or before the namespace goes. What runs goes on; an App that is being deleted is gone then, and takes
+// everything that it owns with it.
+func (s *Store) Free(ctx context.Context) error {
+	var list v1alpha1.AppList
+	if err := s.live.List(ctx, &list, client.InNamespace(s.namespace)); err != nil {
+		return fmt.Errorf("list the apps: %w", s.explain(err, "list", apps))
+	}
+	for i := range list.Items {
+		if err := s.letGo(ctx, v1alpha1.RefOf(list.Items[i].Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) letGo(ctx context.Context, ref spillway.Ref) error {
+	for try := range tries {
+		app, _, err := s.read(ctx, ref, true)
+		if err != nil || app == nil || !controllerutil.ContainsFinalizer(app, v1alpha1.Finalizer) {
+			return err
+		}
+		if freed, err := s.free(ctx, app); freed || err != nil {
+			return err
+		}
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+	}
+	return busy(ref)
 }
 
 // free takes the finalizer off an App. freed is false when somebody else wrote the App in between.

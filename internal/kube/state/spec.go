@@ -80,7 +80,7 @@ func (s *Store) prepare(ctx context.Context, ref spillway.Ref, file []byte) (*v1
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("somebody else writes the App %s all the time: %w", v1alpha1.Name(ref), spillway.ErrUnavailable)
+	return nil, busy(ref)
 }
 
 // apply makes a document the spec of an App by server-side apply, and gives the generation that it then has.

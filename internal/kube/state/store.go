@@ -325,7 +325,7 @@ func (s *Store) change(ctx context.Context, ref spillway.Ref, edit func(*v1alpha
 		}
 		live = true
 	}
-	return nil, fmt.Errorf("somebody else writes the App %s all the time: %w", v1alpha1.Name(ref), spillway.ErrUnavailable)
+	return nil, busy(ref)
 }
 
 // pause lets others go first.

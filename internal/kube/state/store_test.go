@@ -278,6 +278,22 @@ func TestStore_DeletedResourceAsksToBeDestroyed(t *testing.T) {
 	}
 }
 
+func TestStore_FreeLeavesNobodyToWaitFor(t *testing.T) {
+	c, namespace := cluster(t)
+	s := open(t, c, namespace)
+	deploy(t, s, file)
+	if err := s.Free(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	app := resource(t, c, namespace, "castle")
+	if len(app.Finalizers) > 0 || len(loaded(t, s, "castle").Spec.Releases) != 1 {
+		t.Errorf("finalizers %v", app.Finalizers)
+	}
+	if deploy(t, s, file); len(resource(t, c, namespace, "castle").Finalizers) != 1 { // a server is there again
+		t.Error("the next deploy does not hold the App")
+	}
+}
+
 func TestStore_PrunesWhatIsNotUsedAndNeverGivesItsNumberAgain(t *testing.T) {
 	c, namespace := cluster(t)
 	s := open(t, c, namespace)
