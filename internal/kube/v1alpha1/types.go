@@ -116,12 +116,12 @@ func Name(app spillway.Ref) string { return strings.Replace(string(app), "@", ".
 // RefOf is the ref of an App by its name.
 func RefOf(name string) spillway.Ref { return spillway.Ref(strings.Replace(name, ".", "@", 1)) }
 
-// Label is the ref as a label has it: "castle", "castle--staging". One that is too long for a label keeps its
+// Label is the ref as a label has it: as Name, which no other ref has. One that is too long for a label keeps its
 // beginning and ends in a sum of the whole.
 func Label(app spillway.Ref) string {
-	label := strings.Replace(string(app), "@", "--", 1)
+	label := Name(app)
 	if len(label) <= validation.LabelValueMaxLength {
 		return label
 	}
-	return fmt.Sprintf("%s-%.5x", strings.TrimRight(label[:validation.LabelValueMaxLength-11], "-"), sha256.Sum256([]byte(label)))
+	return fmt.Sprintf("%s-%.5x", strings.TrimRight(label[:validation.LabelValueMaxLength-11], "-."), sha256.Sum256([]byte(label)))
 }
