@@ -108,7 +108,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	if err != nil {
 		return nil, err
 	}
-	in.platform, in.store, in.wishes = platform, stored, stored
+	in.platform, in.store, in.wishes, in.asked = platform, stored, stored, platform.Asked
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
 	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(reconcile.PublicEdges)
 	in.engine = &engine{installation: in, options: o}

@@ -93,7 +93,7 @@ func (e *engine) takeOver(ctx context.Context, r api.DeployRequest) (spillway.Re
 		if !has || !reflect.DeepEqual(was.Build, s.Build) || was.Image != s.Image {
 			return old, fmt.Errorf("service %s was not built for %s as %s needs it; deploy the source there: spillway deploy%s: %w", s.Name, from, to, envFlag(to), spillway.ErrConflict)
 		}
-		if err := e.builder.Hold(old.Artefacts[s.Name]); err != nil {
+		if err := e.held(ctx, old.Artefacts[s.Name]); err != nil {
 			return old, fmt.Errorf("release %d of %s cannot run: service %s: %w", n, from, s.Name, err)
 		}
 		release.Artefacts[s.Name] = old.Artefacts[s.Name]
@@ -295,6 +295,12 @@ func (e *engine) Plan(ctx context.Context, r api.DeployRequest) (spillway.Plan, 
 	for _, s := range release.Config.Services {
 		if m.tree == nil {
 			break
+		}
+		if s.Image != "" {
+			if release.Artefacts[s.Name], err = e.pinned(ctx, s, func(string) {}); err != nil {
+				return spillway.Plan{}, fmt.Errorf("service %s: %w", s.Name, err)
+			}
+			continue
 		}
 		digest, err := e.builder.SourceDigest(*m.tree, s)
 		if err != nil {

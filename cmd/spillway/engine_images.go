@@ -42,15 +42,24 @@ func (e *engine) pinned(ctx context.Context, s spillway.Service, log func(string
 // whole checks that the artefacts of a release are there.
 func (e *engine) whole(ctx context.Context, r spillway.Release) error {
 	for _, name := range slices.Sorted(maps.Keys(r.Artefacts)) {
-		check := func() error { return e.builder.Exists(r.Artefacts[name]) }
-		if e.images != nil { // replicas are made of what the registry has
-			check = func() error { return e.images.Exists(ctx, r.Artefacts[name].Image) }
-		}
-		if err := check(); err != nil {
+		if err := e.there(ctx, r.Artefacts[name], e.builder.Exists); err != nil {
 			return fmt.Errorf("service %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// held checks that an artefact is there, and keeps it from being removed.
+func (e *engine) held(ctx context.Context, a spillway.Artefact) error {
+	return e.there(ctx, a, e.builder.Hold)
+}
+
+// there asks for an artefact where replicas are made of it: the registry on a cluster, else a directory.
+func (e *engine) there(ctx context.Context, a spillway.Artefact, here func(spillway.Artefact) error) error {
+	if e.images != nil {
+		return e.images.Exists(ctx, a.Image)
+	}
+	return here(a)
 }
 
 // deployFile releases an app file that came without source: all that it runs is images.
@@ -84,30 +93,38 @@ func (e *engine) deployFile(ctx context.Context, app spillway.Ref, text []byte, 
 	return err
 }
 
+// againAfter is when something is tried again that could not be done for want of the cluster or a registry.
+const againAfter = 5 * time.Second
+
 // fulfil does what is asked of apps by their resources, until ctx ends.
 func (e *engine) fulfil(ctx context.Context) error {
-	apps := make(chan spillway.Ref, 1000)
-	watching := make(chan error, 1)
-	// Owned by fulfil; ends with ctx; waited for below.
+	asked, watching := make(chan spillway.Ref, 1000), make(chan error, 1)
+	// Owned by fulfil; ends with ctx or its own failure; waited for below.
 	go func() {
-		watching <- e.platform.Watch(ctx, func(app spillway.Ref) {
+		watching <- e.asked(ctx, func(app spillway.Ref) {
 			select {
-			case apps <- app:
+			case asked <- app:
 			case <-ctx.Done():
 			}
 		})
 	}()
-	all, err := e.store.Apps(ctx)
-	if err != nil {
-		e.log.Warn("apps cannot be listed", "error", err)
-	}
-	for _, app := range all {
-		e.fulfilOne(ctx, app)
+	later, tick := map[spillway.Ref]bool{}, time.NewTicker(againAfter)
+	defer tick.Stop()
+	try := func(app spillway.Ref) {
+		delete(later, app)
+		if err := e.fulfilOne(ctx, app); err != nil && ctx.Err() == nil {
+			e.log.Warn("what is asked of an app was not done yet", "app", app, "error", err, "in", againAfter)
+			later[app] = true
+		}
 	}
 	for {
 		select {
-		case app := <-apps:
-			e.fulfilOne(ctx, app)
+		case app := <-asked:
+			try(app)
+		case <-tick.C:
+			for app := range maps.Clone(later) {
+				try(app)
+			}
 		case err := <-watching:
 			if ctx.Err() != nil {
 				return nil
@@ -117,27 +134,28 @@ func (e *engine) fulfil(ctx context.Context) error {
 	}
 }
 
-// fulfilOne does what is asked of one app by its resource, and says there what came of it.
-func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) {
+// fulfilOne does what is asked of one app by its resource, and says there what came of it. An error is worth another try.
+func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) error {
 	wish, err := e.wishes.Asked(ctx, app)
 	switch {
-	case errors.Is(err, spillway.ErrNotFound) || ctx.Err() != nil:
-		return
+	case errors.Is(err, spillway.ErrNotFound):
+		return nil
 	case err != nil:
-		e.log.Warn("what is asked of an app cannot be read", "app", app, "error", err)
-		return
+		return err
 	case wish.Forget:
-		err = e.store.Remove(ctx, app)
+		return e.store.Remove(ctx, app)
 	case wish.Destroy:
 		_, err = e.loop.Ask(ctx, app, spillway.Intent{Verb: spillway.VerbDestroy, By: wish.By, At: time.Now().UTC()})
-	case wish.Deploy:
-		mistakes := e.deployFile(ctx, app, wish.File, wish.Env, wish.By)
-		if mistakes != nil {
-			e.log.Warn("an App was not deployed", "app", app, "by", wish.By, "error", mistakes)
-		}
-		err = e.wishes.Answer(ctx, app, wish.Generation, mistakes)
+		return err
+	case !wish.Deploy:
+		return nil
 	}
-	if err != nil && ctx.Err() == nil {
-		e.log.Warn("what is asked of an app was not done", "app", app, "error", err)
+	mistakes := e.deployFile(ctx, app, wish.File, wish.Env, wish.By)
+	if errors.Is(mistakes, spillway.ErrUnavailable) || errors.Is(mistakes, spillway.ErrStale) {
+		return mistakes // it may pass: the file has no mistake
 	}
+	if mistakes != nil {
+		e.log.Warn("an App was not deployed", "app", app, "by", wish.By, "error", mistakes)
+	}
+	return e.wishes.Answer(ctx, app, wish.Generation, mistakes)
 }

@@ -41,15 +41,17 @@ type installation struct {
 	asker    *metrics.Asker
 	loop     *reconcile.Loop
 	engine   *engine
+	api      *api.Server
+	self     string              // the pinned copy of our program: see pinProgram
+	facts    chan spillway.Event // of replicas, on their way into the store
+	closers  []func() error      // last in, first out
+
 	// The rest is of a cluster; nil on one machine.
-	images  *oci.Registry
-	wishes  *state.Store
-	judge   func(context.Context) error
-	lead    func(ctx context.Context, run func(context.Context) error) error
-	api     *api.Server
-	self    string              // the pinned copy of our program: see pinProgram
-	facts   chan spillway.Event // of replicas, on their way into the store
-	closers []func() error      // last in, first out
+	images *oci.Registry
+	wishes *state.Store
+	asked  func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
+	judge  func(context.Context) error
+	lead   func(ctx context.Context, run func(context.Context) error) error
 }
 
 // assemble opens the state directory and wires the parts. It starts nothing but what it says; on an error

@@ -117,6 +117,11 @@ func (p *Platform) Store() (*state.Store, error) {
 	return state.New(state.Config{Client: p.client, Live: p.live, Namespace: p.conf.Namespace, Log: p.log}), nil
 }
 
+// Asked calls changed for every App at first and then whenever its resource may ask for something new, until ctx ends.
+func (p *Platform) Asked(ctx context.Context, changed func(app spillway.Ref)) error {
+	return state.Watch(ctx, p.cache, changed)
+}
+
 // open makes the cache of what is ours, and the client that reads from it.
 func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 	ours := cache.ByObject{Label: k8slabels.SelectorFromSet(k8slabels.Set{ManagedBy: Manager})}
