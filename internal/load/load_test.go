@@ -214,7 +214,9 @@ func TestRun_UsesOneConnectionAWorker(t *testing.T) {
 	s.Start()
 	defer s.Close()
 	run(t, load.Plan{URL: s.URL, Workers: 5, Total: 500})
-	if n := opened.Load(); n > 5 {
+	// net/http gives up a connection whose request it has not seen written 50 ms after the answer: on a busy machine
+	// that happens, once in a while. A connection a request would be 500.
+	if n := opened.Load(); n > 5+10 {
 		t.Errorf("%d connections for 5 workers", n)
 	}
 }

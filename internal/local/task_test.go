@@ -70,12 +70,15 @@ func TestTask_RunsOnceInTheEnvironmentOfItsRelease(t *testing.T) {
 	if failed := b.finished(job); failed != "" {
 		t.Fatalf("failed: %s", failed)
 	}
-	b.eventually("its last words", func() bool { return slices.Contains(b.logs(spillway.LogQuery{Replica: "www.1-release"}), "oops") })
-	said := b.logs(spillway.LogQuery{Replica: "www.1-release", Lines: 1000})
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
+	var said []string
+	b.eventually("its last words on both streams", func() bool { // which are copied side by side
+		said = b.logs(spillway.LogQuery{Replica: "www.1-release", Lines: 1000})
+		return slices.Contains(said, "oops") && slices.Contains(said, dir)
+	})
 	for _, want := range []string{
 		"SPILLWAY_TASK=release", "SPILLWAY_APP=shop", "SPILLWAY_SERVICE=www", "SPILLWAY_RELEASE=1", "SPILLWAY_REPLICA=www.1-release",
 		"SPILLWAY_TRACK=stable", "LEVEL=debug", "DB_HOST=127.0.0.1", dir,
