@@ -21,7 +21,9 @@ type Overview struct {
 	Tracks   []TrackOverview   `json:"tracks,omitempty"`   // besides stable, sorted by name
 	Standby  *StandbyOverview  `json:"standby,omitempty"`  // the dark colour that is warm
 	Waits    []Wait            `json:"waits,omitempty"`    // deploys that have not begun, in the order in which they will
-	Color    string            `json:"color,omitempty"`    // of what the route served gives the users; "" = not blue-green
+	// Uncounted: the data plane does not tell what each group of replicas was given; their Traffic and InFlight are 0.
+	Uncounted bool   `json:"uncounted,omitempty"`
+	Color     string `json:"color,omitempty"` // of what the route served gives the users; "" = not blue-green
 }
 
 // TrackOverview is one track beside stable.

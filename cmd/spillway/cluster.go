@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,9 +150,13 @@ func (f foreign) untold(what string) error {
 	return fmt.Errorf("%s is not known on Kubernetes: the gateway %s is not Spillway's own proxy: %w", what, f.options.gateway, spillway.ErrUnavailable)
 }
 
-// Info says where the gateway is reached, if the server was told.
+// Info says at which port users reach the gateway: that of the URL that the server was told, or the usual one.
 func (f foreign) Info(context.Context) (proxy.Info, error) {
-	return proxy.Info{}, f.untold("the proxy")
+	port := ":80"
+	if at, err := url.Parse(f.options.gatewayURL); err == nil && at.Port() != "" {
+		port = ":" + at.Port()
+	}
+	return proxy.Info{HTTP: port}, nil
 }
 
 // Report is not had.

@@ -47,6 +47,7 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 		return spillway.Overview{}, err
 	}
 	o := rollout.Describe(saved.Spec, saved.Status, observed, time.Now())
+	o.Uncounted = e.daemon == nil
 	report, err := e.proxy.Report(ctx, app)
 	if err != nil {
 		return o, nil // the overview says NoData, or the app is new
@@ -135,6 +136,9 @@ func serviceNames(a spillway.App) string {
 // Doctor checks the machine, the platform and the proxy.
 func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 	checks := e.platform.Doctor(ctx)
+	if e.daemon == nil { // users come by a gateway, which the platform has looked at
+		return checks
+	}
 	info, err := e.proxy.Info(ctx)
 	if err != nil {
 		return append(checks, spillway.Check{Name: "proxy", State: "fail", Text: err.Error(), Remedy: "the server starts it again by itself; its output is in " + e.options.dir + "/local/daemons/proxy/logs"})

@@ -170,8 +170,11 @@ func servicesTable(o spillway.Overview) *table {
 	t := newTable("SERVICE", "RELEASE", "ROLE", "READY", "WEIGHT", "OPEN", "REQUESTS", "FAILED", "P95", "PROBLEM")
 	for _, s := range o.Services {
 		for _, g := range s.Groups {
-			t.row(s.Name, strconv.Itoa(g.Group.Release), g.Role, fmt.Sprintf("%d/%d", g.Ready, g.Want), g.Weight.String(),
-				strconv.Itoa(g.InFlight), strconv.FormatInt(g.Traffic.Requests, 10), strconv.FormatInt(g.Traffic.Failures, 10),
+			open, requests, failed := strconv.Itoa(g.InFlight), strconv.FormatInt(g.Traffic.Requests, 10), strconv.FormatInt(g.Traffic.Failures, 10)
+			if o.Uncounted {
+				open, requests, failed = "", "", ""
+			}
+			t.row(s.Name, strconv.Itoa(g.Group.Release), g.Role, fmt.Sprintf("%d/%d", g.Ready, g.Want), g.Weight.String(), open, requests, failed,
 				latency(g.Traffic.P95), g.Problem)
 		}
 		if len(s.Groups) == 0 {
