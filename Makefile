@@ -2,7 +2,7 @@
 #
 #   make run         start it, deploy examples/castle and follow; Ctrl-C stops it all
 #   make check       format, vet, staticcheck, unit tests with the race detector
-#   make test        check, a short simulation and the end-to-end tests
+#   make test        check, a short simulation and the end-to-end tests, on one machine and on a Kubernetes cluster
 #   make sim         millions of simulated rounds and the judge's tables in full, half an hour or so
 #   make storm       whole storms on the proxy: swaps, hand-overs and changes under load, some minutes
 #   make fuzz        every fuzz target for FUZZTIME (5m)
@@ -20,7 +20,7 @@ export SIM_ROLLOUTS ?= 2000
 STORM ?= 20
 FUZZTIME ?= 5m
 
-.PHONY: help run check test needs sim storm fuzz kube-up kube-down bench bench-gate
+.PHONY: help run check test test-here test-kube kube-programs needs sim storm fuzz kube-up kube-down bench bench-gate
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -36,12 +36,24 @@ check:
 	CGO_ENABLED=1 go test -race ./...
 	cd bench && go vet ./... && go test ./...
 
-test: needs check
+# What the cluster runs is built beside the tests that need none.
+test: needs
+	$(MAKE) --no-print-directory -j2 test-here kube-programs
+	$(MAKE) --no-print-directory test-kube
+
+test-here: check
 	SIM_ROUNDS=50000 SIM_ROLLOUTS=400 go test -tags sim -count=1 -timeout 20m ./internal/sim
 	go test -tags prometheus -count=1 ./internal/metrics
 	STORM=$(STORM) go test -tags storm -run Storm -count=1 -timeout 20m ./internal/proxy
 	cd test/e2e && go vet ./... && go test -count=1 -timeout 30m ./...
 	cd test/otlp && go vet ./... && go test -count=1 ./...
+
+test-kube:
+	test/kube/test.sh
+
+kube-programs:
+	test/kube/needs.sh
+	nice -n 19 test/kube/build.sh
 
 needs:
 	test/e2e/needs.sh
