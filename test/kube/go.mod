@@ -12,7 +12,7 @@ require (
 	sigs.k8s.io/gateway-api v1.5.1
 )
 
-require k8s.io/apiextensions-apiserver v0.36.3 // indirect
+require k8s.io/apiextensions-apiserver v0.36.3
 
 require (
 	github.com/apparentlymart/go-cidr v1.1.0 // indirect

@@ -1,0 +1,100 @@
+//go:build kube
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// castle is a copy of examples/castle. Its file is the one that runs on one machine; what a test changes are the name
+// by which users come, because all tests share a gateway, values of the environment, and how long it rests.
+type castle struct {
+	*testing.T
+	in   *installation
+	dir  string
+	host string
+	n    int // rises with every change
+}
+
+// newCastle gives a castle that was not deployed yet, with short rests.
+func newCastle(in *installation) *castle {
+	in.t.Helper()
+	c := &castle{T: in.t, in: in, dir: example(in.t, "castle"), host: "www." + in.namespace + ".localhost"}
+	c.edit("host: www.castle.localhost", "host: "+c.host)
+	c.edit("steps: [5% 5s, 25% 5s, 50% 5s]", "steps: [25% 1s, 50% 1s]")
+	c.edit("watch: 2m", "watch: 4s")
+	c.edit("      GREETING: Welcome to the castle", "      GREETING: number 0")
+	c.edit("    build: ./backend\n", "    build: ./backend\n    env: {NUMBER: \"0\"}\n")
+	return c
+}
+
+// change makes the next deploy a new release of both tiers.
+func (c *castle) change() *castle {
+	c.Helper()
+	c.edit(fmt.Sprintf("GREETING: number %d", c.n), fmt.Sprintf("GREETING: number %d", c.n+1))
+	c.edit(fmt.Sprintf("NUMBER: %q", strconv.Itoa(c.n)), fmt.Sprintf("NUMBER: %q", strconv.Itoa(c.n+1)))
+	c.n++
+	return c
+}
+
+// with gives www one more value of the environment; without takes it away.
+func (c *castle) with(line string) *castle {
+	c.Helper()
+	c.edit("      GREETING:", "      "+line+"\n      GREETING:")
+	return c
+}
+
+func (c *castle) without(line string) *castle {
+	c.Helper()
+	c.edit("      "+line+"\n", "")
+	return c
+}
+
+func (c *castle) file() string { return filepath.Join(c.dir, "spillway.yaml") }
+
+func (c *castle) edit(old, new string) {
+	c.Helper()
+	replace(c.T, c.file(), old, new)
+}
+
+// deploy deploys the castle as it is and follows until it serves or is back.
+func (c *castle) deploy(flags ...string) result {
+	c.Helper()
+	return c.in.spillway(append([]string{"deploy", c.dir}, flags...)...)
+}
+
+// send starts load on the castle.
+func (c *castle) send(rate float64) *traffic {
+	c.Helper()
+	return c.in.send(c.host, everybody(rate)...)
+}
+
+// example copies an example, so that the test can change it, and gives the directory.
+func example(t *testing.T, name string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root(), "examples", name))); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// replace changes a text in a file; that it is there is part of the test.
+func replace(t *testing.T, file, old, new string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%s does not contain %q", file, old)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), old, new, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,238 @@
+//go:build kube
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spillway-dev/spillway/internal/load"
+)
+
+// traffic is load on an app, counted as users see it.
+type traffic struct {
+	t     *testing.T
+	loads []*load.Load
+	stop  context.CancelFunc
+	ended sync.WaitGroup
+	began time.Time
+
+	mu       sync.Mutex
+	failures []load.Failure // the first of them
+}
+
+// seen is what became of a load.
+type seen struct {
+	Requests, Failures int64
+	Classes            map[load.Class]int64
+	Rate               float64 // requests per second
+}
+
+func (s seen) String() string {
+	return fmt.Sprintf("%d requests at %.0f/s, %d failed %v", s.Requests, s.Rate, s.Failures, s.Classes)
+}
+
+// everybody are users with connections that stay open and users with new ones, who read and write.
+func everybody(rate float64) []load.Plan {
+	fresh := http.Header{"Connection": {"close"}}
+	form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+	freshForm := http.Header{"Connection": fresh["Connection"], "Content-Type": form["Content-Type"]}
+	return []load.Plan{
+		{Method: "GET", Rate: rate * 0.4, Workers: 4}, {Method: "GET", Rate: rate * 0.2, Workers: 4, Header: fresh},
+		{Method: "POST", Rate: rate * 0.2, Workers: 4, Header: form}, {Method: "POST", Rate: rate * 0.2, Workers: 4, Header: freshForm},
+	}
+}
+
+// readers are users with open connections who only read.
+func readers(rate float64) load.Plan { return load.Plan{Method: "GET", Rate: rate, Workers: 8} }
+
+// send starts load on a host until end, or the end of the test.
+func (in *installation) send(host string, plans ...load.Plan) *traffic {
+	in.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	tr := &traffic{t: in.t, stop: cancel, began: time.Now()}
+	in.t.Cleanup(func() { tr.end() })
+	for _, p := range plans {
+		p.URL = "http://" + gatewayAddress() + "/"
+		if p.Method == http.MethodPost {
+			p.URL, p.Body = p.URL+"guess", "n=7"
+		}
+		p.Host, p.OnFailure = host, tr.note
+		l, err := load.New(p)
+		if err != nil {
+			in.t.Fatal(err)
+		}
+		tr.loads = append(tr.loads, l)
+		tr.ended.Go(func() { l.Run(ctx) }) // ends with stop; waited for by end
+	}
+	return tr
+}
+
+func (tr *traffic) note(f load.Failure) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if len(tr.failures) < 20 {
+		tr.failures = append(tr.failures, f)
+	}
+}
+
+// first is when the first request failed that is known; zero = none has.
+func (tr *traffic) first() time.Time {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if len(tr.failures) == 0 {
+		return time.Time{}
+	}
+	return tr.failures[0].At
+}
+
+// counts gives the sums so far.
+func (tr *traffic) counts() seen {
+	s := seen{Classes: map[load.Class]int64{}}
+	for _, l := range tr.loads {
+		c := l.Counts()
+		s.Requests += c.Requests
+		s.Failures += c.Failures
+		for class, n := range c.Classes {
+			s.Classes[class] += n
+		}
+	}
+	s.Rate = float64(s.Requests) / time.Since(tr.began).Seconds()
+	return s
+}
+
+// end stops the load and gives what became of it. It may be called again.
+func (tr *traffic) end() seen {
+	s := tr.counts()
+	tr.stop()
+	tr.ended.Wait()
+	last := tr.counts()
+	last.Rate = s.Rate
+	return last
+}
+
+// flawless ends the load and fails the test when a request failed, or when there were fewer a second than
+// promised: a load that does not press proves nothing.
+func (tr *traffic) flawless(rate float64) seen {
+	tr.t.Helper()
+	s := tr.end()
+	tr.t.Logf("load: %v", s)
+	if s.Failures > 0 {
+		tr.t.Errorf("%d of %d requests failed, want none; the first:", s.Failures, s.Requests)
+		tr.tellFailures()
+	}
+	if s.Rate < rate {
+		tr.t.Errorf("the load was %.0f requests a second, want at least %.0f", s.Rate, rate)
+	}
+	return s
+}
+
+func (tr *traffic) tellFailures() {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	for _, f := range tr.failures {
+		tr.t.Logf("  %s %s status %d after %v: %v", f.At.UTC().Format("15:04:05.000"), f.Class, f.Status, f.Took, f.Err)
+	}
+}
+
+// answered waits until the load has n more answers.
+func (tr *traffic) answered(n int64) {
+	tr.t.Helper()
+	want := tr.counts().Requests + n
+	await(tr.t, time.Minute, fmt.Sprintf("%d more answers", n), func() bool { return tr.counts().Requests >= want })
+}
+
+// says is what a castle answers at /api/hello.
+type says struct {
+	Greeting string `json:"greeting"`
+	Release  string `json:"release"`
+	Backend  struct {
+		Release string `json:"release"`
+	} `json:"backend"`
+}
+
+// visitors ask one after the other, over a connection that stays open, and remember whom they met.
+type visitors struct {
+	stop  context.CancelFunc
+	ended chan struct{}
+
+	mu      sync.Mutex
+	met     map[string]int // requests by release
+	crossed []says         // answers of www of one release with a backend of another
+	failed  []string
+}
+
+// visit sends visitors until leave, or the end of the test.
+func (c *castle) visit() *visitors {
+	ctx, cancel := context.WithCancel(context.Background())
+	v := &visitors{stop: cancel, ended: make(chan struct{}), met: map[string]int{}}
+	c.Cleanup(func() { v.leave() })
+	// Owned by v; leave ends it and waits for it.
+	go func() {
+		defer close(v.ended)
+		browser := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
+		defer browser.CloseIdleConnections()
+		for ctx.Err() == nil {
+			v.ask(ctx, browser, c.host)
+			<-time.After(25 * time.Millisecond)
+		}
+	}()
+	return v
+}
+
+func (v *visitors) ask(ctx context.Context, browser *http.Client, host string) {
+	var s says
+	err := hello(ctx, browser, host, &s)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		v.failed = append(v.failed, time.Now().UTC().Format("15:04:05.000 ")+err.Error())
+	case s.Release != s.Backend.Release:
+		v.crossed = append(v.crossed, s)
+	default:
+		v.met[s.Release]++
+	}
+}
+
+func hello(ctx context.Context, browser *http.Client, host string, into *says) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gatewayAddress()+"/api/hello", nil)
+	if err != nil {
+		return err
+	}
+	request.Host = host
+	response, err := browser.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("answered %s", response.Status)
+	}
+	return json.NewDecoder(response.Body).Decode(into)
+}
+
+// leave ends the visits. It may be called again.
+func (v *visitors) leave() {
+	v.stop()
+	<-v.ended
+}
+
+// together ends the visits and fails the test when a tier of one release met a tier of another, or nobody answered.
+func (v *visitors) together(t *testing.T) {
+	t.Helper()
+	v.leave()
+	if len(v.crossed) > 0 {
+		t.Errorf("%d visitors of a www of one release met a backend of another, the first: %+v", len(v.crossed), v.crossed[0])
+	}
+	if len(v.failed) > 0 {
+		t.Errorf("%d visitors had no answer: %q", len(v.failed), v.failed[:min(5, len(v.failed))])
+	}
+	t.Logf("visitors met %v, none crossed", v.met)
+}
