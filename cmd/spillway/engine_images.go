@@ -11,6 +11,7 @@ import (
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
 	"github.com/spillway-dev/spillway/internal/appfile"
+	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/pipeline"
 )
 
@@ -149,6 +150,8 @@ func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) error {
 		return err
 	case !wish.Deploy:
 		return nil
+	case wish.By == kube.Manager: // the file of a release that is stored already: nobody asks for it again
+		return e.wishes.Answer(ctx, app, wish.Generation, nil)
 	}
 	mistakes := e.deployFile(ctx, app, wish.File, wish.Env, wish.By)
 	if errors.Is(mistakes, spillway.ErrUnavailable) || errors.Is(mistakes, spillway.ErrStale) {
