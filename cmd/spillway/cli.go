@@ -147,7 +147,7 @@ func (c *cli) appCommands() []*cobra.Command {
 // otherCommands lists the verbs that are about no app.
 func (c *cli) otherCommands() []*cobra.Command {
 	return []*cobra.Command{
-		c.initCommand(), c.doctorCommand(), c.schemaCommand(), c.completionCommand(), c.versionCommand(),
+		c.initCommand(), c.doctorCommand(), c.kubeCommand(), c.schemaCommand(), c.completionCommand(), c.versionCommand(),
 	}
 }
 

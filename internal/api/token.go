@@ -59,16 +59,35 @@ func openTokens(dir string, now time.Time) (tokens, error) {
 // firstToken writes the token before its hash: a crash in between leaves a token that is not valid yet,
 // and the next start makes another.
 func firstToken(dir string, now time.Time) (tokens, error) {
-	plain := "spw_" + rand.Text() + rand.Text()
+	plain, t := newToken(now)
 	if err := replaceFile(filepath.Join(dir, TokenName), []byte(plain+"\n")); err != nil {
 		return tokens{}, err
 	}
-	t := tokens{Version: tokensVersion, Tokens: []token{{Name: "admin", Hash: hash(plain), Created: now.UTC()}}}
-	text, err := json.MarshalIndent(t, "", "  ")
+	text, err := t.file()
 	if err != nil {
 		return tokens{}, err
 	}
-	return t, replaceFile(filepath.Join(dir, tokensName), append(text, '\n'))
+	return t, replaceFile(filepath.Join(dir, tokensName), text)
+}
+
+// newToken makes a token of the administrator, and what is kept of it.
+func newToken(now time.Time) (string, tokens) {
+	plain := "spw_" + rand.Text() + rand.Text()
+	return plain, tokens{Version: tokensVersion, Tokens: []token{{Name: "admin", Hash: hash(plain), Created: now.UTC()}}}
+}
+
+// file is what is written of tokens.
+func (t tokens) file() ([]byte, error) {
+	text, err := json.MarshalIndent(t, "", "  ")
+	return append(text, '\n'), err
+}
+
+// NewToken makes a token for a server that has no state directory yet: what callers show, and what the server is to
+// find as tokens.json in that directory.
+func NewToken(now time.Time) (plain string, file []byte, err error) {
+	plain, t := newToken(now)
+	file, err = t.file()
+	return plain, file, err
 }
 
 // owner gives the name of a token. It takes as long whichever token it is, or none.

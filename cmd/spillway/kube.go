@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/appfile"
+	"github.com/spillway-dev/spillway/internal/kube"
+)
+
+// kubeOptions are the flags of kube install and kube upgrade.
+type kubeOptions struct {
+	cluster  clusterOptions
+	image    string
+	replicas int
+	print    bool
+	wait     time.Duration
+}
+
+func (c *cli) kubeCommand() *cobra.Command {
+	cmd := c.verb(groupWork, &cobra.Command{
+		Use:   "kube",
+		Short: "Install Spillway on Kubernetes",
+		Long: `Kube puts what Spillway needs into a cluster, and takes it away. It acts with your rights, as kubectl does.
+
+A server works in one namespace and has rights in that one alone, but for reading its gateway where that is
+elsewhere. Its API is open to nobody: it listens inside of its pod. Who may forward a port to a pod there and
+read the Secret spillway-token reaches it: spillway context add NAME --kubernetes --namespace NS`,
+		Example: `  spillway kube install --namespace shop --gateway edge/public --image registry.example.com/spillway:1
+  spillway kube uninstall --namespace shop`,
+		Args: atMost(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	})
+	cmd.AddCommand(c.kubeInstallCommand(), c.kubeUpgradeCommand(), c.kubeUninstallCommand())
+	return cmd
+}
+
+func (c *cli) kubeInstallCommand() *cobra.Command {
+	var o kubeOptions
+	cmd := c.verb("", &cobra.Command{
+		Use:   "install [flags]",
+		Short: "Install the definitions, and with --image a server",
+		Long: `Install applies the definitions of App and Release to the cluster and, with --image, a server to the namespace: its
+ServiceAccount, the Role that it needs and no more, the Secret with its token, a PodDisruptionBudget and a
+Deployment. Two replicas share the work: one leads and decides, and the other takes over when it ends.
+
+IMAGE has the program spillway as its entry point, and what builds your apps: Go for those that go build
+builds. An app of images alone needs nothing else.
+
+What was installed before is kept where no flag says otherwise. An object that has the name of one of ours and
+is not is left alone, and nothing is changed then. --print writes what would be applied, and asks no cluster.`,
+		Example: `  spillway kube install                                    # only the definitions, for a server elsewhere
+  spillway kube install --namespace shop --gateway edge/public --registry registry.example.com/shop --image registry.example.com/spillway:1
+  spillway kube install --namespace shop --image registry.example.com/spillway:1 --print | less`,
+		Args: atMost(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.kubeInstall(cmd, o, false) },
+	})
+	o.bind(cmd.Flags())
+	return cmd
+}
+
+func (c *cli) kubeUpgradeCommand() *cobra.Command {
+	var o kubeOptions
+	cmd := c.verb("", &cobra.Command{
+		Use:   "upgrade [flags]",
+		Short: "Replace the server by a newer one, or give it other flags",
+		Long: `Upgrade applies the definitions and the server of this program again. The flags that the server has are kept
+where no flag says otherwise, as are its token and all apps. A new server is started before an old one ends, and
+users are served by the gateway meanwhile. It needs a server that install made.`,
+		Example: `  spillway kube upgrade --namespace shop --image registry.example.com/spillway:2
+  spillway kube upgrade --namespace shop --prometheus http://prometheus.monitoring:9090`,
+		Args: atMost(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.kubeInstall(cmd, o, true) },
+	})
+	o.bind(cmd.Flags())
+	return cmd
+}
+
+// bind adds the flags; all of a server on a cluster are among them.
+func (o *kubeOptions) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&o.image, "image", "", "`IMAGE` of the server")
+	flags.IntVar(&o.replicas, "replicas", 2, "of the server: `N`; one of them leads")
+	flags.BoolVar(&o.print, "print", false, "print what would be applied, as YAML")
+	flags.DurationVar(&o.wait, "wait", 2*time.Minute, "`TIME` to wait for the server to run; 0 = not at all")
+	o.cluster.bind(flags)
+}
+
+// bind adds the flags of server that are about a cluster.
+func (o *clusterOptions) bind(flags *pflag.FlagSet) {
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.flags(all)
+	all.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "kubernetes" {
+			flags.AddFlag(f)
+		}
+	})
+	o.on = true
+}
+
+// reaching are the flags that say how the cluster is reached from here; a server in it knows by itself.
+func reaching(flag string) bool {
+	return slices.Contains([]string{"kubeconfig", "kube-context", "namespace"}, flag)
+}
+
+// serverFlags are the flags of the server as they were given, and those of before that were not.
+func serverFlags(given *pflag.FlagSet, before []string) []string {
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	new(clusterOptions).flags(all)
+	var flags []string
+	for _, flag := range before {
+		name, _, _ := strings.Cut(strings.TrimPrefix(flag, "--"), "=")
+		if f := given.Lookup(name); f == nil || !f.Changed {
+			flags = append(flags, flag)
+		}
+	}
+	all.VisitAll(func(known *pflag.Flag) {
+		f := given.Lookup(known.Name)
+		if f == nil || !f.Changed || reaching(f.Name) {
+			return
+		}
+		value := f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			value = strings.Join(list.GetSlice(), ",")
+		}
+		if value != "" { // --registry "" takes the flag away
+			flags = append(flags, "--"+f.Name+"="+value)
+		}
+	})
+	return flags
+}
+
+// kubeInstall applies or prints an installation. With upgrade there has to be one.
+func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error {
+	if err := o.cluster.check(); err != nil {
+		return err
+	}
+	if o.replicas < 1 {
+		return usage("--replicas %d: at least one has to run", o.replicas)
+	}
+	token, file, err := api.NewToken(time.Now())
+	if err != nil {
+		return err
+	}
+	s := kube.Server{
+		Namespace: o.cluster.namespace, Gateway: o.cluster.theGateway(), Image: o.image, Replicas: o.replicas,
+		Flags: serverFlags(cmd.Flags(), nil), Token: map[string][]byte{kube.TokenKey: []byte(token), kube.TokensKey: file},
+	}
+	if o.print {
+		if s.Image != "" && s.Namespace == "" {
+			return usage("--print asks no cluster, so say which namespace: --namespace NAME")
+		}
+		return kube.PrintInstallation(c.stdout, appfile.Schema(), s)
+	}
+	installer, namespace, err := c.installer(o.cluster)
+	if err != nil {
+		return err
+	}
+	s.Namespace = namespace
+	before, err := installer.Installed(cmd.Context(), namespace)
+	switch {
+	case err == nil:
+		s = keeping(cmd.Flags(), s, before)
+	case !errors.Is(err, spillway.ErrNotFound):
+		return err
+	case upgrade:
+		return fmt.Errorf("%s; install one first: spillway kube install --namespace %s --image IMAGE: %w", words(err), namespace, spillway.ErrNotFound)
+	}
+	if err := installer.Install(cmd.Context(), appfile.Schema(), s); err != nil {
+		return err
+	}
+	return c.installed(cmd.Context(), installer, s, o.wait)
+}
+
+// keeping gives the server that is wanted, where no flag says otherwise as it was before.
+func keeping(given *pflag.FlagSet, wanted, before kube.Server) kube.Server {
+	wanted.Flags = serverFlags(given, before.Flags)
+	if !given.Changed("image") {
+		wanted.Image = before.Image
+	}
+	if !given.Changed("replicas") {
+		wanted.Replicas = before.Replicas
+	}
+	if !given.Changed("gateway") {
+		wanted.Gateway = before.Gateway
+	}
+	return wanted
+}
+
+// installed waits for a server that was applied, and says what comes next.
+func (c *cli) installed(ctx context.Context, installer *kube.Installer, s kube.Server, wait time.Duration) error {
+	if s.Image == "" {
+		c.say("there is no server in the cluster yet: install it with --image, or run one here: spillway server --kubernetes --namespace %s", s.Namespace)
+		return nil
+	}
+	if wait > 0 {
+		c.say("waiting for the server")
+		if err := installer.Await(ctx, s.Namespace, wait); err != nil {
+			return err
+		}
+	}
+	if s.Gateway.Name == "" {
+		c.say("without --gateway no service can have public hosts")
+	}
+	c.say("%s in namespace %s; to use it: spillway context add %s --kubernetes --namespace %s", map[bool]string{true: "the server runs", false: "the server is applied"}[wait > 0], s.Namespace, s.Namespace, s.Namespace)
+	return nil
+}
+
+// installer reaches the cluster and tells on the way what it does there.
+func (c *cli) installer(o clusterOptions) (*kube.Installer, string, error) {
+	config, namespace, err := kube.Connect(o.kubeconfig, o.context, o.namespace)
+	if err != nil {
+		return nil, "", err
+	}
+	installer, err := kube.NewInstaller(config, func(format string, args ...any) { c.print(format, args...) })
+	return installer, namespace, err
+}
+
+func (c *cli) kubeUninstallCommand() *cobra.Command {
+	var o clusterOptions
+	var yes, definitions bool
+	cmd := c.verb("", &cobra.Command{
+		Use:   "uninstall [flags]",
+		Short: "Remove the server of a namespace",
+		Long: `Uninstall removes the server of a namespace, with its rights and its token. While there are apps in the namespace it
+does so only with -y: they go on running and their users are served, but nobody steers, judges or restores them
+until a server is installed again, which takes them up as they are. To be rid of them, destroy them first:
+only a server can do that in good order.
+
+The definitions stay, and with them what was ever deployed. --definitions removes them too, for all of the cluster. It
+refuses while there is an app in any namespace, whatever else is said.`,
+		Example: `  spillway kube uninstall --namespace shop
+  spillway kube uninstall --namespace shop -y             # apps go on without a server
+  spillway kube uninstall --namespace shop --definitions  # the last of all`,
+		Args: atMost(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.kubeUninstall(cmd.Context(), o, yes, definitions)
+		},
+	})
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "leave apps behind without a server")
+	cmd.Flags().BoolVar(&definitions, "definitions", false, "remove App and Release from the cluster too, with all history")
+	cmd.Flags().StringVar(&o.kubeconfig, "kubeconfig", "", "`FILE` that says how the cluster is reached (default: as kubectl)")
+	cmd.Flags().StringVar(&o.context, "kube-context", "", "`NAME` of the context in it")
+	cmd.Flags().StringVar(&o.namespace, "namespace", "", "`NAME` of the namespace (default: that of the context)")
+	return cmd
+}
+
+func (c *cli) kubeUninstall(ctx context.Context, o clusterOptions, yes, definitions bool) error {
+	installer, namespace, err := c.installer(o)
+	if err != nil {
+		return err
+	}
+	within := map[bool]string{false: namespace, true: ""}[definitions]
+	apps, err := installer.Apps(ctx, within)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(apps) > 0 && definitions:
+		return fmt.Errorf("there are apps in the cluster: %s; the definitions hold their history, and nothing was changed. Destroy them first, each by the server of its namespace: spillway destroy -a NAME: %w",
+			strings.Join(apps, ", "), spillway.ErrConflict)
+	case len(apps) > 0 && !yes:
+		return fmt.Errorf("there are apps in namespace %s: %s; nothing was changed. Destroy them first: spillway destroy -a NAME; or let them run on without a server: -y: %w",
+			namespace, strings.Join(apps, ", "), spillway.ErrConflict)
+	}
+	if err := installer.Uninstall(ctx, namespace, haltWithin); err != nil {
+		return err
+	}
+	if definitions {
+		return installer.Undefine(ctx, appfile.Schema())
+	}
+	if len(apps) > 0 {
+		c.say("%s run on without a server; spillway kube install takes them up again", strings.Join(apps, ", "))
+	}
+	return nil
+}
