@@ -140,7 +140,7 @@ func (c *cli) appCommands() []*cobra.Command {
 		c.upCommand(), c.planCommand(), c.simulateCommand(), c.deployCommand(), c.statusCommand(), c.rollbackCommand(),
 		c.psCommand(), c.logsCommand(), c.eventsCommand(), c.releasesCommand(), c.showCommand(), c.whoCommand(), c.routesCommand(),
 		c.promoteCommand(), c.pauseCommand(), c.resumeCommand(), c.abortCommand(), c.cancelCommand(),
-		c.scaleCommand(), c.restartCommand(), c.holdCommand(), c.destroyCommand(),
+		c.scaleCommand(), c.restartCommand(), c.holdCommand(), c.destroyCommand(), c.exportCommand(),
 	}
 }
 
