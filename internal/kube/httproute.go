@@ -294,7 +294,7 @@ func (r *rendering) fileRule(rule spillway.HTTPRule) (made gatewayv1.HTTPRouteRu
 	}
 	made.Filters = filters(rule)
 	if rule.Timeout > 0 {
-		limit := gatewayv1.Duration(time.Duration(rule.Timeout).String())
+		limit := duration(time.Duration(rule.Timeout))
 		made.Timeouts = &gatewayv1.HTTPRouteTimeouts{Request: &limit}
 	}
 	for _, to := range rule.To {
@@ -305,6 +305,23 @@ func (r *rendering) fileRule(rule spillway.HTTPRule) (made gatewayv1.HTTPRouteRu
 		made.BackendRefs = append(made.BackendRefs, refs...)
 	}
 	return made, nil
+}
+
+// duration writes a time as the Gateway API reads it (GEP-2257): whole hours, minutes, seconds and milliseconds; at
+// least a millisecond, since 0 would be none.
+func duration(d time.Duration) gatewayv1.Duration {
+	var text strings.Builder
+	rest := max(d.Round(time.Millisecond), time.Millisecond)
+	for _, unit := range []struct {
+		of   time.Duration
+		name string
+	}{{time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}, {time.Millisecond, "ms"}} {
+		if n := rest / unit.of; n > 0 {
+			fmt.Fprintf(&text, "%d%s", n, unit.name)
+			rest -= n * unit.of
+		}
+	}
+	return gatewayv1.Duration(text.String())
 }
 
 // targetBackends are the groups behind a target, with their weights in it and its own.

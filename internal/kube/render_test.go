@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/spillway-dev/spillway"
@@ -147,6 +149,16 @@ func TestName_StaysShortAndDistinct(t *testing.T) {
 	}
 	if got := Name("castle@staging", "www", "4"); !strings.HasPrefix(got, "castle--staging-www-4-") {
 		t.Error(got)
+	}
+}
+
+func TestDuration_IsWrittenAsTheGatewayAPIReadsIt(t *testing.T) {
+	for d, want := range map[time.Duration]gatewayv1.Duration{
+		1500 * time.Millisecond: "1s500ms", 90 * time.Second: "1m30s", 10 * time.Second: "10s", time.Microsecond: "1ms", 25*time.Hour + time.Second: "25h1s",
+	} {
+		if got := duration(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
 	}
 }
 
