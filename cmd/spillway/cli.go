@@ -27,6 +27,7 @@ type cli struct {
 	dir     string // state directory of the server
 	server  string // URL of the API; "" = the unix socket in dir
 	token   string
+	context string // name of what servers were given names for; "" = the flags and variables, else the current one
 	json    bool
 	file    string // the app file; "" = spillway.yaml here or in a parent directory
 	app     string // as -a gave it
@@ -108,9 +109,11 @@ func (c *cli) rootCommand() *cobra.Command {
 	flags.StringVar(&c.dir, "dir", c.defaultDir(), "state directory of the server (SPILLWAY_DIR)")
 	flags.StringVar(&c.server, "server", c.getenv("SPILLWAY_SERVER"), "URL of a server elsewhere (SPILLWAY_SERVER)")
 	flags.StringVar(&c.token, "token", "", "token for --server (SPILLWAY_TOKEN)")
+	flags.StringVar(&c.context, "context", "", "`NAME` of a server or cluster that context add gave it")
 	flags.BoolVar(&c.json, "json", false, "print JSON: one object, or one a line when following")
 	flags.StringVarP(&c.app, "app", "a", "", "the app, like castle (default: the one of the app file)")
 	c.complete(root, "app", c.completeApps)
+	c.complete(root, "context", c.completeContexts)
 
 	root.AddGroup(
 		&cobra.Group{ID: groupStart, Title: "Every day:"},
@@ -147,7 +150,7 @@ func (c *cli) appCommands() []*cobra.Command {
 // otherCommands lists the verbs that are about no app.
 func (c *cli) otherCommands() []*cobra.Command {
 	return []*cobra.Command{
-		c.initCommand(), c.doctorCommand(), c.kubeCommand(), c.schemaCommand(), c.completionCommand(), c.versionCommand(),
+		c.initCommand(), c.doctorCommand(), c.kubeCommand(), c.contextCommand(), c.schemaCommand(), c.completionCommand(), c.versionCommand(),
 	}
 }
 

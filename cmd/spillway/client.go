@@ -26,23 +26,34 @@ const production = "production"
 
 // client gives the way to the server that the flags name. It does not connect yet.
 func (c *cli) client() (*api.Client, error) {
-	if c.server == "" {
+	at, err := c.chosen()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case at.Kubernetes != nil:
+		return at.Kubernetes.client()
+	case at.Server == "":
 		dir, err := filepath.Abs(c.dir)
 		if err != nil {
 			return nil, usage("--dir %s: %w", c.dir, err)
 		}
 		return api.NewClient("unix://"+filepath.Join(dir, api.SocketName), "")
 	}
-	token, err := c.bearer()
+	token, err := c.bearer(at)
 	if err != nil {
 		return nil, err
 	}
-	return api.NewClient(c.server, token)
+	return api.NewClient(at.Server, token)
 }
 
-// bearer gives the token for --server.
-func (c *cli) bearer() (string, error) {
-	if token := cmp.Or(c.token, c.getenv("SPILLWAY_TOKEN")); token != "" || !onThisMachine(c.server) {
+// bearer gives the token for the server of a context. That of the environment is for the server of --server alone.
+func (c *cli) bearer(at place) (string, error) {
+	token := cmp.Or(c.token, at.Token)
+	if token == "" && at.Name == "" {
+		token = c.getenv("SPILLWAY_TOKEN")
+	}
+	if token != "" || !onThisMachine(at.Server) {
 		return token, nil
 	}
 	// A server of this machine left its token for those who may read its directory. It opens all apps

@@ -102,8 +102,8 @@ func TestOnThisMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for server, want := range map[string]string{"http://localhost:7300": "secret", "http://10.0.0.1:7300": ""} {
-		c := cli{dir: dir, server: server, getenv: func(string) string { return "" }}
-		if got, err := c.bearer(); got != want || err != nil {
+		c := cli{dir: dir, getenv: func(string) string { return "" }}
+		if got, err := c.bearer(place{Server: server}); got != want || err != nil {
 			t.Errorf("%s is told %q, %v; want %q", server, got, err, want)
 		}
 	}

@@ -54,7 +54,7 @@ func (c *cli) demo(ctx context.Context) (err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	c.dir, c.server, c.app = filepath.Join(dir, "state"), "", ""
+	c.dir, c.server, c.app, c.context = filepath.Join(dir, "state"), "", "", ""
 	if err := os.MkdirAll(d.app, 0o700); err != nil {
 		return err
 	}

@@ -24,14 +24,14 @@ func (c *cli) exportCommand() *cobra.Command {
 	cmd := c.verb(groupWork, &cobra.Command{
 		Use:   "export kubernetes [flags]",
 		Short: "Print what an app file is on Kubernetes",
-		Long: `Export prints, as YAML, the objects that a first release of the app file has on a cluster when everybody has it:
-to read them, to check them, or to leave Spillway. Nothing is built, and no server or cluster is asked. Who
-applies the output has the app without rollouts; a later deploy there takes it up.
+		Long: `Export prints, as YAML, the objects that a first release of the app file has on a cluster when
+everybody has it: to read them, to check them, or to leave Spillway. Nothing is built, and no server or
+cluster is asked. Who applies the output has the app without rollouts; a later deploy there takes it up.
 
-An image is pinned by digest where --registry is given and has it. Of a service that is built the name is where its
-image would be put, REGISTRY/APP-SERVICE:release-1, with a comment.`,
+An image is pinned by digest where --registry is given and has it. Of a service that is built the name
+is where its image would be put, REGISTRY/APP-SERVICE:release-1, with a comment.`,
 		Example: `  spillway export kubernetes --gateway edge/public
-  spillway export kubernetes --gateway edge/public --env staging --registry registry.example.com/shop > staging.yaml`,
+  spillway export kubernetes --gateway edge/public --env staging --registry registry.example.com/shop`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] != "kubernetes" {
 				return usage("export to what? There is: spillway export kubernetes")

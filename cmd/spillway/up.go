@@ -143,7 +143,7 @@ func (c *cli) ensureServer(ctx context.Context, client *api.Client, o upOptions)
 		}
 		return nil, nil
 	}
-	if !errors.Is(err, spillway.ErrUnavailable) || c.server != "" {
+	if !errors.Is(err, spillway.ErrUnavailable) || c.elsewhere() {
 		return nil, err
 	}
 	return c.startServer(ctx, client, o)

@@ -54,6 +54,14 @@ func NewClient(target, token string) (*Client, error) {
 	return c, nil
 }
 
+// NewClientOver makes a client of a server to which transport finds the way and for which it has what lets it in. place
+// is what messages call the server.
+func NewClientOver(transport http.RoundTripper, place string) *Client {
+	return &Client{base: "http://localhost", place: place, http: &http.Client{
+		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
 // Info describes the server.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	return ask[Info](ctx, c, http.MethodGet, "/v1/info", nil)
