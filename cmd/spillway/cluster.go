@@ -130,15 +130,25 @@ func (in *installation) runCluster(part func(string, func(context.Context) error
 	part("history", in.keepFacts)
 	part("builds", in.keepSmall)
 	part("api", in.api.Run)
-	part("loop", func(ctx context.Context) error {
-		return in.lead(ctx, func(ctx context.Context) error {
+	part("loop", in.decide)
+}
+
+// decide decides whenever this server leads, until ctx ends. A server that cannot renew its lease, because the API
+// server is away, has to stop deciding; then it waits to lead again, as it did at its start.
+func (in *installation) decide(ctx context.Context) error {
+	for {
+		err := in.lead(ctx, func(ctx context.Context) error {
 			wishes := make(chan error, 1)
-			// Owned by this part; ends with ctx; waited for below.
+			// Owned by this call; ends with ctx; waited for below.
 			go func() { wishes <- in.engine.fulfil(ctx) }()
 			err := in.loop.Run(ctx)
 			return errors.Join(err, <-wishes)
 		})
-	})
+		if !errors.Is(err, kube.ErrNotLeader) || ctx.Err() != nil {
+			return err
+		}
+		in.log.Warn("this server does not lead any more, and waits to lead again", "why", "it could not renew its lease")
+	}
 }
 
 // foreign is a data plane that is not ours: a gateway of the cluster. It tells less than our own proxy does.

@@ -70,7 +70,9 @@ func Lead(ctx context.Context, c *rest.Config, namespace, id string, log *slog.L
 				defer close(ended)
 				log.Info("leading", "namespace", namespace, "id", id)
 				failed = run(ctx)
-				cancel()
+				if ctx.Err() == nil { // by itself, so there is nothing to lead for
+					cancel()
+				}
 			},
 			OnStoppedLeading: func() {
 				select {
