@@ -73,7 +73,7 @@ func (p *Platform) ask(a *app, route spillway.Route) {
 	}
 	a.asked = route
 	if a.known && a.served.Generation == route.Generation {
-		a.served.Trial = route.Trial // its memory and terms may be newer
+		a.served = route // the memory and the terms of its trial may be newer, or it was adopted without
 		p.follow(a.ref, a.served, a.since)
 		return
 	}

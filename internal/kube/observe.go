@@ -33,6 +33,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p.onlyReached(a, there, o.Groups)
+	p.adopt(a, parts)
 	o.Served = a.served
 	o.NoData = !a.known && len(parts) > 0 // another process asked for it, and it was not looked at yet
 	if a.known {
@@ -42,6 +43,26 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 		o.Evidence, o.Memory, _ = p.conf.Judge.Evidence(ref) // why there are no data is in the evidence too
 	}
 	return o, nil
+}
+
+// adopt has the gateway asked for a route that another process asked for, when that is newer than our own: this server
+// does not lead, and whoever asks it wants to know what is served too. a.mu is held.
+func (p *Platform) adopt(a *app, parts []part) {
+	if len(parts) == 0 || parts[0].generation <= a.asked.Generation {
+		return
+	}
+	route := spillway.Route{Generation: parts[0].generation}
+	for _, part := range parts {
+		if part.generation != route.Generation {
+			return // it is just being written
+		}
+		route.Edges = append(route.Edges, part.edge)
+	}
+	a.asked = route
+	if !a.asking {
+		a.asking = true
+		p.pending <- a
+	}
 }
 
 // pods are the replicas and release commands of an app.
