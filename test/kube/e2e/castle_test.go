@@ -87,6 +87,7 @@ func (s *season) rollback() {
 // while users with old and with new connections read and write. No request fails, and nobody who meets www of one
 // release meets the backend of another.
 func TestStory3_CastleLosesNoRequest(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("random moments from seed %d", seed)

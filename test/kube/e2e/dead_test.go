@@ -1,0 +1,134 @@
+//go:build kube
+
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// dead is what www is given to answer 500 to everything but the probe.
+const dead = `FAIL: "1"`
+
+// newDead gives a castle that serves, under 83 requests a second, and whose next deploy is a dead release that gets 5 %
+// of the users.
+func newDead(t *testing.T, in *installation) (*castle, *traffic) {
+	t.Helper()
+	c := newCastle(in)
+	c.edit("steps: [25% 1s, 50% 1s]", "steps: [5% 5s, 50% 1s]")
+	c.deploy().want(t, 0)
+	in.healthy("castle", 1, time.Minute)
+	users := in.send(c.host, readers(83))
+	users.answered(100)
+	if n := users.counts().Failures; n > 0 {
+		t.Fatalf("%d requests failed before anything was changed", n)
+	}
+	return c, users
+}
+
+// TestDeadCanary measures from the first request that a user saw fail to weight 0 at the gateway. The delays of the
+// metrics are in it.
+func TestDeadCanary(t *testing.T) {
+	in := install(t)
+	c, users := newDead(t, in)
+	done := in.behind("deploy", c.change().with(dead).dir)
+	await(t, time.Minute, "the first failure", func() bool { return !users.first().IsZero() })
+	in.status("castle", time.Minute, "weight 0", func(o spillway.Overview) bool { return o.Rollout == nil || o.Rollout.Served == 0 })
+	took := time.Since(users.first())
+	if took > 15*time.Second {
+		t.Errorf("the dead canary had traffic for %v after its first failure, want at most 15 s", took)
+	}
+	(<-done).want(t, 3).tells(t, "rolled back")
+	o := in.healthy("castle", 1, time.Minute)
+	before := users.counts().Failures
+	users.answered(300)
+	s := users.end()
+	if s.Failures != before {
+		t.Errorf("%d requests failed after the rollback", s.Failures-before)
+	}
+	t.Logf("weight 0 after %.1f s and %d failed of %v: %s", took.Seconds(), s.Failures, s, o.Last.Reason)
+}
+
+// While the metrics cannot be read nobody is judged: a good release waits where it is and so does a bad one. Status says
+// so. When they are there again, the one is promoted and the other is rolled back.
+func TestSilentMetrics_HoldTheRollout(t *testing.T) {
+	t.Parallel()
+	door, url := metricsDoor(t)
+	in := installIn(t, namespace(t))
+	in.metrics = url
+	in.start()
+	c, users := newDead(t, in)
+	held := func(release int) {
+		t.Helper()
+		in.status("castle", time.Minute, "5 %", func(o spillway.Overview) bool {
+			return o.Rollout != nil && o.Rollout.Release == release && o.Rollout.Served == spillway.Percent(5)
+		})
+		<-time.After(10 * time.Second) // more than the step and all delays of a rollout that is judged
+		o := in.overview("castle")
+		if r := o.Rollout; r == nil || r.Release != release || r.Back || r.Served != spillway.Percent(5) {
+			t.Errorf("release %d does not hold at 5 %% without metrics: %s", release, describe(o))
+		}
+		in.spillway("status", "--app", "castle").want(t, 0).tells(t, "no-data", "the counters of the gateway cannot be read", door.address)
+	}
+	door.shut()
+	done := in.behind("deploy", c.change().dir)
+	held(2)
+	door.open()
+	(<-done).want(t, 0)
+	in.healthy("castle", 2, time.Minute)
+	if n := users.counts().Failures; n > 0 {
+		t.Errorf("%d requests failed for a good release", n)
+	}
+
+	door.shut()
+	done = in.behind("deploy", c.change().with(dead).dir)
+	held(3)
+	opened := time.Now()
+	door.open()
+	(<-done).want(t, 3)
+	o := in.healthy("castle", 2, time.Minute)
+	t.Logf("rolled back %.1f s after the metrics came back: %s", o.Last.At.Sub(opened).Seconds(), o.Last.Reason)
+}
+
+// A candidate whose pods are gone has no series that shows it: what it fails, the gateway answers itself. That is not
+// the silence of a release without visitors.
+func TestCanaryWithoutEndpoints_IsHarmful(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	c, users := newDead(t, in)
+	c.edit("steps: [5% 5s, 50% 1s]", "steps: [25% 1h]")
+	done := in.behind("deploy", c.change().dir)
+	in.status("castle", time.Minute, "25 %", func(o spillway.Overview) bool { return o.Rollout != nil && o.Rollout.Served == spillway.Percent(25) })
+	users.answered(100)
+	full := &core.ResourceQuota{
+		ObjectMeta: meta.ObjectMeta{Name: "full", Namespace: in.namespace},
+		Spec:       core.ResourceQuotaSpec{Hard: core.ResourceList{core.ResourcePods: resource.MustParse("1")}},
+	}
+	if err := cluster.Create(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	await(t, 20*time.Second, "the quota to be in force", func() bool {
+		return cluster.Get(t.Context(), client.ObjectKeyFromObject(full), full) == nil && !full.Status.Used.Pods().IsZero()
+	})
+	err := cluster.DeleteAllOf(t.Context(), &core.Pod{}, client.InNamespace(in.namespace),
+		client.MatchingLabels{"spillway.dev/service": "www", "spillway.dev/release": "2"}, client.GracePeriodSeconds(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, time.Minute, "the first failure", func() bool { return !users.first().IsZero() })
+	in.status("castle", time.Minute, "weight 0", func(o spillway.Overview) bool { return o.Rollout == nil || o.Rollout.Served == 0 })
+	took := time.Since(users.first())
+	if took > 15*time.Second {
+		t.Errorf("the canary without endpoints had traffic for %v after its first failure, want at most 15 s", took)
+	}
+	(<-done).want(t, 3)
+	o := in.healthy("castle", 1, time.Minute)
+	t.Logf("weight 0 after %.1f s and %v: %s", took.Seconds(), users.end(), o.Last.Reason)
+}
