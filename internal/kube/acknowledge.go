@@ -117,9 +117,7 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 		a.mu.Lock()
 		again := a.asked.Generation != route.Generation
 		if problem == "" && !again {
-			edges := route.Edges
-			a.served, a.known, a.since, a.asking, a.problem = route, true, time.Now(), false, ""
-			a.served.Edges = edges
+			a.served, a.known, a.since, a.asking, a.problem = a.asked, true, time.Now(), false, "" // its trial may be newer
 			p.follow(a.ref, a.served, a.since)
 			a.mu.Unlock()
 			p.changed(a.ref)
@@ -150,7 +148,7 @@ func (p *Platform) follow(ref spillway.Ref, route spillway.Route, since time.Tim
 	services := map[string]counts.Service{}
 	for _, e := range route.Edges {
 		for _, b := range e.Backends {
-			services[b.Name(e.Service)] = counts.Service{Namespace: p.conf.Namespace, Name: groupName(ref, b.Group), Port: servicePort}
+			services[b.Name(e.Service)] = counts.Service{Namespace: p.conf.Namespace, Name: backendName(ref, e.Service, b), Port: servicePort}
 		}
 	}
 	if err := p.conf.Judge.Follow(ref, counts.Route{Route: route, Services: services, Acknowledged: since}); err != nil {

@@ -35,6 +35,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 		return err
 	}
 	r := rendering{ref: ref, namespace: p.conf.Namespace, releases: releases, desired: d, gateway: p.conf.Gateway, tracks: tracksOf(there)}
+	r.addresses = p.names.of(ctx, ref, d.Route)
 	if r.owner, err = p.owner(ctx, ref); err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	for _, kind := range p.kinds() {
 		for _, name := range sortedKeys(there) {
 			o := there[name]
-			if names[name] || reflect.TypeOf(o) != reflect.TypeOf(kind) || o.GetDeletionTimestamp() != nil {
+			if names[name] || reflect.TypeOf(o) != reflect.TypeOf(kind) || o.GetDeletionTimestamp() != nil || r.unknown(o) {
 				continue
 			}
 			if err := p.remove(ctx, o); err != nil {

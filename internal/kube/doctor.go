@@ -31,6 +31,7 @@ func Rights(g Gateway) []Right {
 		{Group: "apps", Resource: "deployments", Verbs: all},
 		{Group: "batch", Resource: "jobs", Verbs: all},
 		{Resource: "services", Verbs: all},
+		{Group: "discovery.k8s.io", Resource: "endpointslices", Verbs: all},
 		{Group: "networking.k8s.io", Resource: "networkpolicies", Verbs: all},
 		{Group: "policy", Resource: "poddisruptionbudgets", Verbs: all},
 		{Resource: "pods", Verbs: []string{"get", "list", "watch"}},

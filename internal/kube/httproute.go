@@ -81,7 +81,7 @@ func (r *rendering) reachRoutes() []client.Object {
 					redirectRule(routedPath(w.Group), reachHost),
 					{
 						Matches:     []gatewayv1.HTTPRouteMatch{{Path: exact(reachPath(w.Group))}},
-						BackendRefs: r.backends([]spillway.Backend{{Group: w.Group}}, func(spillway.Backend) spillway.Share { return 1 }),
+						BackendRefs: r.backends(s.Name, []spillway.Backend{{Group: w.Group}}, func(spillway.Backend) spillway.Share { return 1 }),
 					},
 				},
 			},
@@ -154,7 +154,7 @@ func (r *rendering) httpRoute(name string, e spillway.Edge) (*gatewayv1.HTTPRout
 	}
 	route.Spec.Rules = append(route.Spec.Rules, gatewayv1.HTTPRouteRule{
 		Matches:     []gatewayv1.HTTPRouteMatch{{Path: prefix("/")}},
-		BackendRefs: r.backends(e.Backends, func(b spillway.Backend) spillway.Share { return b.Weight }),
+		BackendRefs: r.backends(e.Service, e.Backends, func(b spillway.Backend) spillway.Share { return b.Weight }),
 	})
 	return route, nil
 }
@@ -201,14 +201,11 @@ func prefix(path string) *gatewayv1.HTTPPathMatch {
 }
 
 // backends are references to the Services of groups with the weights that of gives.
-func (r *rendering) backends(backends []spillway.Backend, of func(spillway.Backend) spillway.Share) []gatewayv1.HTTPBackendRef {
+func (r *rendering) backends(service string, backends []spillway.Backend, of func(spillway.Backend) spillway.Share) []gatewayv1.HTTPBackendRef {
 	var refs []gatewayv1.HTTPBackendRef
 	for _, b := range backends {
 		group, kind, port, weight := gatewayv1.Group(""), gatewayv1.Kind("Service"), gatewayv1.PortNumber(servicePort), int32(of(b))
-		name := groupName(r.ref, b.Group)
-		if len(b.URLs) > 0 {
-			name = Name(r.ref, b.Track, "servers")
-		}
+		name := backendName(r.ref, service, b)
 		refs = append(refs, gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{
 			BackendObjectReference: gatewayv1.BackendObjectReference{Group: &group, Kind: &kind, Name: gatewayv1.ObjectName(name), Port: &port},
 			Weight:                 &weight,
@@ -238,7 +235,7 @@ func (r *rendering) trackRule(e spillway.Edge, rule spillway.Rule) (gatewayv1.HT
 	}
 	return gatewayv1.HTTPRouteRule{
 		Matches:     []gatewayv1.HTTPRouteMatch{match},
-		BackendRefs: r.backends(there, func(b spillway.Backend) spillway.Share { return cmp.Or(b.Within, 1) }),
+		BackendRefs: r.backends(e.Service, there, func(b spillway.Backend) spillway.Share { return cmp.Or(b.Within, 1) }),
 	}, true
 }
 
@@ -328,7 +325,7 @@ func duration(d time.Duration) gatewayv1.Duration {
 func (r *rendering) targetBackends(to spillway.Target) ([]gatewayv1.HTTPBackendRef, error) {
 	for _, e := range r.desired.Route.Edges {
 		if e.Target == to.Name() {
-			return r.backends(e.Backends, func(b spillway.Backend) spillway.Share {
+			return r.backends(e.Service, e.Backends, func(b spillway.Backend) spillway.Share {
 				if w := b.Weight * spillway.Share(cmp.Or(to.Weight, 1)); w < 1_000_000 {
 					return w
 				}
@@ -358,7 +355,6 @@ func beyondGateways(rule spillway.HTTPRule) string {
 	}{
 		{len(rule.Users) > 0, "users"}, {len(rule.Allow) > 0, "allow"}, {rule.Rate != nil, "rate"}, {rule.MaxBody > 0, "max_body"},
 		{rule.CORS != nil, "cors"}, {rule.Retries != nil, "retries"}, {len(rule.Mirror) > 0, "mirror"},
-		{slices.ContainsFunc(rule.To, func(t spillway.Target) bool { return len(t.URLs) > 0 }), "servers by URL"},
 	} {
 		if part.there {
 			return part.word

@@ -34,7 +34,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	defer a.mu.Unlock()
 	p.onlyReached(a, there, o.Groups)
 	p.adopt(a, parts)
-	o.Served = a.served
+	o.Served, o.Dead = a.served, p.names.dead(a.asked)
 	o.NoData = !a.known && len(parts) > 0 // another process asked for it, and it was not looked at yet
 	if a.known {
 		o.Served.Edges = edgesOf(parts, a.served) // as they are, also when somebody else changed them

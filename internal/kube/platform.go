@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -55,8 +56,9 @@ type Platform struct {
 	client  client.Client // reads from the cache
 	live    client.Client // reads from the API server
 	http    *http.Client
-	routes  bool // the cluster knows HTTPRoute
-	defined bool // and App
+	names   addresses // of servers that we do not run
+	routes  bool      // the cluster knows HTTPRoute
+	defined bool      // and App
 
 	mu      sync.Mutex
 	apps    map[spillway.Ref]*app
@@ -89,7 +91,7 @@ func Open(c Config) (*Platform, error) {
 		return nil, explain("connect to the cluster", err)
 	}
 	p := &Platform{
-		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1000), unknown: make(chan *app, 1000), watchers: map[*watcher]bool{},
+		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1000), unknown: make(chan *app, 1000), watchers: map[*watcher]bool{}, names: addresses{hosts: map[string]*named{}},
 		http: &http.Client{Timeout: 2 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	_, err = live.RESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: "HTTPRoute"}, "v1")
@@ -128,6 +130,9 @@ func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 	by := map[client.Object]cache.ByObject{}
 	for _, kind := range p.kinds() {
 		by[kind] = ours
+		if _, ok := kind.(*discoveryv1.EndpointSlice); ok { // those of our Services have our labels too, and are the cluster's
+			by[kind] = cache.ByObject{Label: k8slabels.SelectorFromSet(k8slabels.Set{discoveryv1.LabelManagedBy: Manager})}
+		}
 	}
 	by[&corev1.Pod{}] = ours
 	by[&v1alpha1.App{}] = cache.ByObject{ // those that people wrote are ours too, and who did is in their managed fields
@@ -145,7 +150,7 @@ func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 
 // kinds are what the platform makes, in the order in which what is not wanted any more goes.
 func (p *Platform) kinds() []client.Object {
-	kinds := []client.Object{&policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{}, &batchv1.Job{}, &appsv1.Deployment{}, &corev1.Service{}}
+	kinds := []client.Object{&policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{}, &batchv1.Job{}, &appsv1.Deployment{}, &discoveryv1.EndpointSlice{}, &corev1.Service{}}
 	if p.routes {
 		kinds = append([]client.Object{&gatewayv1.HTTPRoute{}}, kinds...)
 	}
@@ -179,6 +184,7 @@ func (p *Platform) Run(ctx context.Context) error {
 	defer cancel()
 	failed := make(chan error, 1)
 	wg.Go(func() { failed <- p.cache.Start(ctx) })
+	wg.Go(func() { p.followNames(ctx) })
 	for {
 		select {
 		case <-ctx.Done():

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -38,6 +39,7 @@ type rendering struct {
 	gateway   Gateway
 	owner     *metav1.OwnerReference    // nil = none
 	tracks    map[spillway.Group]string // of groups that are there: a group keeps the track that it was made for
+	addresses map[string][]netip.Addr   // of the names of servers that Spillway does not run
 }
 
 // objects are all that should be there, in the order in which they are made: what is pointed to comes before
@@ -79,7 +81,11 @@ func (r *rendering) objects() ([]client.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(services, replicas, rest, r.reachRoutes(), routes), nil
+	servers, err := r.servers()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(services, servers, replicas, rest, r.reachRoutes(), routes), nil
 }
 
 // meta is the metadata of an object of the app.
