@@ -83,6 +83,8 @@ type Service struct {
 	Stop        Stop  `json:"stop"`
 	// Max is the largest size that it may be scaled to; 0 = no limit. Scale is then the smallest.
 	Max int `json:"max,omitempty"`
+	// Targets leave the size between Scale and Max to an autoscaler; zero = to people. Max is given then.
+	Targets Targets `json:"targets,omitzero"`
 	// Release is run before a replica of a release that changed the service starts for the first time; when it
 	// fails, nothing was changed. Once it has succeeded it is not run again for that release. Zero: there is none.
 	Release   Command    `json:"release,omitzero"`
@@ -91,6 +93,17 @@ type Service struct {
 	Tracks    []Track    `json:"tracks,omitempty"`    // lanes beside stable, sorted by name
 	Synthetic *Synthetic `json:"synthetic,omitempty"` // requests of our own while a candidate is judged
 }
+
+// Targets are the shares of its limits that a replica should use in the mean: an autoscaler starts replicas when it
+// uses more, and takes some away when it uses less. 0 = that figure does not count. {CPU: 60 %} with limits.cpu 500m
+// aims at 0.3 cores a replica.
+type Targets struct {
+	CPU    Share `json:"cpu,omitempty"`    // of Limits.CPU, which is given then
+	Memory Share `json:"memory,omitempty"` // of Limits.Memory, which is given then
+}
+
+// Autoscaled reports whether an autoscaler chooses the size of the service.
+func (s Service) Autoscaled() bool { return s.Targets != Targets{} }
 
 // TLS says where the certificate of public names comes from: from two files on the server's machine, which are
 // read again when they change, or, with Auto, from a certificate authority that the data plane asks by ACME

@@ -77,7 +77,7 @@ func (r Release) Group(service string) (Group, bool) {
 // Fingerprint identifies everything about a service in this release that a running replica depends on:
 // artefact, image and port, commands, environment, needs and which of them speak TCP (it is told so in NAME_URL),
 // probe and whether it is made by HTTP/2, limits and stop. Two releases in which a service has the same fingerprint share
-// its replicas. Scale, hosts and strategy are not part of it: they change without a restart. It is "" when the
+// its replicas. Scale, targets, hosts and strategy are not part of it: they change without a restart. It is "" when the
 // release has no such service.
 func (r Release) Fingerprint(service string) string {
 	s, ok := r.Config.Service(service)

@@ -212,7 +212,7 @@ func (e *engine) allowed(ctx context.Context, saved reconcile.Saved, release spi
 		return err
 	}
 	if e.images == nil {
-		if err := checkImages(release); err != nil {
+		if err := cmp.Or(checkImages(release), checkScaling(release)); err != nil {
 			return err
 		}
 	}
@@ -226,6 +226,22 @@ func checkImages(release spillway.Release) error {
 			return fmt.Errorf("service %s is the image %s, and this server runs processes on one machine, no containers: nothing was changed; "+
 				"deploy %s to a server on Kubernetes, or give %s a program to run here: write run, and build where it has to be built, instead of image%s: %w",
 				s.Name, s.Image, release.App, s.Name, inEnvironment(release.App, s.Name), spillway.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// checkScaling refuses autoscalers on a server that runs processes of its own machine.
+func checkScaling(release spillway.Release) error {
+	for _, s := range release.Config.Services {
+		if s.Autoscaled() {
+			alone := ""
+			if _, env, ok := strings.Cut(string(release.App), "@"); ok {
+				alone = fmt.Sprintf(" (for %s alone: environments: {%s: {services: {%s: {scale: %d}}}})", env, env, s.Name, s.Scale)
+			}
+			return fmt.Errorf("the size of %s is chosen by an autoscaler, and autoscaling runs on Kubernetes in this version: nothing was changed; "+
+				"deploy %s to a server on Kubernetes, or scale it by hand here: write scale: {min: %d, max: %d}, and spillway scale %s=N%s: %w",
+				s.Name, release.App, s.Scale, s.Max, s.Name, alone, spillway.ErrInvalid)
 		}
 	}
 	return nil

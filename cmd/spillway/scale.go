@@ -14,7 +14,8 @@ func (c *cli) scaleCommand() *cobra.Command {
 		Use:   "scale SERVICE=N|auto...",
 		Short: "Change how many replicas a service has",
 		Long: `Scale sets the number of replicas of a service, also for the releases to come; auto gives the number
-back to the app file.`,
+back to the app file. Of a service with an autoscaler it sets the smallest number that the autoscaler
+may choose.`,
 		Example: `  spillway scale www=4
   spillway scale www=4 backend=auto`,
 		Args: func(_ *cobra.Command, args []string) error {

@@ -23,10 +23,7 @@ func checkEdges(r *report, service entry, path string) {
 	if e, ok := find(service.node, "standby"); ok {
 		checkStandby(r, service, e, path+".standby")
 	}
-	scale := service.child("scale")
-	if most, least := scale.child("max"), scale.child("min"); most != nil && whole(most, 0) < whole(least, defaultScale) {
-		r.add(most, path+".scale.max", fmt.Sprintf("%s is below min, %d", most.text, whole(least, defaultScale)), "the largest number is at least the smallest")
-	}
+	checkScale(r, service, path)
 	tracks := service.child("tracks")
 	if tracks == nil {
 		return
@@ -43,6 +40,34 @@ func checkEdges(r *report, service entry, path string) {
 	}
 	checkShares(r, service, tracks, path+".tracks")
 	checkRules(r, tracks, path+".tracks")
+}
+
+// checkScale reports what the keys of a range say against each other, and targets that there is nothing to measure by.
+func checkScale(r *report, service entry, path string) {
+	scale := service.child("scale")
+	most, least := scale.child("max"), scale.child("min")
+	if most != nil && whole(most, 0) < whole(least, defaultScale) {
+		r.add(most, path+".scale.max", fmt.Sprintf("%s is below min, %d", most.text, whole(least, defaultScale)), "the largest number is at least the smallest")
+	}
+	if scale == nil || scale.kind != aMapping {
+		return
+	}
+	bounded := has(scale, "max")
+	for _, of := range []string{"cpu", "memory"} {
+		e, is := find(scale, of)
+		if !is || e.kind == aNull {
+			continue
+		}
+		at := &node{place: e.key}
+		if !bounded {
+			bounded = true // once is enough
+			r.add(at, path+".scale.max", "is missing: an autoscaler has to know where to stop", "write max: 12, the largest number of replicas that you want to pay for")
+		}
+		if limits := service.child("limits"); limits == nil || limits.kind == aMapping && !has(limits, of) {
+			example := map[string]string{"cpu": "500m", "memory": "256Mi"}[of]
+			r.add(at, path+".limits."+of, "is missing: scale."+of+" is a share of it", fmt.Sprintf("write limits: {%s: %s}, what a replica may use", of, example))
+		}
+	}
 }
 
 // checkStandby reports a standby of a service that has no dark colour, and a public one of a private one.

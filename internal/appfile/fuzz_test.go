@@ -127,6 +127,12 @@ func writtenService(s spillway.Service) map[string]any {
 	optional := map[string]any{"host": s.Host, "needs": s.Needs, "env": s.Env, "limits": limits, "steps": writtenSteps(s.Steps), "tracks": writtenTracks(s.Tracks), "listen": s.Listen, "proxy_protocol": s.Announce}
 	maps.DeleteFunc(optional, func(_ string, v any) bool { return reflect.ValueOf(v).Len() == 0 })
 	maps.Copy(file, optional)
+	scale := file["scale"].(map[string]any)
+	for of, target := range map[string]spillway.Share{"cpu": s.Targets.CPU, "memory": s.Targets.Memory} {
+		if target > 0 {
+			scale[of] = target.String()
+		}
+	}
 	if s.Max == 0 {
 		file["scale"] = s.Scale
 	}

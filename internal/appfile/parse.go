@@ -85,6 +85,8 @@ func buildService(n entry) spillway.Service {
 	}
 	if scale := n.child("scale"); scale != nil && scale.kind == aMapping {
 		s.Scale, s.Max = whole(scale.child("min"), defaultScale), whole(scale.child("max"), 0)
+		s.Targets.CPU, _ = spillway.ParseShare(text(scale.child("cpu"), "0%"))
+		s.Targets.Memory, _ = spillway.ParseShare(text(scale.child("memory"), "0%"))
 	} else {
 		s.Scale = whole(scale, defaultScale)
 	}

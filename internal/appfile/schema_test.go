@@ -34,7 +34,7 @@ func TestSchema_AcceptsWhatParseAccepts(t *testing.T) {
 func TestSchema_RefusesWhatIsWrongByItself(t *testing.T) {
 	const service = "app: shop\nservices: {web: {run: x, %s}}\n"
 	for _, wrong := range []string{
-		"scael: 3", "scale: 0", `scale: "3"`, "scale: {min: 0}", "scale: {max: 2, cpu: 60%}", "tls: automatic", "tls: {cert: /a}", "tls: {}", "tls: {redirect: true}",
+		"scael: 3", "scale: 0", `scale: "3"`, "scale: {min: 0}", "scale: {max: 2, cpu: 60}", "scale: {max: 2, rps: 60}", "tls: automatic", "tls: {cert: /a}", "tls: {}", "tls: {redirect: true}",
 		"tls: {acme: {email: me}}", "tls: {acme: {ca: http://ca.example.com/}}", "tls: {acme: auto}",
 		"tls: {cert: a, key: /b}", "standby: {kep: 1h}", "tracks: {A: {}}", "tracks: {a: {share: 10}}", "tracks: {a: {cookie: x}}",
 		"tracks: {a: {urls: [example.com]}}", "synthetic: {rate: 0}", "release: []", "image: Redis:7", "image: https://example.com/redis", "image: redis:", "image: 7", "image: redis latest", "port: 0", "port: 65536", `port: "80"`, "health: healthz", "health: {timeout: 5}",

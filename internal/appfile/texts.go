@@ -18,6 +18,7 @@ var (
 	probePath    = regexp.MustCompile(`^/[!-"$-~]*$`)
 	relative     = regexp.MustCompile(`^[^/]`)
 	shareText    = regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,2})?%$`)
+	targetShare  = regexp.MustCompile(`^[1-9][0-9]{0,2}%$`)
 	stepPattern  = regexp.MustCompile(`^(pause|([0-9]{1,2}(\.[0-9]{1,2})?%)( +(0|([0-9]+(\.[0-9]+)?(ms|s|m|h))+))?)$`)
 	usersText    = regexp.MustCompile(`^([0-9]{1,3}(\.[0-9]{1,2})?%) +of +users$`)
 	absolute     = regexp.MustCompile(`^/.*[^/]$`)

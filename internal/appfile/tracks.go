@@ -78,12 +78,16 @@ func syntheticShape() objectShape {
 
 // scaleShape is the range that a service may be scaled in.
 func scaleShape() objectShape {
-	const later = "autoscaling is not in this version: write scale: {min: 2, max: 12} and scale by hand"
+	const later = "let cpu or memory choose the size, scale: {min: 2, max: 12, cpu: 60%}, or scale by hand"
 	keys := []key{
 		{name: "min", example: "2", value: defaultScale, shape: wholeShape{"a number of replicas", 1, 1000}, doc: "The smallest number, with which it begins."},
 		{name: "max", example: "12", shape: wholeShape{"a number of replicas", 1, 1000}, doc: "The largest number that it may be scaled to."},
 	}
-	for _, target := range []string{"cpu", "memory", "rps", "inflight", "p95", "query"} {
+	for _, of := range []string{"cpu", "memory"} {
+		keys = append(keys, key{name: of, example: "60%", shape: textShape{name: "a whole share like 60%", pattern: targetShare, problem: tooMuch},
+			doc: "The share of limits." + of + " that a replica should use in the mean: an autoscaler chooses the number between min and max by it. For servers on Kubernetes."})
+	}
+	for _, target := range []string{"rps", "inflight", "p95", "query"} {
 		keys = append(keys, key{name: target, example: later})
 	}
 	return objectShape{name: "a mapping with min and max", keys: keys}
