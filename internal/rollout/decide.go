@@ -28,6 +28,7 @@ const (
 func Decide(spec Spec, status Status, obs Observation, now time.Time) Decision {
 	t := &turn{spec: spec, st: status.clone(), obs: obs, now: now}
 	t.tick()
+	t.follow()
 	t.tellRoute()
 	t.ageStandby()
 	t.takeIntents()
@@ -167,6 +168,7 @@ func (t *turn) wakeAt() time.Time {
 func (s Status) clone() Status {
 	s.Good, s.Prepared = slices.Clone(s.Good), slices.Clone(s.Prepared)
 	s.Sizes, s.Restart, s.Drain = maps.Clone(s.Sizes), maps.Clone(s.Restart), maps.Clone(s.Drain)
+	s.Chosen = maps.Clone(s.Chosen)
 	s.Route, s.Wants = cloneRoute(s.Route), slices.Clone(s.Wants)
 	if s.Rollout != nil {
 		r := *s.Rollout

@@ -127,7 +127,7 @@ func (t *turn) describeServices() []spillway.ServiceOverview {
 		for _, s := range release.Config.Services {
 			if !known[s.Name] {
 				known[s.Name] = true
-				services = append(services, spillway.ServiceOverview{Name: s.Name, Hosts: slices.Concat(s.Host, s.Listen), Size: sizeOf(s, t.st.Sizes), Groups: t.describeGroups(s.Name)})
+				services = append(services, spillway.ServiceOverview{Name: s.Name, Hosts: slices.Concat(s.Host, s.Listen), Size: t.size(s), Groups: t.describeGroups(s.Name)})
 			}
 		}
 	}
@@ -236,6 +236,11 @@ func (t *turn) problems() []string {
 			problems = append(problems, fmt.Sprintf("%s is a black hole: %s; requests for it fail until it answers or the file names another", what, why))
 		} else { // a certificate, or an address of a private edge
 			problems = append(problems, fmt.Sprintf("%s: %s", what, why))
+		}
+	}
+	for _, o := range t.obs.Groups {
+		if o.Scaling != "" {
+			problems = append(problems, fmt.Sprintf("%s: %s", o.Group, o.Scaling))
 		}
 	}
 	for _, s := range t.stable().Config.Services {

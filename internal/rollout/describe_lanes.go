@@ -99,7 +99,7 @@ func (t *turn) describeStandby() *spillway.StandbyOverview {
 	o := &spillway.StandbyOverview{Release: dark.Release, Left: max(0, dark.Left-t.dt), Ready: true}
 	for _, s := range release.Config.Services {
 		g, _ := release.Group(s.Name)
-		if t.group(g).Ready < sizeOf(s, t.st.Sizes) {
+		if t.group(g).Ready < t.size(s) {
 			o.Ready = false
 		}
 		if s.Public() && s.Strategy == spillway.BlueGreen {

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -37,16 +38,16 @@ func (t *turn) wants() map[spillway.Group]Want {
 	if t.st.Destroy {
 		return wants
 	}
-	add := func(release spillway.Release, service string, n int) {
+	add := func(release spillway.Release, service string, n int, scaling Scaling) {
 		g, _ := release.Group(service)
-		n = max(n, wants[g].Replicas)
-		wants[g] = Want{Group: g, Replicas: n, Release: release.Number, Restart: t.st.Restart[service]}
+		n, scaling = max(n, wants[g].Replicas), cmp.Or(wants[g].Scaling, scaling)
+		wants[g] = Want{Group: g, Replicas: n, Release: release.Number, Restart: t.st.Restart[service], Scaling: scaling}
 	}
 	for _, s := range t.stable().Config.Services {
-		add(t.stable(), s.Name, t.stableSize(s))
+		add(t.stable(), s.Name, t.stableSize(s), t.stableScaling(s))
 	}
 	for _, s := range t.incoming().Config.Services {
-		add(t.incoming(), s.Name, t.candidateSize(s))
+		add(t.incoming(), s.Name, t.candidateSize(s), t.candidateScaling(s))
 	}
 	t.laneWants(wants)
 	t.standbyWants(wants)
@@ -55,7 +56,7 @@ func (t *turn) wants() map[spillway.Group]Want {
 
 // stableSize is how many replicas the stable release keeps of a service.
 func (t *turn) stableSize(s spillway.Service) int {
-	r, size := t.st.Rollout, sizeOf(s, t.st.Sizes)
+	r, size := t.st.Rollout, t.size(s)
 	old, _ := t.stable().Group(s.Name)
 	new, inNew := t.candidate().Group(s.Name)
 	switch {
@@ -83,13 +84,13 @@ func (t *turn) candidateSize(s spillway.Service) int {
 	n := t.capacity(s, t.step().Candidate)
 	switch {
 	case inOld && old == new:
-		return sizeOf(s, t.st.Sizes)
+		return t.size(s)
 	case !t.mayStart(s):
 		return 0
 	case !t.needsReady(s): // what its users need does not wait
-		return min(n, max(t.runs(new), t.weight().Of(sizeOf(s, t.st.Sizes))))
+		return min(n, max(t.runs(new), t.weight().Of(t.size(s))))
 	case !inOld:
-		return sizeOf(s, t.st.Sizes)
+		return t.size(s)
 	case t.recreates(s.Name):
 		if !r.Cleared {
 			return 0
@@ -98,7 +99,7 @@ func (t *turn) candidateSize(s spillway.Service) int {
 	case r.Strategy != spillway.Rolling:
 		return n
 	}
-	size := sizeOf(s, t.st.Sizes)
+	size := t.size(s)
 	was, _ := t.stable().Config.Service(s.Name) // it may have been larger
 	most := max(size+max(1, s.Surge.Of(size)), n+t.stableSize(was))
 	have := t.runs(new)
@@ -117,12 +118,12 @@ func (t *turn) runs(g spillway.Group) int {
 // still gives them weight, or requests are in flight and the drain limit has not passed. What was wanted
 // last counts, not what was seen: an old observation may not know the group yet.
 func (t *turn) keepWhatServes(wants map[spillway.Group]Want) {
-	last := map[spillway.Group]int{}
+	last, scaling := map[spillway.Group]int{}, map[spillway.Group]Scaling{}
 	for _, o := range t.obs.Groups {
 		last[o.Group] = o.Running - o.Draining
 	}
 	for _, w := range t.st.Wants {
-		last[w.Group] = w.Replicas
+		last[w.Group], scaling[w.Group] = w.Replicas, w.Scaling
 	}
 	drain := map[string]spillway.Duration{}
 	for _, g := range slices.SortedFunc(maps.Keys(last), compareGroups) {
@@ -142,7 +143,9 @@ func (t *turn) keepWhatServes(wants map[spillway.Group]Want) {
 		if quiet && (o.InFlight == 0 || waited >= t.drainLimit(g)) {
 			continue
 		}
-		wants[g] = Want{Group: g, Replicas: last[g], Release: g.Release, Restart: t.st.Restart[g.Service]}
+		kept := scaling[g] // its number is still not ours to write
+		kept.Frozen = kept.Max > 0
+		wants[g] = Want{Group: g, Replicas: last[g], Release: g.Release, Restart: t.st.Restart[g.Service], Scaling: kept}
 	}
 	t.st.Drain = nil
 	if len(drain) > 0 {

@@ -325,7 +325,11 @@ func (t *turn) askScale(in spillway.Intent) string {
 		why = fmt.Sprintf(": %d were asked for, and its file says %d to %d", in.Replicas, s.Scale, s.Max)
 	}
 	t.st.Sizes[in.Service] = n
-	t.event(spillway.EventScaled, t.st.Stable, "%s has %d replicas%s", in.Service, n, why).By = in.By
+	has := "has"
+	if s.Autoscaled() { // its autoscaler starts no fewer
+		has = "has at least"
+	}
+	t.event(spillway.EventScaled, t.st.Stable, "%s %s %d replicas%s", in.Service, has, n, why).By = in.By
 	return ""
 }
 

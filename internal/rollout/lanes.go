@@ -88,7 +88,7 @@ func (t *turn) besideGroup(release spillway.Release, service string) (spillway.G
 func (t *turn) trackShare(s spillway.Service, track spillway.Track) spillway.Share {
 	if track.Auto {
 		n := max(1, track.Replicas)
-		return shareOf(n, n+sizeOf(s, t.st.Sizes))
+		return shareOf(n, n+t.size(s))
 	}
 	return track.Share
 }
@@ -110,7 +110,7 @@ func (t *turn) laneSize(track string, s spillway.Service) int {
 			most = max(most, t.trackShare(known, def))
 		}
 	}
-	return max(1, most.Of(sizeOf(s, t.st.Sizes)))
+	return max(1, most.Of(t.size(s)))
 }
 
 // laneWants adds the replicas of tracks to those of stable and its candidate. A group that a track and the

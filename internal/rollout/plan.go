@@ -28,7 +28,8 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 	if lane, ok := spec.Releases[status.Lanes[to.Track].Release]; ok && to.Track != "" {
 		from = lane
 	}
-	strategy, steps := Compile(stable, to, override, status.Sizes)
+	sizes := (&turn{spec: spec, st: status}).sizes(to)
+	strategy, steps := Compile(stable, to, override, sizes)
 	if to.Track != "" {
 		strategy, steps = spillway.Canary, []Step{whole}
 	}
@@ -61,7 +62,7 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 	if len(p.Changes) == 0 {
 		return p
 	}
-	p.Steps = planSteps(steps, changed, status.Sizes, to.Track, strategy)
+	p.Steps = planSteps(steps, changed, sizes, to.Track, strategy)
 	for _, s := range byNeeds(to) {
 		if !s.Release.Zero() && slices.ContainsFunc(changed, func(c spillway.Service) bool { return c.Name == s.Name }) {
 			p.Tasks = append(p.Tasks, s.Name+": "+cmp.Or(s.Release.Shell, strings.Join(s.Release.Exec, " ")))
@@ -188,6 +189,7 @@ func changesOf(from, to spillway.Release, s spillway.Service, restart bool) []sp
 	add(!sameText(old.Release, s.Release), true, "release command")
 	add(old.Scale != s.Scale, false, fmt.Sprintf("scale %d -> %d", old.Scale, s.Scale))
 	add(old.Max != s.Max, false, fmt.Sprintf("scale max %d -> %d", old.Max, s.Max))
+	add(old.Targets != s.Targets, false, "what its autoscaler aims at")
 	add(!sameText(old.TLS, s.TLS), false, "tls")
 	add(!sameText(old.Standby, s.Standby), false, "standby")
 	add(!sameText(old.Synthetic, s.Synthetic), false, "synthetic")

@@ -28,6 +28,7 @@ func (t *turn) begin(q Queued) {
 		Track: q.Track, From: t.st.Lanes[q.Track].Release,
 	}
 	t.st.Rollout, t.dt = r, 0
+	t.follow() // for what is autoscaled from now on
 	switch {
 	case !ok:
 		t.finish(spillway.Failed, "the release does not exist any more")
@@ -82,7 +83,7 @@ func (t *turn) plan(r *Rollout, to spillway.Release, q Queued) (reason string) {
 		r.Strategy, r.Steps = spillway.Canary, []Step{whole}
 		return ", in one step because its users are few already"
 	}
-	r.Strategy, r.Steps = Compile(t.stable(), to, q.Strategy, t.st.Sizes)
+	r.Strategy, r.Steps = Compile(t.stable(), to, q.Strategy, t.sizes(to))
 	switch {
 	case q.Back:
 		r.Steps = []Step{whole}
@@ -267,7 +268,11 @@ func (t *turn) missingOf(release spillway.Release, share spillway.Share) string 
 		if release.Number != t.st.Stable && !slices.Contains(t.candidateGroups(), g) {
 			continue
 		}
-		lacks = append(lacks, t.lack(s, g, t.capacity(s, share)+t.lanePart(g)))
+		want := t.capacity(s, share) + t.lanePart(g)
+		if t.st.Rollout == nil && s.Autoscaled() { // what the autoscaler adds is allowed its time
+			want = min(want, sizeOf(s, t.st.Sizes))
+		}
+		lacks = append(lacks, t.lack(s, g, want))
 	}
 	return joined(lacks)
 }
@@ -304,7 +309,7 @@ func (t *turn) capacity(s spillway.Service, share spillway.Share) int {
 	if _, old := t.stable().Group(s.Name); !old || s.Strategy == spillway.Recreate {
 		share = spillway.Whole
 	}
-	return share.Of(sizeOf(s, t.st.Sizes))
+	return share.Of(t.size(s))
 }
 
 // patience is how long a step may take until its capacity is there: the deadline, and where old replicas have to

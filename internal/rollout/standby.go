@@ -142,7 +142,7 @@ func (t *turn) standbyWants(wants map[spillway.Group]Want) {
 		if t.shared(s.Name, g) {
 			continue
 		}
-		n := max(sizeOf(s, t.st.Sizes), wants[g].Replicas)
+		n := max(t.size(s), wants[g].Replicas)
 		wants[g] = Want{Group: g, Replicas: n, Release: max(release.Number, wants[g].Release), Restart: t.st.Restart[s.Name]}
 	}
 }

@@ -29,6 +29,7 @@ type Status struct {
 	Last     *Result  `json:"last,omitempty"`    // how the last rollout ended
 
 	Sizes   map[string]int   `json:"sizes,omitempty"`   // replicas chosen by scale, by service; absent = as the release says
+	Chosen  map[string]int   `json:"chosen,omitempty"`  // replicas that autoscalers chose last, by service; see follow
 	Restart map[string]int64 `json:"restart,omitempty"` // how often a restart was asked for, by service
 	Held    bool             `json:"held,omitempty"`    // automatic deploys stay away after a rollback until resume
 	Lanes   map[string]Lane  `json:"lanes,omitempty"`   // tracks beside stable that hold or held a release, by name
@@ -211,6 +212,11 @@ type Group struct {
 	Problem  string // why a replica is not ready, in words; "" when none has a problem
 	Fatal    bool   // waiting longer cannot help: it listens on another port, its command is not found
 
+	// Chosen is how many replicas its autoscaler asks for; 0 = it has none, or that is not known.
+	Chosen int
+	// Scaling says what keeps its autoscaler from what it should do, in words with the next step; "" = nothing.
+	Scaling string
+
 	CPU     float64          // cores used by a replica, the mean of those that are ready
 	Memory  spillway.Bytes   // used by a replica, the largest of those that are ready
 	Traffic spillway.Traffic // that the data plane gave it
@@ -225,12 +231,14 @@ type Desired struct {
 	Watch  []Watch        `json:",omitempty"` // ask these again and again
 }
 
-// Want is the number of replicas of one group.
+// Want is the number of replicas of one group, or who chooses it.
 type Want struct {
 	Group    spillway.Group
 	Replicas int   `json:"replicas"`          // >= 0
 	Release  int   `json:"release"`           // the release whose configuration of the service starts new replicas
 	Restart  int64 `json:"restart,omitempty"` // replicas started under a lower number are replaced, one by one, ready before gone
+	// Scaling leaves the number to an autoscaler. Zero: Replicas is what runs.
+	Scaling Scaling `json:"scaling,omitzero"`
 }
 
 // Decision is what to remember and what to do.

@@ -56,7 +56,7 @@ func (r *Run) do(a Action) error {
 		n, err := strconv.Atoi(arg)
 		r.World.users = n
 		return err
-	case "crash", "apply", "stale", "proxy", "judge", "kill", "clock", "load":
+	case "crash", "apply", "stale", "proxy", "judge", "kill", "clock", "load", "demand":
 		return r.World.fault(r.Store, verb, words[1:])
 	case "deploy":
 		if n, err := strconv.Atoi(arg); err == nil {
@@ -113,6 +113,11 @@ func (w *World) fault(s *Store, kind string, words []string) error {
 	if kind == "kill" {
 		w.kill(word)
 		return nil
+	}
+	if kind == "demand" { // no fault: a service needs so many replicas, "demand www 5"
+		n, err := strconv.Atoi(words[len(words)-1])
+		w.demand[words[0]] = n
+		return err
 	}
 	switch kind + " " + word {
 	case "crash before-save":

@@ -66,6 +66,9 @@ func (d *deploy) file() spillway.App {
 	if www.Strategy != spillway.BlueGreen {
 		www.Standby = nil
 	}
+	if www.Autoscaled() {
+		www.Max = max(www.Max, www.Scale+4)
+	}
 	www.Stop.Drain = spillway.Duration(drainLimit)
 	d.config.Services = []spillway.Service{www}
 	for _, name := range www.Needs {
@@ -127,6 +130,8 @@ func (d *deploy) setService(key, value string) (known bool, err error) {
 		www.Scale, err = strconv.Atoi(value)
 	case "max":
 		www.Max, err = strconv.Atoi(value)
+	case "auto": // with an autoscaler
+		www.Targets.CPU = spillway.Percent(60)
 	case "unavailable":
 		www.Unavailable.N, err = strconv.Atoi(value)
 	case "strategy":

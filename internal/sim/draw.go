@@ -17,11 +17,12 @@ type life struct {
 	rng    *rand.Rand
 	faults bool
 	tracks []string // words of the app file; most releases have them
+	auto   bool     // most releases have autoscalers
 }
 
 // newLife draws what stays the same in the life of a seed: every second one has tracks.
 func newLife(seed uint64, rng *rand.Rand) *life {
-	l := &life{rng: rng, faults: seed%4 != 0}
+	l := &life{rng: rng, faults: seed%4 != 0, auto: seed%16 == 9 || seed%16 == 10}
 	if seed%2 == 1 {
 		l.tracks = [][]string{
 			{"track=canary:10%"}, {"track=canary:auto"}, {"track=canary:0%:rule"}, {"track=canary:10%:rule:host:x2"},
@@ -40,6 +41,9 @@ func (l *life) first() []Action {
 
 // draw picks the next action, when there are so many releases.
 func (l *life) draw(releases int) Action {
+	if l.auto && l.rng.IntN(40) == 0 {
+		return Action(fmt.Sprintf("demand %s %d", l.service(), 1+l.rng.IntN(10)))
+	}
 	release := 1 + l.rng.IntN(max(1, releases))
 	switch pick := l.rng.IntN(1000); {
 	case pick < 420:
@@ -141,6 +145,9 @@ func (l *life) deploy(track string) Action {
 	maybe(12, "freeze=2m", "delay=30s", "synthetic", "max=4")
 	if l.rng.IntN(6) > 0 {
 		words = append(words, l.tracks...)
+	}
+	if l.auto && l.rng.IntN(6) > 0 {
+		words = append(words, "auto")
 	}
 	if track != "" {
 		words = append(words, "track="+track)

@@ -69,7 +69,7 @@ func (c *checks) decision(w *World, saved reconcile.Saved, obs rollout.Observati
 	for _, check := range []func(round){
 		round.weights, round.capacity, round.climbs, round.target, round.promotes, round.tiers, round.events, round.sizesSurvive,
 		round.judged, round.history, round.tracks, round.trackRuns, round.trackReady, round.gates, round.standby, round.wayBack, round.colours,
-		round.waits, round.needs, round.toldRoutes,
+		round.waits, round.needs, round.toldRoutes, round.autoscaled,
 	} {
 		check(r)
 	}
@@ -101,8 +101,16 @@ func (r round) seen(g spillway.Group) rollout.Group {
 	return r.obs.Groups[i]
 }
 
-// size is how many replicas of a service are promised: what scale chose, within the bounds of the file.
+// size is how many replicas of a service are promised.
 func (r round) size(s spillway.Service) int {
+	if s.Autoscaled() {
+		return r.observedSize(s, r.asked(s))
+	}
+	return r.asked(s)
+}
+
+// asked is how many replicas of a service people want at least: what scale chose, within the bounds of the file.
+func (r round) asked(s spillway.Service) int {
 	n, chosen := r.is.Sizes[s.Name]
 	switch {
 	case !chosen:

@@ -68,7 +68,7 @@ var mutants = []struct {
 	{"forgets the deploy to a track that gave way", "waits.go", "if r.Track == \"\" || outcome != spillway.Superseded || ", "if true || ", "scenario stable_goes_before_a_track"},
 	{"keeps no dark colour", "standby.go", "keep > 0 && old.Number != 0 {", "keep > 0 && false {", "scenario warm_colour_takes_over_in_one_round"},
 	{"keeps the dark colour for ever", "standby.go", "s.Left -= t.dt; s.Left > 0", "s.Left > 0", "scenario warm_colour_goes_when_its_time_is_over"},
-	{"keeps too little of the dark colour", "standby.go", "n := max(sizeOf(s, t.st.Sizes), wants[g].Replicas)", "n := max(1, wants[g].Replicas)", "scenario warm_colour_takes_over_in_one_round"},
+	{"keeps too little of the dark colour", "standby.go", "n := max(t.size(s), wants[g].Replicas)", "n := max(1, wants[g].Replicas)", "scenario warm_colour_takes_over_in_one_round"},
 	{"gives both colours one name", "standby.go", "	if other == \"blue\" {\n", "	if other == \"\" {\n", "scenario two_colours_are_never_the_same"},
 	{"sends a track's calls to stable", "lanes.go", "	return g, ok\n}\n\n// trackShare", "	return t.stable().Group(service)\n}\n\n// trackShare", "scenario promoted_track_is_what_was_tried"},
 	{"gives a track nothing to run on", "desired.go", "	t.laneWants(wants)", "	_ = t.laneWants", "scenario promoted_track_is_what_was_tried"},
@@ -87,6 +87,13 @@ var mutants = []struct {
 	{"tells no route", "decide.go", "t.obs.NoData || told.Generation == 0 || !newer", "true || !newer", "seed 0"},
 	{"tells the route that was asked for", "decide.go", "range cloneRoute(t.obs.Served).Edges", "range cloneRoute(t.st.Route).Edges", "seed 2"},
 	{"goes back to what one went back from", "promote.go", "	if r.Back {\n		was = 0\n	}\n	t.st.Good", "	t.st.Good", "scenario no_rollback_of_a_rollback"},
+	{"forgets what the autoscaler chose in a rollout", "scaling.go", "return max(before, seen)", "return seen", "seed 9"},
+	{"measures a candidate by the size in the file", "scaling.go", "return max(n, min(t.st.Chosen[s.Name], s.Max))", "return n", "seed 9"},
+	{"lets the autoscaler take replicas away in a rollout", "scaling.go", "scaling.Min, scaling.Frozen = t.size(s), true", "scaling.Min = t.size(s)", "seed 9"},
+	{"takes the autoscaler from stable in a rollout", "scaling.go", "if t.stableSize(s) < t.size(s) {", "if t.st.Rollout != nil {", "seed 9"},
+	{"gives a candidate its autoscaler at once", "scaling.go", "t.st.Phase != spillway.Promoting || ", "", "seed 9"},
+	{"writes the size of what leaves", "desired.go", "Scaling: kept}", "Scaling: Scaling{Frozen: kept.Frozen && false}}", "scenario autoscaled_count_survives_a_canary"},
+	{"begins an autoscaler with the smallest size", "scaling.go", "if ok && !s.Autoscaled() {", "if ok && false {", "scenario autoscaler_begins_with_the_fixed_size"},
 	{"scales beyond the file", "steps.go", "return min(max(n, s.Scale), s.Max)", "return n", "scenario size_stays_within_what_the_file_allows"},
 }
 

@@ -54,6 +54,9 @@ func describeWants(wants []rollout.Want) string {
 	text := ""
 	for _, w := range wants {
 		text += fmt.Sprintf(" %s:%d", w.Group, w.Replicas)
+		if w.Scaling.Max > 0 {
+			text += fmt.Sprintf(" (%d-%d%s)", w.Scaling.Min, w.Scaling.Max, map[bool]string{true: " frozen"}[w.Scaling.Frozen])
+		}
 	}
 	return text
 }

@@ -17,6 +17,7 @@ func (w *World) Tick(d time.Duration) {
 	w.down, w.blind = max(0, w.down-1), max(0, w.blind-1)
 	w.land()
 	for _, g := range w.allGroups() {
+		w.scale(g)
 		w.run(g)
 	}
 	w.outside.tick(w)
@@ -135,6 +136,7 @@ func (w *World) run(g spillway.Group) {
 		}
 	}
 	want := w.wanted[g]
+	want.Replicas = w.size(g)
 	if s.renews(want) {
 		want.Replicas++
 	}

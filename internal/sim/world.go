@@ -50,6 +50,7 @@ type group struct {
 	crashes, restarts int
 	quietSince        time.Duration // real time since when it has had no weight in the served route
 	next              int
+	scaler            scaler
 	asked             []sample // requests of the last minute
 }
 
@@ -84,7 +85,8 @@ type World struct {
 	heard    spillway.Route        // what the data plane served when it last answered
 	past     []rollout.Observation // newest last; stale observations come from here
 	outside  outside
-	traffic  int // requests per tick
+	traffic  int            // requests per tick
+	demand   map[string]int // replicas that all users of a service need, for its autoscaler
 	// onlyFront: what is behind the public service answers well and in time, so that the figures of a release
 	// are those that its users see.
 	onlyFront bool
@@ -118,7 +120,7 @@ type pendingRoute struct {
 func newWorld(rng *rand.Rand) *World {
 	return &World{
 		rng: rng, Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), releases: map[int]spillway.Release{}, behave: map[int]Behaviour{},
-		groups: map[spillway.Group]*group{}, wanted: map[spillway.Group]rollout.Want{}, plane: plane{failed: map[int]int{}}, outside: newOutside(),
+		groups: map[spillway.Group]*group{}, wanted: map[spillway.Group]rollout.Want{}, plane: plane{failed: map[int]int{}}, outside: newOutside(), demand: map[string]int{},
 		gap: -time.Hour,
 	}
 }
@@ -159,6 +161,9 @@ func (w *World) observe() rollout.Observation {
 			r.Problem = "exited with code 1"
 		} else if b.Never {
 			r.Problem = "its health check is answered with 503"
+		}
+		if s.scaler.on {
+			r.Chosen = s.scaler.count
 		}
 		o.Groups = append(o.Groups, r)
 	}
@@ -214,6 +219,7 @@ func (w *World) Apply(_ context.Context, _ spillway.Ref, _ map[int]spillway.Rele
 	for _, want := range d.Groups {
 		w.wanted[want.Group] = want
 	}
+	w.takeSizes(d)
 	w.stopUnwanted()
 	w.take(d)
 	if w.twice > 0 {
