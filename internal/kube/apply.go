@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,10 +45,18 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 		return err
 	}
 	p.ask(a, d.Route)
+	if err := p.dropAutoscalers(ctx, wanted, there); err != nil {
+		return err
+	}
 	names := map[string]bool{}
 	for _, o := range wanted {
 		names[key(o)] = true
-		if err := p.ensure(ctx, a, o, there[key(o)]); err != nil {
+		if d, ok := o.(*appsv1.Deployment); ok {
+			err = p.ensureDeployment(ctx, a, d, there, r.scales(d))
+		} else {
+			err = p.ensure(ctx, a, o, there[key(o)])
+		}
+		if err != nil {
 			return err
 		}
 	}

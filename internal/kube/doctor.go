@@ -33,6 +33,7 @@ func Rights(g Gateway) []Right {
 		{Resource: "services", Verbs: all},
 		{Group: "discovery.k8s.io", Resource: "endpointslices", Verbs: all},
 		{Group: "networking.k8s.io", Resource: "networkpolicies", Verbs: all},
+		{Group: "autoscaling", Resource: "horizontalpodautoscalers", Verbs: all},
 		{Group: "policy", Resource: "poddisruptionbudgets", Verbs: all},
 		{Resource: "pods", Verbs: []string{"get", "list", "watch"}},
 		{Resource: "pods/log", Verbs: []string{"get"}},

@@ -37,7 +37,13 @@ func (e Export) objects() ([]client.Object, error) {
 		return nil, err
 	}
 	r := rendering{ref: release.App, namespace: e.Namespace, gateway: e.Gateway, releases: map[int]spillway.Release{1: release}, desired: desired}
-	return r.objects()
+	objects, err := r.objects()
+	for _, o := range objects {
+		if d, ok := o.(*appsv1.Deployment); ok && r.scales(d) {
+			d.Spec.Replicas = nil // applied again, it would reset what the autoscaler chose
+		}
+	}
+	return objects, err
 }
 
 // Write writes the objects as YAML. Comments are put above what runs a service.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -92,6 +93,7 @@ func observeGroups(there map[string]client.Object, pods []corev1.Pod) []rollout.
 		}
 		if g := at(d.Labels); g != nil {
 			g.Problem, g.Fatal = deploymentProblem(d)
+			observeScaling(g, d, there, time.Now())
 		}
 	}
 	for i := range pods {

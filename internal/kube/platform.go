@@ -10,6 +10,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -150,7 +151,10 @@ func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 
 // kinds are what the platform makes, in the order in which what is not wanted any more goes.
 func (p *Platform) kinds() []client.Object {
-	kinds := []client.Object{&policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{}, &batchv1.Job{}, &appsv1.Deployment{}, &discoveryv1.EndpointSlice{}, &corev1.Service{}}
+	kinds := []client.Object{
+		&autoscalingv2.HorizontalPodAutoscaler{}, &policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{}, &batchv1.Job{}, &appsv1.Deployment{},
+		&discoveryv1.EndpointSlice{}, &corev1.Service{},
+	}
 	if p.routes {
 		kinds = append([]client.Object{&gatewayv1.HTTPRoute{}}, kinds...)
 	}
@@ -215,7 +219,11 @@ func (p *Platform) handler() toolscache.ResourceEventHandler {
 			p.changed(refOf(o))
 		}
 	}
-	return toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: func(_, now any) { tell(now) }, DeleteFunc: tell}
+	return toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: func(was, now any) {
+		if !unchanged(was, now) {
+			tell(now)
+		}
+	}, DeleteFunc: tell}
 }
 
 // Changed wakes the loop of an app: somebody who is not the cluster knows something new of it.

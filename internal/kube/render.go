@@ -60,7 +60,10 @@ func (r *rendering) objects() ([]client.Object, error) {
 		}
 		services = append(services, r.groupService(w.Group, s))
 		replicas = append(replicas, deployment)
-		if w.Replicas > 1 {
+		if w.Scaling.Max > 0 {
+			rest = append(rest, r.autoscaler(w, s))
+		}
+		if max(w.Replicas, w.Scaling.Max) > 1 {
 			rest = append(rest, r.disruptionBudget(w))
 		}
 	}
@@ -225,11 +228,15 @@ func (r *rendering) deployment(w rollout.Want, s spillway.Service) (*appsv1.Depl
 		return nil, err
 	}
 	replicas, history := int32(w.Replicas), int32(0) // releases are ours to keep
+	size := w.Replicas
+	if w.Scaling.Max > 0 {
+		size = s.Scale // what follows from it does not change whenever the autoscaler does something
+	}
 	d := &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
 		ObjectMeta: r.meta(groupName(r.ref, w.Group), pod.Labels),
 		Spec: appsv1.DeploymentSpec{
-			Replicas: &replicas, RevisionHistoryLimit: &history, Strategy: strategyOf(s, w.Replicas),
+			Replicas: &replicas, RevisionHistoryLimit: &history, Strategy: strategyOf(s, size),
 			Selector: &metav1.LabelSelector{MatchLabels: selector(r.ref, w.Group)}, Template: pod,
 		},
 	}

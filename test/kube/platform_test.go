@@ -19,8 +19,8 @@ import (
 	"github.com/spillway-dev/spillway/internal/sim/platformtest"
 )
 
-// newPlatform opens a platform in a namespace of the test's own, and runs it.
-func newPlatform(t *testing.T) *kube.Platform {
+// newPlatform opens a platform in a namespace of the test's own, and runs it. It names the namespace.
+func newPlatform(t *testing.T) (p *kube.Platform, in string) {
 	t.Helper()
 	namespace := &core.Namespace{ObjectMeta: meta.ObjectMeta{GenerateName: "platform-"}}
 	create(t.Context(), t, connect(t), namespace)
@@ -40,7 +40,7 @@ func newPlatform(t *testing.T) *kube.Platform {
 			t.Error(err)
 		}
 	})
-	return p
+	return p, namespace.Name
 }
 
 // through reaches the gateway at an address whatever host a URL names.
@@ -56,8 +56,9 @@ func through(address string) *http.Client {
 func TestKube_KeepsThePromisesOfAPlatform(t *testing.T) {
 	pinned := push(t.Context(), t, "answer")
 	address := gatewayAddress(t.Context(), t, connect(t))
+	p, _ := newPlatform(t)
 	platformtest.Run(t, platformtest.Bench{
-		Platform: newPlatform(t), Client: through(address), Patience: 90 * time.Second, Pass: func() { <-time.After(100 * time.Millisecond) },
+		Platform: p, Client: through(address), Patience: 90 * time.Second, Pass: func() { <-time.After(100 * time.Millisecond) },
 		Prefix: fmt.Sprintf("k%x-", time.Now().Unix()%0xfffff),
 		Fit: func(r *spillway.Release) {
 			for i := range r.Config.Services {

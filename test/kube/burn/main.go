@@ -1,0 +1,40 @@
+// burn is a program whose requests cost processor time: /burn?ms=10 uses 10 ms of it, on whatever machine.
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, os.Getenv("SPILLWAY_RELEASE")) })
+	http.HandleFunc("/burn", func(w http.ResponseWriter, r *http.Request) {
+		ms, _ := strconv.Atoi(r.FormValue("ms"))
+		burn(time.Duration(ms) * time.Millisecond)
+		fmt.Fprintln(w, os.Getenv("SPILLWAY_RELEASE"))
+	})
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(":"+os.Getenv("PORT"), nil))
+	os.Exit(1)
+}
+
+// burn computes until this thread has used so much processor time.
+func burn(d time.Duration) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for end := used() + d; used() < end; {
+	}
+}
+
+func used() time.Duration {
+	const thread = 1 // RUSAGE_THREAD of getrusage(2)
+	var u syscall.Rusage
+	if err := syscall.Getrusage(thread, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
