@@ -1,0 +1,78 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/spillway-dev/spillway/internal/kube"
+)
+
+func TestKubeInstall_PrintsWhatItWouldApply(t *testing.T) {
+	got := invoke(t.Context(), stateDir(t), "kube", "install", "--print", "--namespace", "shop", "--gateway", "edge/public", "--image", "registry.test/spillway:1", "--prometheus", "http://p:9090")
+	if got.code != exitDone {
+		t.Fatal(got.stderr)
+	}
+	for _, part := range []string{
+		"name: apps.spillway.dev", "name: releases.spillway.dev", "kind: RoleBinding", "namespace: edge", "kind: PodDisruptionBudget",
+		"- --gateway=edge/public", "- --prometheus=http://p:9090", "- --listen=127.0.0.1:7300", "image: registry.test/spillway:1", "immutable: true",
+	} {
+		if !strings.Contains(got.stdout, part) {
+			t.Errorf("there is no %q in it", part)
+		}
+	}
+	if strings.Index(got.stdout, "CustomResourceDefinition") > strings.Index(got.stdout, "ServiceAccount") {
+		t.Error("the definitions are not the first")
+	}
+	if strings.Contains(got.stdout, "kind: ClusterRole") {
+		t.Error("it has rights in the whole cluster")
+	}
+}
+
+func TestKubeInstall_RefusesWhatCannotBe(t *testing.T) {
+	for _, args := range []string{
+		"kube install --print --image x", "kube install --gateway x", "kube install --replicas 0", "kube install extra", "export docker", "export",
+	} {
+		if got := invoke(t.Context(), stateDir(t), strings.Fields(args)...); got.code != exitUsage {
+			t.Errorf("%s: exit code %d\n%s", args, got.code, got.stderr)
+		}
+	}
+}
+
+func TestKeeping_KeepsWhatNoFlagSays(t *testing.T) {
+	before := kube.Server{
+		Namespace: "shop", Image: "i:1", Replicas: 3, Gateway: kube.Gateway{Namespace: "edge", Name: "public"},
+		Flags: []string{"--gateway=edge/public", "--registry=r/shop", "--prometheus=http://p"},
+	}
+	var o kubeOptions
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.bind(flags)
+	if err := flags.Parse([]string{"--image", "i:2", "--registry", "s/shop", "--prometheus", "", "--kubeconfig", "/x"}); err != nil {
+		t.Fatal(err)
+	}
+	got := keeping(flags, kube.Server{Namespace: "shop", Image: o.image, Replicas: o.replicas}, before)
+	if want := []string{"--gateway=edge/public", "--registry=s/shop"}; !slices.Equal(got.Flags, want) {
+		t.Errorf("flags %q, want %q", got.Flags, want)
+	}
+	if got.Image != "i:2" || got.Replicas != 3 || got.Gateway != before.Gateway {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestExport_SaysWhatIsBuilt(t *testing.T) {
+	appDir(t, "app: castle\nservices:\n  www: {build: ., run: ./www, host: www.castle.test}\n  db: {image: \"postgres:17\", port: 5432}\n")
+	got := invoke(t.Context(), stateDir(t), "export", "kubernetes", "--gateway", "edge/public")
+	if got.code != exitDone {
+		t.Fatal(got.stderr)
+	}
+	for _, part := range []string{"image: REGISTRY/castle-www:release-1", "is built by spillway deploy", "image: postgres:17", "not pinned", "kind: HTTPRoute"} {
+		if !strings.Contains(got.stdout, part) {
+			t.Errorf("there is no %q in\n%s", part, got.stdout)
+		}
+	}
+	if got := invoke(t.Context(), stateDir(t), "export", "kubernetes"); got.code == exitDone || !strings.Contains(got.stderr, "gateway") {
+		t.Errorf("public hosts without a gateway: exit code %d\n%s", got.code, got.stderr)
+	}
+}
