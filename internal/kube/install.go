@@ -10,6 +10,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -326,6 +327,10 @@ func (i *Installer) Uninstall(ctx context.Context, namespace string, within time
 	})
 	if err != nil {
 		return err
+	}
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "spillway-server"}} // see Lead
+	if err := i.client.Delete(ctx, lease); err != nil && !apierrors.IsNotFound(err) {
+		return mayNot("delete the lease of the server", err)
 	}
 	return i.removeAll(ctx, objects[1:])
 }
