@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -142,6 +141,13 @@ func (d *door) wrote() map[string]int64 {
 	return all
 }
 
+// read is how many requests only asked.
+func (d *door) read() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.reads
+}
+
 // thing is what a path of the API server is about: "apps/status" of
 // /apis/spillway.dev/v1alpha1/namespaces/x/apps/castle/status.
 func thing(path string) string {
@@ -157,9 +163,4 @@ func thing(path string) string {
 		return rest[0]
 	}
 	return path
-}
-
-// removeFile is for what a test wrote outside of its own directory.
-func removeFile(t *testing.T, file string) {
-	t.Cleanup(func() { os.Remove(file) })
 }
