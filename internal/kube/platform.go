@@ -219,11 +219,21 @@ func (p *Platform) handler() toolscache.ResourceEventHandler {
 			p.changed(refOf(o))
 		}
 	}
-	return toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: func(was, now any) {
-		if !unchanged(was, now) {
+	update := func(before, now any) {
+		if !saving(before, now) && !unchanged(before, now) {
 			tell(now)
 		}
-	}, DeleteFunc: tell}
+	}
+	return toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: update, DeleteFunc: tell}
+}
+
+// saving reports whether what changed of an App is what a round of the loop saves. That asks for no other round, which
+// would save the time since: a rollout that waits would write as fast as the API server answers.
+func saving(before, now any) bool {
+	a, ok := before.(*v1alpha1.App)
+	b, ok2 := now.(*v1alpha1.App)
+	return ok && ok2 && a.UID == b.UID && a.Generation == b.Generation && (a.DeletionTimestamp == nil) == (b.DeletionTimestamp == nil) &&
+		a.Status.NewestIntent == b.Status.NewestIntent && a.Status.NewestRelease == b.Status.NewestRelease && a.ResourceVersion != b.ResourceVersion
 }
 
 // Changed wakes the loop of an app: somebody who is not the cluster knows something new of it.
