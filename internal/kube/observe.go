@@ -34,6 +34,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p.onlyReached(a, there, o.Groups)
+	p.onlySettled(a, there, pods, o.Groups)
 	p.adopt(a, parts)
 	o.Served, o.Dead = a.served, p.names.dead(a.asked)
 	o.NoData = !a.known && len(parts) > 0 // another process asked for it, and it was not looked at yet

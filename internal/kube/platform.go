@@ -302,6 +302,7 @@ type app struct {
 	asking   bool           // somebody waits for an acknowledgement
 	problem  string         // why there is none
 	reached  map[spillway.Group]bool
+	settles  bool // a look is due when new replicas have settled
 	reaching bool // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -72,6 +73,42 @@ func (p *Platform) onlyReached(a *app, there map[string]client.Object, groups []
 	if ask && !a.reaching {
 		a.reaching = true
 		p.unknown <- a
+	}
+}
+
+// settling is how long the nodes may take to lead a Service to a new replica: kube-proxy writes its rules at most once a
+// second (its minSyncPeriod).
+const settling = 2 * time.Second
+
+// onlySettled counts no replica of a private group as ready before every node had the time to lead its Services there:
+// who calls it would be refused. a.mu is held.
+func (p *Platform) onlySettled(a *app, there map[string]client.Object, pods []corev1.Pod, groups []rollout.Group) {
+	public, now, next := publicGroups(there), time.Now(), time.Duration(0)
+	for i := range pods {
+		pod := &pods[i]
+		g, ok := groupOf(pod.Labels)
+		if !ok || public[g] || pod.DeletionTimestamp != nil || over(pod) || !ready(pod) {
+			continue
+		}
+		left := settling - now.Sub(condition(pod, corev1.PodReady).LastTransitionTime.Time) // whole seconds, so at least 1 s of 2
+		if left <= 0 || left > settling {                                                   // a clock that jumps holds nobody up
+			continue
+		}
+		next = max(next, left)
+		for j := range groups {
+			if groups[j].Group == g && groups[j].Ready > 0 {
+				groups[j].Ready--
+			}
+		}
+	}
+	if next > 0 && !a.settles {
+		a.settles = true
+		time.AfterFunc(next, func() { // it ends by itself: a round that is one too many costs nothing
+			a.mu.Lock()
+			a.settles = false
+			a.mu.Unlock()
+			p.changed(a.ref)
+		})
 	}
 }
 
