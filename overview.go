@@ -148,7 +148,8 @@ type Change struct {
 
 // PlanStep is one step of a plan.
 type PlanStep struct {
-	Weight Share    `json:"weight"`
+	Weight Share    `json:"weight"`           // that is asked for
+	Served Share    `json:"served,omitempty"` // what the data plane makes of it, at most; 0 = Weight
 	Hold   Duration `json:"hold,omitempty"`
 	Manual bool     `json:"manual,omitempty"`
 	Text   string   `json:"text"` // "1 of 4 replicas of www, certified: errors < stable + 20 points"

@@ -26,16 +26,17 @@ import (
 
 // clusterOptions are the flags of a server that runs apps on Kubernetes.
 type clusterOptions struct {
-	on         bool
-	kubeconfig string
-	context    string
-	namespace  string
-	gateway    string // NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER
-	gatewayURL string
-	flavour    string
-	metrics    []string
-	prometheus string
-	images     oci.Config
+	on          bool
+	kubeconfig  string
+	context     string
+	namespace   string
+	gateway     string // NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER
+	gatewayURL  string
+	serviceType string // of public services without a gateway
+	flavour     string
+	metrics     []string
+	prometheus  string
+	images      oci.Config
 }
 
 func (o *clusterOptions) flags(flags *pflag.FlagSet) {
@@ -45,6 +46,7 @@ func (o *clusterOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.namespace, "namespace", "", "`NAME` of the namespace that everything is in (default: that of the context)")
 	flags.StringVar(&o.gateway, "gateway", "", "`NAMESPACE/NAME[/LISTENER]` of the Gateway (Gateway API) that users come in by")
 	flags.StringVar(&o.gatewayURL, "gateway-url", "", "`URL` at which the gateway is reached from here (default: the addresses in its status)")
+	flags.StringVar(&o.serviceType, "service-type", "", "`TYPE` of the Services of public services where there is no gateway: ClusterIP, NodePort or LoadBalancer (default ClusterIP)")
 	flags.StringVar(&o.flavour, "gateway-kind", string(counts.Traefik), "whose metrics the gateway has: traefik, envoy or nginx")
 	flags.StringSliceVar(&o.metrics, "gateway-metrics", nil, "`URL` of the metrics of each instance of the gateway, by which releases are judged")
 	flags.StringVar(&o.prometheus, "prometheus", "", "base `URL` of a Prometheus that has the gateway's metrics, instead")
@@ -59,13 +61,19 @@ func (o *clusterOptions) check() error {
 		if n := len(strings.Split(o.gateway, "/")); o.gateway != "" && (n < 2 || n > 3) {
 			return usage("--gateway %s: write NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER", o.gateway)
 		}
+		if _, err := kube.ServiceType(o.serviceType); err != nil && o.serviceType != "" {
+			return usage("--service-type: %v", err)
+		}
+		if o.serviceType != "" && o.gateway != "" {
+			return usage("--service-type is about public services without a gateway, and there is --gateway %s", o.gateway)
+		}
 		if o.flavour != string(counts.Traefik) && o.flavour != string(counts.Envoy) && o.flavour != string(counts.Nginx) {
 			return usage("--gateway-kind %s: it is traefik, envoy or nginx", o.flavour)
 		}
 		return nil
 	}
 	for _, flag := range []struct{ name, value string }{
-		{"kubeconfig", o.kubeconfig}, {"kube-context", o.context}, {"namespace", o.namespace}, {"gateway", o.gateway}, {"gateway-url", o.gatewayURL},
+		{"kubeconfig", o.kubeconfig}, {"kube-context", o.context}, {"namespace", o.namespace}, {"gateway", o.gateway}, {"gateway-url", o.gatewayURL}, {"service-type", o.serviceType},
 		{"gateway-metrics", strings.Join(o.metrics, "")}, {"prometheus", o.prometheus}, {"registry", o.images.Repository},
 	} {
 		if flag.value != "" {
@@ -73,6 +81,14 @@ func (o *clusterOptions) check() error {
 		}
 	}
 	return nil
+}
+
+// divides is where and how the cluster divides users.
+func (o *clusterOptions) divides() reconcile.Division {
+	if o.gateway == "" {
+		return reconcile.ByReplicas
+	}
+	return reconcile.PublicEdges
 }
 
 func (o *clusterOptions) theGateway() kube.Gateway {
@@ -92,7 +108,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 		Flavour: counts.Flavour(o.cluster.flavour), Instances: func() []string { return o.cluster.metrics }, Prometheus: o.cluster.prometheus,
 		Changed: func(app spillway.Ref) { in.loop.Wake(app) }, Log: log,
 	})
-	platform, err := kube.Open(kube.Config{Rest: config, Namespace: namespace, Gateway: o.cluster.theGateway(), GatewayURL: o.cluster.gatewayURL, Judge: judge, Log: log})
+	platform, err := kube.Open(kube.Config{Rest: config, Namespace: namespace, Gateway: o.cluster.theGateway(), GatewayURL: o.cluster.gatewayURL, PublicType: o.cluster.serviceType, Judge: judge, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +127,8 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	}
 	in.platform, in.store, in.wishes, in.asked = platform, stored, stored, platform.Asked
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
-	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(reconcile.PublicEdges)
+	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(o.cluster.divides())
+	in.fits = func(app spillway.App) error { return kube.Fits(app, o.cluster.theGateway()) }
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
 	in.judge = judge.Run

@@ -216,6 +216,11 @@ func (e *engine) allowed(ctx context.Context, saved reconcile.Saved, release spi
 			return err
 		}
 	}
+	if e.fits != nil {
+		if err := e.fits(release.Config); err != nil {
+			return err
+		}
+	}
 	return e.loop.HostsFree(ctx, release)
 }
 
@@ -340,7 +345,7 @@ func (e *engine) Plan(ctx context.Context, r api.DeployRequest) (spillway.Plan, 
 
 // present is what a plan has to know of this moment: how much traffic stable has, and how well it does.
 func (e *engine) present(ctx context.Context, saved reconcile.Saved) rollout.Present {
-	p := rollout.Present{Now: time.Now()}
+	p := rollout.Present{Now: time.Now(), ByReplicas: e.loop.Divides() == reconcile.ByReplicas}
 	report, err := e.proxy.Report(ctx, saved.Spec.App)
 	if err != nil {
 		report = spillway.Report{} // no proxy, no traffic

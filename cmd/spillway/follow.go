@@ -282,10 +282,7 @@ func rolloutBlock(o spillway.Overview, wanted int, since time.Duration) []string
 		lines = append(lines, fmt.Sprintf("  %-*s  %s", width, s.Name, serviceLine(s, r)))
 	}
 	if r.Stable != 0 {
-		weight := r.Served.String() + " of the users" + ofTrack(r.Track)
-		if r.Asked != r.Served {
-			weight += ", on the way to " + r.Asked.String()
-		}
+		weight := weightWords(r)
 		lines = append(lines,
 			fmt.Sprintf("  %s %s", bar(r.Served, 20), weight),
 			"  judge    "+verdict(r.Evidence),

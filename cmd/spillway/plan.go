@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -112,7 +113,7 @@ func writePlan(w io.Writer, p spillway.Plan) error {
 	}
 	b.WriteString("\nsteps\n")
 	for i, s := range p.Steps {
-		fmt.Fprintf(&b, "  %d. %4s of the users%s%s\n", i+1, s.Weight, stay(s), after(": ", s.Text))
+		fmt.Fprintf(&b, "  %d. %4s of the users%s%s%s\n", i+1, cmp.Or(s.Served, s.Weight), asked(s), stay(s), after(": ", s.Text))
 	}
 	if p.Gap {
 		b.WriteString("\nnothing serves while the old replicas are replaced by the new ones (strategy recreate)\n")
@@ -126,6 +127,14 @@ func writePlan(w io.Writer, p spillway.Plan) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// asked says that a step gives other users than it asks for.
+func asked(s spillway.PlanStep) string {
+	if s.Served == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (asked %s: users are divided by replicas)", s.Weight)
 }
 
 // stay says how long a step lasts.

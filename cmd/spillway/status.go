@@ -143,10 +143,7 @@ func writeRollout(b *strings.Builder, r *spillway.RolloutOverview, now time.Time
 		verb += fmt.Sprintf(" (watched; %s is still warm)", release(r.Stable))
 	}
 	fmt.Fprintf(b, "\nrollout   %s%s by %s%s, step %d of %d, began %s\n", release(r.Release), trackWords(r.Track), r.Strategy, verb, r.Step, r.Steps, age(now, r.Began))
-	weight := r.Served.String() + " of the users" + ofTrack(r.Track)
-	if r.Asked != r.Served {
-		weight += ", on the way to " + r.Asked.String()
-	}
+	weight := weightWords(r)
 	fmt.Fprintf(b, "          %s %s\n", bar(r.Served, 20), weight)
 	if r.Stable != 0 {
 		fmt.Fprintf(b, "          judge: %s\n", clean(verdict(r.Evidence)))
@@ -163,6 +160,19 @@ func writeRollout(b *strings.Builder, r *spillway.RolloutOverview, now time.Time
 		}
 		fmt.Fprintf(b, "          waiting: %s\n", clean(text))
 	}
+}
+
+// weightWords says which users a candidate has, and which were asked for: where users are divided by replicas it has
+// more of them.
+func weightWords(r *spillway.RolloutOverview) string {
+	weight := r.Served.String() + " of the users" + ofTrack(r.Track)
+	switch {
+	case r.Asked == r.Served:
+		return weight
+	case r.Served > r.Asked && r.Asked > 0:
+		return weight + ", asked " + r.Asked.String()
+	}
+	return weight + ", on the way to " + r.Asked.String()
 }
 
 // servicesTable shows each group of replicas on a row.

@@ -48,6 +48,7 @@ type installation struct {
 
 	// The rest is of a cluster; nil on one machine.
 	images *oci.Registry
+	fits   func(spillway.App) error // what its data plane cannot do of an app
 	wishes *state.Store
 	asked  func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
 	judge  func(context.Context) error

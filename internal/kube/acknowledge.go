@@ -170,6 +170,11 @@ func (p *Platform) serves(ctx context.Context, ref spillway.Ref, route spillway.
 		if part.generation != route.Generation {
 			return fmt.Sprintf("%s is of generation %d", key(part.object), part.generation)
 		}
+		if s, ok := part.object.(*corev1.Service); ok && part.edge.From == (spillway.Group{}) {
+			if problem := p.leads(ctx, ref, s); problem != "" {
+				return problem
+			}
+		}
 		h, ok := part.object.(*gatewayv1.HTTPRoute)
 		if !ok {
 			continue

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,7 +36,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	if err != nil {
 		return err
 	}
-	r := rendering{ref: ref, namespace: p.conf.Namespace, releases: releases, desired: d, gateway: p.conf.Gateway, tracks: tracksOf(there)}
+	r := rendering{ref: ref, namespace: p.conf.Namespace, releases: releases, desired: d, gateway: p.conf.Gateway, publicType: corev1.ServiceType(p.conf.PublicType), tracks: tracksOf(there)}
 	r.addresses = p.names.of(ctx, ref, d.Route)
 	if r.owner, err = p.owner(ctx, ref); err != nil {
 		return err

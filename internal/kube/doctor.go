@@ -97,7 +97,7 @@ func (p *Platform) checkGateway(ctx context.Context) spillway.Check {
 	c := spillway.Check{Name: "gateway", State: "fail"}
 	g := p.conf.Gateway
 	if g.Name == "" {
-		return spillway.Check{Name: "gateway", State: "warn", Text: "there is none, so no service can have public hosts", Remedy: "start the server with --gateway NAMESPACE/NAME"}
+		return spillway.Check{Name: "gateway", State: "warn", Text: "there is none, so users are divided by replicas, and nobody judges", Remedy: "start the server with " + toldGateway}
 	}
 	var found gatewayv1.Gateway
 	if err := p.live.Get(ctx, client.ObjectKey{Namespace: g.Namespace, Name: g.Name}, &found); err != nil {

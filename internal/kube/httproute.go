@@ -34,6 +34,9 @@ func probeHost(generation int64) string {
 
 // httpRoutes are the public edges. Those of TCP are not possible with the Gateway API's standard channel.
 func (r *rendering) httpRoutes() ([]client.Object, error) {
+	if r.gateway.Name == "" {
+		return r.publicServices()
+	}
 	var routes []client.Object
 	names := map[string]bool{}
 	for _, e := range r.desired.Route.Edges {
@@ -42,9 +45,6 @@ func (r *rendering) httpRoutes() ([]client.Object, error) {
 			continue
 		case e.Protocol == spillway.TCP:
 			return nil, fmt.Errorf("service %s: a public address of TCP cannot be had from a gateway by HTTPRoute; give it no listen on Kubernetes, and a Service of type LoadBalancer of your own: %w", e.Service, spillway.ErrInvalid)
-		}
-		if r.gateway.Name == "" {
-			return nil, fmt.Errorf("service %s has public hosts (%s), and the server was told of no gateway: --gateway NAMESPACE/NAME: %w", e.Service, strings.Join(e.Hosts, ", "), spillway.ErrInvalid)
 		}
 		name := routeName(r.ref, e)
 		if names[name] {

@@ -37,6 +37,10 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	p.onlySettled(a, there, pods, o.Groups)
 	p.adopt(a, parts)
 	o.Served, o.Dead = a.served, p.names.dead(a.asked)
+	if p.conf.Gateway.Name == "" && len(there) > 0 {
+		o.Plain = noGateway
+		byReplicas(parts, o.Groups)
+	}
 	o.NoData = !a.known && len(parts) > 0 // another process asked for it, and it was not looked at yet
 	if a.known {
 		o.Served.Edges = edgesOf(parts, a.served) // as they are, also when somebody else changed them

@@ -40,6 +40,8 @@ type Config struct {
 	Rest      *rest.Config // of the cluster; required
 	Namespace string       // the one that everything is in; required
 	Gateway   Gateway      // that public routes are attached to; zero = there is none
+	// PublicType is that of the Services of public services where there is no gateway; "" = ClusterIP.
+	PublicType string
 	// GatewayURL is where the gateway is asked whether it serves a route: "http://10.0.0.7". "" = at the addresses
 	// and ports that its status tells.
 	GatewayURL string
@@ -80,6 +82,9 @@ func Open(c Config) (*Platform, error) {
 	}
 	klog.SetSlogLogger(c.Log) // what the libraries say
 	ctrllog.SetLogger(klog.Background())
+	if c.Gateway.Name == "" {
+		c.Judge = nil // nobody counts
+	}
 	if c.Patience == 0 {
 		c.Patience = 100 * time.Millisecond
 	}

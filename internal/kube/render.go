@@ -37,9 +37,11 @@ type rendering struct {
 	releases  map[int]spillway.Release
 	desired   rollout.Desired
 	gateway   Gateway
-	owner     *metav1.OwnerReference    // nil = none
-	tracks    map[spillway.Group]string // of groups that are there: a group keeps the track that it was made for
-	addresses map[string][]netip.Addr   // of the names of servers that Spillway does not run
+	// publicType is that of the Services of public edges where there is no gateway; "" = ClusterIP.
+	publicType corev1.ServiceType
+	owner      *metav1.OwnerReference    // nil = none
+	tracks     map[spillway.Group]string // of groups that are there: a group keeps the track that it was made for
+	addresses  map[string][]netip.Addr   // of the names of servers that Spillway does not run
 }
 
 // objects are all that should be there, in the order in which they are made: what is pointed to comes before
@@ -147,7 +149,7 @@ func (r *rendering) edgeService(e spillway.Edge) *corev1.Service {
 		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{portOf(e.Protocol)}},
 	}
 	r.annotate(service, r.part(e))
-	service.Spec.Selector = map[string]string{AppLabel: v1alpha1.Label(r.ref), ServiceLabel: e.Service, ReleaseLabel: "none"} // closed: nobody
+	service.Spec.Selector = nobody(r.ref, e.Service) // closed
 	if b, ok := heaviest(e); ok {
 		service.Spec.Selector = selector(r.ref, b.Group)
 	}

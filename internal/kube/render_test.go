@@ -127,8 +127,9 @@ func TestRender_SaysWhatItCannot(t *testing.T) {
 	}
 	r = canary()
 	r.gateway = Gateway{}
+	r.desired.Route.Edges[len(r.desired.Route.Edges)-1].Only = "beta"
 	if _, err := r.objects(); err == nil || !strings.Contains(err.Error(), "gateway") {
-		t.Errorf("public hosts without a gateway: %v", err)
+		t.Errorf("hosts of a track without a gateway: %v", err)
 	}
 }
 

@@ -116,6 +116,9 @@ func (r *rendering) slices(name string, labels map[string]string, port corev1.Se
 			return nil, nil
 		}
 		for _, a := range addresses {
+			if ownMachine(a) { // refused by the API server; see Fits
+				continue
+			}
 			found[kind{s.port, a.Is6()}] = append(found[kind{s.port, a.Is6()}], a)
 		}
 	}
@@ -142,6 +145,11 @@ func (r *rendering) slices(name string, labels map[string]string, port corev1.Se
 		objects = append(objects, slice)
 	}
 	return objects, nil
+}
+
+// ownMachine reports whether an address means another machine to everybody who uses it.
+func ownMachine(a netip.Addr) bool {
+	return a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast()
 }
 
 // addresses are those of hosts by name, looked up from time to time.

@@ -29,6 +29,8 @@ type Division string
 const (
 	EveryEdge   Division = ""       // also between the tiers of an app: it sees their requests
 	PublicEdges Division = "public" // only where users come in, so all callers of a changed service change with it
+	// ByReplicas is PublicEdges by the number of ready replicas instead of weights, and without counts of answers.
+	ByReplicas Division = "replicas"
 )
 
 // Saved is what a store holds of one app.

@@ -231,6 +231,9 @@ func (t *turn) problems() []string {
 			problems = append(problems, fmt.Sprintf("%s: %s; %s", o.Group, o.Problem, whereToLook(o)))
 		}
 	}
+	if why := t.plainProblem(); why != "" {
+		problems = append(problems, why)
+	}
 	for _, what := range slices.Sorted(maps.Keys(t.obs.Dead)) {
 		if why := t.obs.Dead[what]; strings.Contains(what, "://") {
 			problems = append(problems, fmt.Sprintf("%s is a black hole: %s; requests for it fail until it answers or the file names another", what, why))

@@ -250,7 +250,7 @@ func (t *turn) askResume(in spillway.Intent) string {
 		t.st.Held = false
 		return t.asked(in, "automatic deploys may go on")
 	}
-	r.Passed = r.Passed || t.step().Manual && r.Held >= t.step().Hold // it was for this step that it rested
+	r.Passed = r.Passed || (t.step().Manual || t.unjudged()) && r.Held >= t.step().Hold // it was for this step that it rested
 	r.Paused, r.Reason, r.Held = false, "", min(r.Held, t.step().Hold)
 	for text, gate := range r.Gates {
 		gate.Silent = 0 // it gets another deadline to be heard

@@ -14,9 +14,11 @@ import (
 
 // Present is what is known about the moment in which a plan is made.
 type Present struct {
-	Now   time.Time                         // for freeze windows
-	Rate  float64                           // requests a second to the public services
-	Needs func(margin spillway.Share) int64 // good answers of the candidate that a certificate for a margin takes
+	Now time.Time // for freeze windows
+	// ByReplicas: the data plane gives each ready replica the same; see Observation.Plain.
+	ByReplicas bool
+	Rate       float64                           // requests a second to the public services
+	Needs      func(margin spillway.Share) int64 // good answers of the candidate that a certificate for a margin takes
 }
 
 // Plan says what deploying a release to its track would do: the changes against what the track has, the steps,
@@ -56,6 +58,9 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 		p.Changes = append(p.Changes, spillway.Change{What: "settings of rollouts (cohort, budget, watch, deadline, gates, freeze)"})
 	}
 	p.Worst = worst(p, to.Config, len(changed), steps)
+	if present.ByReplicas && p.Track == "" {
+		p.Worst = plainWorst(stable, p, to.Config, changed, steps, status.Sizes)
+	}
 	if dark := status.Standby; dark != nil && to.Track == "" && len(p.Changes) > 0 {
 		p.Worst += fmt.Sprintf("; release %d, which is warm, is let go when it begins", dark.Release)
 	}
@@ -63,6 +68,9 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 		return p
 	}
 	p.Steps = planSteps(steps, changed, sizes, to.Track, strategy)
+	if present.ByReplicas {
+		plainSteps(stable, p.Steps, steps, changed, sizes)
+	}
 	for _, s := range byNeeds(to) {
 		if !s.Release.Zero() && slices.ContainsFunc(changed, func(c spillway.Service) bool { return c.Name == s.Name }) {
 			p.Tasks = append(p.Tasks, s.Name+": "+cmp.Or(s.Release.Shell, strings.Join(s.Release.Exec, " ")))

@@ -154,7 +154,7 @@ func (t *turn) progress() {
 		r.Cleared = r.Cleared || t.recreatesAny() && t.recreatedGone(t.stable(), t.candidate())
 		if t.missing() == "" && (r.Cleared || !t.recreatesAny()) { // replicas of an earlier try may still be there
 			r.Routed, r.Exposed = true, r.Exposed || step.Weight > 0
-			t.event(spillway.EventStep, r.Release, "release %d at %s%s (step %d of %d)", r.Release, step.Weight, ofTrack(r.Track), r.Step+1, len(r.Steps))
+			t.event(spillway.EventStep, r.Release, "release %d at %s%s%s (step %d of %d)", r.Release, step.Weight, ofTrack(r.Track), t.plainShare(), r.Step+1, len(r.Steps))
 		} else {
 			t.after(t.patience() - r.Elapsed)
 		}
@@ -198,7 +198,9 @@ func (t *turn) holdStep() {
 		t.after(t.deadline() - silent)
 	case silent > 0:
 		t.pause(why + "; resume, promote or abort")
-	case why == "" && (!step.Certify || t.certified() || len(t.candidateGroups()) == 0):
+	case why == "" && t.unjudged() && !r.Passed:
+		t.pause(t.obs.Plain + "; judge it yourself, then resume (the next step), promote (everybody) or abort")
+	case why == "" && (!step.Certify || t.unjudged() || t.certified() || len(t.candidateGroups()) == 0):
 		t.advance()
 	case r.Held < step.Hold+t.deadline():
 		t.after(step.Hold + t.deadline() - r.Held)
@@ -210,6 +212,11 @@ func (t *turn) holdStep() {
 	default:
 		t.pause("the evidence is too thin to go on: " + t.evidenceText() + "; promote or abort")
 	}
+}
+
+// unjudged reports whether the present step asks for a certificate that nobody can give here: a person decides.
+func (t *turn) unjudged() bool {
+	return t.step().Certify && t.obs.Plain != "" && len(t.candidateGroups()) > 0
 }
 
 func (t *turn) advance() {

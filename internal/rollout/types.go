@@ -157,7 +157,10 @@ type Observation struct {
 	// tripped candidate the weight is 0 here although the generation is the one asked for.
 	Served spillway.Route
 	// NoData: the data plane did not answer; Served and Evidence are the last known.
-	NoData   bool
+	NoData bool
+	// Plain is why the data plane divides users by ready replicas alone and counts no answers, with the next step;
+	// "" = it does both as asked. Served has the shares that users really get.
+	Plain    string
 	Evidence *spillway.Evidence // of Served.Trial
 	Memory   []byte             // the judge's state behind Evidence
 	Tasks    []TaskState        // of release commands that are wanted or were

@@ -1,0 +1,80 @@
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// Fits says what of an app's configuration a cluster cannot do with the gateway that there is, all at once, so that it
+// is refused before anything is changed. nil = it can do all.
+func Fits(config spillway.App, g Gateway) error {
+	var all []error
+	for _, s := range config.Services {
+		if len(s.Listen) > 0 {
+			all = append(all, fmt.Errorf("service %s: a public address of TCP (listen: %s) cannot be had by HTTPRoute; leave listen out here, and make a Service of type LoadBalancer of your own that selects %s=%s: %w",
+				s.Name, strings.Join(s.Listen, ", "), ServiceLabel, s.Name, spillway.ErrInvalid))
+		}
+		for _, t := range s.Tracks {
+			if err := serversFit(t.URLs); err != nil {
+				all = append(all, fmt.Errorf("service %s: track %s: %w", s.Name, t.Name, err))
+			}
+		}
+		if g.Name == "" {
+			all = append(all, plainFit(s))
+		}
+	}
+	for _, rule := range config.Routes {
+		if what := beyondGateways(rule); what != "" {
+			all = append(all, fmt.Errorf("routes: a rule of %s has %s, which a gateway cannot be told by HTTPRoute; take it out for this environment: %w", strings.Join(rule.Hosts, ", "), what, spillway.ErrInvalid))
+		}
+		for _, to := range rule.To {
+			if err := serversFit(to.URLs); err != nil {
+				all = append(all, fmt.Errorf("routes: a rule of %s: %w", strings.Join(rule.Hosts, ", "), err))
+			}
+		}
+	}
+	if g.Name == "" && len(config.Routes) > 0 {
+		all = append(all, fmt.Errorf("routes: rules about requests need a gateway, and the server was told of none (%s); or keep such rules in an Ingress of your own: %w", toldGateway, spillway.ErrInvalid))
+	}
+	return errors.Join(all...)
+}
+
+// toldGateway is how a server is told of a gateway.
+const toldGateway = "--gateway NAMESPACE/NAME"
+
+// plainFit says what of a service cannot be had by a Service of Kubernetes alone.
+func plainFit(s spillway.Service) error {
+	switch {
+	case len(s.Tracks) > 0:
+		return fmt.Errorf("service %s: users are led to tracks (%s) by a gateway, and the server was told of none (%s): %w", s.Name, s.Tracks[0].Name, toldGateway, spillway.ErrInvalid)
+	case s.Standby != nil && len(s.Standby.Host) > 0:
+		return fmt.Errorf("service %s: the host of the dark colour (%s) is given to it by a gateway, and the server was told of none (%s): %w", s.Name, s.Standby.Host[0], toldGateway, spillway.ErrInvalid)
+	}
+	return nil
+}
+
+// serversFit checks servers that Spillway does not run. Traefik takes an address once, whatever its ports; the second
+// would silently get nothing.
+func serversFit(urls []string) error {
+	ports := map[string]uint16{}
+	for _, text := range urls {
+		s, err := originOf(text)
+		if err != nil {
+			return err
+		}
+		if a, err := netip.ParseAddr(s.host); err == nil {
+			if s.host = a.String(); ownMachine(a) {
+				return fmt.Errorf("the server %s is another machine for everybody who uses the address, and no Service of a cluster may lead there; give an address that pods reach: %w", text, spillway.ErrInvalid)
+			}
+		}
+		if port, twice := ports[s.host]; twice && port != s.port {
+			return fmt.Errorf("two of the servers are %s, at the ports %d and %d, of which gateways take one only; name one, or give each an address: %w", s.host, port, s.port, spillway.ErrInvalid)
+		}
+		ports[s.host] = s.port
+	}
+	return nil
+}
