@@ -59,7 +59,7 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 	}
 	p.Worst = worst(p, to.Config, len(changed), steps)
 	if present.ByReplicas && p.Track == "" {
-		p.Worst = plainWorst(stable, p, to.Config, changed, steps, status.Sizes)
+		p.Worst = plainWorst(stable, p, to.Config, changed, steps, sizes)
 	}
 	if dark := status.Standby; dark != nil && to.Track == "" && len(p.Changes) > 0 {
 		p.Worst += fmt.Sprintf("; release %d, which is warm, is let go when it begins", dark.Release)
