@@ -110,7 +110,7 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 		a.mu.Lock()
 		route := a.asked
 		a.mu.Unlock()
-		problem := p.serves(ctx, a.ref, route)
+		problem := p.serves(ctx, a, route)
 		if ctx.Err() != nil {
 			return
 		}
@@ -157,8 +157,8 @@ func (p *Platform) follow(ref spillway.Ref, route spillway.Route, since time.Tim
 }
 
 // serves says why a route is not yet what the gateway serves; "" = it is.
-func (p *Platform) serves(ctx context.Context, ref spillway.Ref, route spillway.Route) string {
-	there, err := p.there(ctx, ref)
+func (p *Platform) serves(ctx context.Context, a *app, route spillway.Route) string {
+	there, err := p.there(ctx, a.ref)
 	if err != nil {
 		return err.Error()
 	}
@@ -171,12 +171,15 @@ func (p *Platform) serves(ctx context.Context, ref spillway.Ref, route spillway.
 			return fmt.Sprintf("%s is of generation %d", key(part.object), part.generation)
 		}
 		if s, ok := part.object.(*corev1.Service); ok && part.edge.From == (spillway.Group{}) {
-			if problem := p.leads(ctx, ref, s); problem != "" {
+			if problem := p.leads(ctx, a.ref, s); problem != "" {
 				return problem
 			}
 		}
 		h, ok := part.object.(*gatewayv1.HTTPRoute)
 		if !ok {
+			if s, private := part.object.(*corev1.Service); private && part.edge.From != (spillway.Group{}) && !a.led(s) {
+				return fmt.Sprintf("the nodes may not have Service %s yet", s.Name)
+			}
 			continue
 		}
 		if problem := accepted(h, p.conf.Gateway); problem != "" {
@@ -191,6 +194,23 @@ func (p *Platform) serves(ctx context.Context, ref spillway.Ref, route spillway.
 		}
 	}
 	return ""
+}
+
+// led reports whether the nodes had the time to learn where a Service leads: see settling.
+func (a *app) led(s *corev1.Service) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	to, now := fmt.Sprint(s.UID, s.Spec.Selector), time.Now()
+	if a.leads[s.Name].to != to {
+		a.leads[s.Name] = leading{to, now}
+	}
+	return now.Sub(a.leads[s.Name].since) >= settling
+}
+
+// leading is where a Service leads, and since when this process knows.
+type leading struct {
+	to    string
+	since time.Time
 }
 
 // wantedParts is how many objects the edges of a route are.

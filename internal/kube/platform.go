@@ -307,8 +307,9 @@ type app struct {
 	asking   bool           // somebody waits for an acknowledgement
 	problem  string         // why there is none
 	reached  map[spillway.Group]bool
-	settles  bool // a look is due when new replicas have settled
-	reaching bool // somebody asks the gateway whether it reaches groups
+	leads    map[string]leading // Services of private edges, by name
+	settles  bool               // a look is due when new replicas have settled
+	reaching bool               // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied
 }
 
@@ -325,7 +326,7 @@ func (p *Platform) app(ref spillway.Ref) *app {
 	defer p.mu.Unlock()
 	a := p.apps[ref]
 	if a == nil {
-		a = &app{ref: ref, applied: map[string]applied{}, reached: map[spillway.Group]bool{}}
+		a = &app{ref: ref, applied: map[string]applied{}, reached: map[spillway.Group]bool{}, leads: map[string]leading{}}
 		p.apps[ref] = a
 	}
 	return a

@@ -105,10 +105,12 @@ func taskFails(s *stage) {
 
 func taskForgotten(s *stage) {
 	t := s.task(TaskHangs, time.Hour)
-	s.stays("it runs", func(o rollout.Observation) bool {
+	runs := func(o rollout.Observation) bool {
 		is, known := state(o, t)
 		return known && !is.Done
-	})
+	}
+	s.eventually("it is known", runs)
+	s.stays("it runs", runs)
 	s.d.Tasks = nil
 	s.apply()
 	s.eventually("nothing is known of it", func(o rollout.Observation) bool { return len(o.Tasks) == 0 })
