@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -29,7 +30,9 @@ const lag = 5 * time.Second
 // patience is how long the first look at everything may take.
 const patience = 30 * time.Second
 
-// Apply makes the cluster have exactly the objects that d means. What is there already is not written again.
+// Apply makes the cluster have exactly the objects that d means. What is there already is not written again. An object
+// that is refused keeps none of the others from being applied: what a candidate lacks must not hold up the route that
+// leads users away from it. As long as one is, nothing is deleted.
 func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) error {
 	a := p.app(ref)
 	there, err := p.there(ctx, ref)
@@ -49,7 +52,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	if err := p.dropAutoscalers(ctx, wanted, there); err != nil {
 		return err
 	}
-	names := map[string]bool{}
+	names, refused := map[string]bool{}, map[string]error{}
 	for _, o := range wanted {
 		names[key(o)] = true
 		if d, ok := o.(*appsv1.Deployment); ok {
@@ -57,9 +60,14 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 		} else {
 			err = p.ensure(ctx, a, o, there[key(o)])
 		}
-		if err != nil {
-			return err
+		if errors.Is(err, spillway.ErrUnavailable) || ctx.Err() != nil {
+			return err // the others would fail too, each after its time
+		} else if err != nil {
+			refused[key(o)] = err
 		}
+	}
+	if err := a.refuse(refused); err != nil {
+		return err
 	}
 	for _, kind := range p.kinds() {
 		for _, name := range sortedKeys(there) {
@@ -75,12 +83,28 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	return nil
 }
 
+// refuse remembers which objects could not be applied, for whoever asks how the app is, and gives why; nil = all could.
+func (a *app) refuse(objects map[string]error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused = map[string]string{}
+	var all []error
+	for _, name := range sortedKeys(objects) {
+		a.refused[name] = objects[name].Error()
+		all = append(all, objects[name])
+	}
+	return errors.Join(all...)
+}
+
 // ask remembers what was asked for, and has the gateway asked whether it serves it.
 func (p *Platform) ask(a *app, route spillway.Route) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.asked.Generation != route.Generation {
 		p.follow(a.ref, route, time.Time{}) // before it is written: see counts.Route
+	}
+	if a.asked.Generation != route.Generation {
+		a.askedAt = time.Now()
 	}
 	a.asked = route
 	if a.known && a.served.Generation == route.Generation {

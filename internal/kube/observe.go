@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	p.onlyReached(a, there, o.Groups)
 	p.onlySettled(a, there, pods, o.Groups)
 	p.adopt(a, parts)
-	o.Served, o.Dead = a.served, p.names.dead(a.asked)
+	o.Served, o.Dead = a.served, a.troubles(p.names.dead(a.asked))
 	if p.conf.Gateway.Name == "" && len(there) > 0 {
 		o.Plain = noGateway
 		byReplicas(parts, o.Groups)
@@ -49,6 +50,19 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 		o.Evidence, o.Memory, _ = p.conf.Judge.Evidence(ref) // why there are no data is in the evidence too
 	}
 	return o, nil
+}
+
+// troubles adds to servers that cannot be reached the objects that cannot be applied, and why a gateway does not serve the
+// route when it had some time to. a.mu is held.
+func (a *app) troubles(dead map[string]string) map[string]string {
+	const soon = 5 * time.Second
+	all := map[string]string{}
+	maps.Copy(all, dead)
+	maps.Copy(all, a.refused)
+	if a.asking && a.problem != "" && time.Since(a.askedAt) > soon {
+		all["the route"] = a.problem
+	}
+	return all
 }
 
 // adopt has the gateway asked for a route that another process asked for, when that is newer than our own: this server
@@ -64,7 +78,7 @@ func (p *Platform) adopt(a *app, parts []part) {
 		}
 		route.Edges = append(route.Edges, part.edge)
 	}
-	a.asked = route
+	a.asked, a.askedAt = route, time.Now()
 	if !a.asking {
 		a.asking = true
 		p.pending <- a

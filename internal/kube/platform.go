@@ -300,12 +300,14 @@ type app struct {
 	ref spillway.Ref
 
 	mu       sync.Mutex
-	asked    spillway.Route // of the last Apply
-	served   spillway.Route // of the last acknowledgement
-	since    time.Time      // of it
-	known    bool           // served was acknowledged to this process
-	asking   bool           // somebody waits for an acknowledgement
-	problem  string         // why there is none
+	asked    spillway.Route    // of the last Apply
+	askedAt  time.Time         // first
+	served   spillway.Route    // of the last acknowledgement
+	since    time.Time         // of it
+	known    bool              // served was acknowledged to this process
+	asking   bool              // somebody waits for an acknowledgement
+	problem  string            // why there is none
+	refused  map[string]string // objects that the last Apply could not apply, with the reason
 	reached  map[spillway.Group]bool
 	leads    map[string]leading // Services of private edges, by name
 	settles  bool               // a look is due when new replicas have settled
