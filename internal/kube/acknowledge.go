@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -145,6 +146,9 @@ func (p *Platform) follow(ref spillway.Ref, route spillway.Route, since time.Tim
 	if p.conf.Judge == nil {
 		return
 	}
+	if !slices.ContainsFunc(route.Edges, func(e spillway.Edge) bool { return e.From == (spillway.Group{}) }) {
+		route = spillway.Route{} // no request comes by a gateway: nobody is judged, and nobody waits for a verdict
+	}
 	services := map[string]counts.Service{}
 	for _, e := range route.Edges {
 		for _, b := range e.Backends {
@@ -263,11 +267,33 @@ func (p *Platform) probe(ctx context.Context, h *gatewayv1.HTTPRoute, generation
 	return ""
 }
 
+// doors remembers for a moment where the gateway is reached: it is asked for often, and moves hardly ever.
+type doors struct {
+	mu    sync.Mutex
+	bases []string
+	until time.Time
+}
+
+// doorTime is how long a gateway's addresses are believed.
+const doorTime = 5 * time.Second
+
 // bases are the URLs of the gateway.
 func (p *Platform) bases(ctx context.Context) (bases []string, problem string) {
 	if p.conf.GatewayURL != "" {
 		return []string{strings.TrimSuffix(p.conf.GatewayURL, "/")}, ""
 	}
+	p.doors.mu.Lock()
+	defer p.doors.mu.Unlock() // also while the cluster is asked: all who want to know wait for one answer
+	if time.Now().Before(p.doors.until) {
+		return p.doors.bases, ""
+	}
+	if bases, problem = p.askForBases(ctx); problem == "" {
+		p.doors.bases, p.doors.until = bases, time.Now().Add(doorTime)
+	}
+	return bases, problem
+}
+
+func (p *Platform) askForBases(ctx context.Context) (bases []string, problem string) {
 	var g gatewayv1.Gateway
 	namespace := p.conf.Gateway.Namespace
 	if namespace == "" {

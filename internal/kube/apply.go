@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
@@ -44,12 +43,21 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	if r.owner, err = p.owner(ctx, ref); err != nil {
 		return err
 	}
+	sum, err := r.sum(there)
+	if err != nil {
+		return err
+	}
+	if a.did(sum) {
+		p.ask(a, d.Route)
+		return nil
+	}
 	wanted, err := r.objects()
 	if err != nil {
 		return err
 	}
 	p.ask(a, d.Route)
-	if err := p.dropAutoscalers(ctx, wanted, there); err != nil {
+	acts := a.count(0)
+	if err := p.dropAutoscalers(ctx, a, wanted, there); err != nil {
 		return err
 	}
 	names, refused := map[string]bool{}, map[string]error{}
@@ -75,10 +83,15 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 			if names[name] || reflect.TypeOf(o) != reflect.TypeOf(kind) || o.GetDeletionTimestamp() != nil || r.unknown(o) {
 				continue
 			}
-			if err := p.remove(ctx, o); err != nil {
+			if err := p.remove(ctx, a, o); err != nil {
 				return err
 			}
 		}
+	}
+	if a.count(0) == acts {
+		a.mu.Lock()
+		a.done = sum
+		a.mu.Unlock()
 	}
 	return nil
 }
@@ -94,6 +107,22 @@ func (a *app) refuse(objects map[string]error) error {
 		all = append(all, objects[name])
 	}
 	return errors.Join(all...)
+}
+
+// count adds to the acts of all Applies of an app, and gives how many there were: writes, and those left to the cache
+// to see.
+func (a *app) count(more int) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.acts += more
+	return a.acts
+}
+
+// did reports whether an Apply with this sum found everything as it should be.
+func (a *app) did(sum string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.done == sum
 }
 
 // ask remembers what was asked for, and has the gateway asked whether it serves it.
@@ -135,7 +164,7 @@ func (p *Platform) there(ctx context.Context, ref spillway.Ref) (map[string]clie
 		if err != nil {
 			return nil, err
 		}
-		err = p.client.List(ctx, list.(client.ObjectList), client.InNamespace(p.conf.Namespace), client.MatchingLabels{AppLabel: v1alpha1.Label(ref)})
+		err = p.ofApp(ctx, list.(client.ObjectList), v1alpha1.Label(ref))
 		if err != nil {
 			return nil, explain("look at what runs of "+string(ref), err)
 		}
@@ -168,19 +197,45 @@ func tracksOf(there map[string]client.Object) map[spillway.Group]string {
 	return tracks
 }
 
-// owner is the App that everything of it goes with; nil when the cluster has none.
+// owner is the App that everything of it goes with; nil when the cluster has none. What the cache does not have, or has
+// as one that goes, is looked for past it: another App of the name may be there already.
 func (p *Platform) owner(ctx context.Context, ref spillway.Ref) (*metav1.OwnerReference, error) {
+	at := client.ObjectKey{Namespace: p.conf.Namespace, Name: v1alpha1.Name(ref)}
+	if p.defined {
+		var app v1alpha1.App
+		err := p.client.Get(ctx, at, &app, client.UnsafeDisableDeepCopy) // only read
+		if err == nil && app.DeletionTimestamp == nil {
+			return ownedBy(&app), nil
+		}
+	}
 	app := &metav1.PartialObjectMetadata{}
-	app.SetGroupVersionKind(schema.GroupVersionKind{Group: "spillway.dev", Version: "v1alpha1", Kind: "App"})
-	err := p.live.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: v1alpha1.Name(ref)}, app)
+	app.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("App"))
+	err := p.live.Get(ctx, at, app)
 	switch {
 	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
 		return nil, nil
 	case err != nil:
 		return nil, explain("look for App "+v1alpha1.Name(ref), err)
 	}
+	return ownedBy(app), nil
+}
+
+func ownedBy(app metav1.Object) *metav1.OwnerReference {
 	block := true
-	return &metav1.OwnerReference{APIVersion: "spillway.dev/v1alpha1", Kind: "App", Name: app.Name, UID: app.UID, BlockOwnerDeletion: &block}, nil
+	return &metav1.OwnerReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "App", Name: app.GetName(), UID: app.GetUID(), BlockOwnerDeletion: &block}
+}
+
+// sum is that of everything which decides what Apply writes. Releases are in it by their numbers: they never change.
+func (r *rendering) sum(there map[string]client.Object) (string, error) {
+	given := sha256.New()
+	if err := json.NewEncoder(given).Encode([]any{r.desired, r.owner, r.addresses}); err != nil { // maps are sorted
+		return "", err
+	}
+	for _, name := range sortedKeys(there) {
+		o := there[name]
+		fmt.Fprintln(given, name, o.GetUID(), o.GetResourceVersion())
+	}
+	return string(given.Sum(nil)), nil
 }
 
 // ensure applies an object unless what is there is like it. there is nil when the cache has none.
@@ -202,6 +257,7 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 			return nil
 		}
 	}
+	a.count(1)
 	if last.print == print && last.before == before && time.Since(last.at) < lag {
 		return nil // the cache has not seen it yet
 	}
@@ -238,7 +294,8 @@ func (p *Platform) free(ctx context.Context, ref spillway.Ref, o client.Object) 
 }
 
 // remove deletes an object if it still is the one that was seen.
-func (p *Platform) remove(ctx context.Context, o client.Object) error {
+func (p *Platform) remove(ctx context.Context, a *app, o client.Object) error {
+	a.count(1)
 	uid, background := o.GetUID(), metav1.DeletePropagationBackground
 	err := p.client.Delete(ctx, o, client.Preconditions{UID: &uid}, client.PropagationPolicy(background))
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // gone, or another one of that name

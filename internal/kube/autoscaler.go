@@ -70,14 +70,14 @@ func (r *rendering) scales(d *appsv1.Deployment) bool {
 
 // dropAutoscalers deletes those that are not wanted any more, before anything else is written: the numbers of their
 // groups are ours again.
-func (p *Platform) dropAutoscalers(ctx context.Context, wanted []client.Object, there map[string]client.Object) error {
+func (p *Platform) dropAutoscalers(ctx context.Context, a *app, wanted []client.Object, there map[string]client.Object) error {
 	names := map[string]bool{}
 	for _, o := range wanted {
 		names[key(o)] = true
 	}
 	for _, name := range sortedKeys(there) {
 		if o, ok := there[name].(*autoscalingv2.HorizontalPodAutoscaler); ok && !names[name] && o.DeletionTimestamp == nil {
-			if err := p.remove(ctx, o); err != nil {
+			if err := p.remove(ctx, a, o); err != nil {
 				return err
 			}
 			delete(there, name)
@@ -102,7 +102,7 @@ func (p *Platform) ensureDeployment(ctx context.Context, a *app, d *appsv1.Deplo
 	}
 	d.Spec.Replicas = nil
 	if old != nil {
-		if err := p.resize(ctx, d, old, count); err != nil {
+		if err := p.resize(ctx, a, d, old, count); err != nil {
 			return err
 		}
 		return p.ensure(ctx, a, d, old)
@@ -110,7 +110,7 @@ func (p *Platform) ensureDeployment(ctx context.Context, a *app, d *appsv1.Deplo
 	if err := p.ensure(ctx, a, d, nil); err != nil {
 		return err
 	}
-	return p.resize(ctx, d, nil, count)
+	return p.resize(ctx, a, d, nil, count)
 }
 
 // autoscaled reports whether a Deployment has its autoscaler. What the cache does not have yet is asked for.
@@ -128,13 +128,14 @@ func (p *Platform) autoscaled(ctx context.Context, d *appsv1.Deployment, there m
 }
 
 // resize writes the number of replicas of a Deployment, unless it has it; nil = it is not ours.
-func (p *Platform) resize(ctx context.Context, d *appsv1.Deployment, there client.Object, count *int32) error {
+func (p *Platform) resize(ctx context.Context, a *app, d *appsv1.Deployment, there client.Object, count *int32) error {
 	if count == nil {
 		return nil
 	}
 	if old, ok := there.(*appsv1.Deployment); ok && old.Spec.Replicas != nil && *old.Spec.Replicas == *count {
 		return nil
 	}
+	a.count(1)
 	size := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apps/v1", "kind": "Deployment",
 		"metadata": map[string]any{"namespace": d.Namespace, "name": d.Name},

@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -144,11 +143,7 @@ func started(pod *corev1.Pod) bool {
 
 // read tells the lines of one pod. A pod that is gone, or has not begun to write, has none.
 func (p *Platform) read(ctx context.Context, pod corev1.Pod, options *corev1.PodLogOptions, line func(spillway.LogLine) error) error {
-	clients, err := kubernetes.NewForConfig(p.conf.Rest)
-	if err != nil {
-		return err
-	}
-	stream, err := clients.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, options).Stream(ctx)
+	stream, err := p.typed.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, options).Stream(ctx)
 	if apierrors.IsNotFound(err) || apierrors.IsBadRequest(err) {
 		return nil
 	}

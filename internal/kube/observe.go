@@ -88,7 +88,7 @@ func (p *Platform) adopt(a *app, parts []part) {
 // pods are the replicas and release commands of an app.
 func (p *Platform) pods(ctx context.Context, ref spillway.Ref) ([]corev1.Pod, error) {
 	var list corev1.PodList
-	err := p.client.List(ctx, &list, client.InNamespace(p.conf.Namespace), client.MatchingLabels{AppLabel: v1alpha1.Label(ref)})
+	err := p.ofApp(ctx, &list, v1alpha1.Label(ref))
 	return list.Items, explain("look at the replicas of "+string(ref), err)
 }
 

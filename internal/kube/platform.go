@@ -20,6 +20,7 @@ import (
 	k8slabels "k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -56,8 +57,9 @@ type Platform struct {
 	conf    Config
 	log     *slog.Logger
 	cache   cache.Cache
-	client  client.Client // reads from the cache
-	live    client.Client // reads from the API server
+	client  client.Client        // reads from the cache
+	live    client.Client        // reads from the API server
+	typed   kubernetes.Interface // for what neither does: logs
 	http    *http.Client
 	names   addresses // of servers that we do not run
 	routes  bool      // the cluster knows HTTPRoute
@@ -70,6 +72,8 @@ type Platform struct {
 
 	watch    sync.Mutex
 	watchers map[*watcher]bool
+
+	doors doors
 }
 
 // Open connects to the cluster. It reads nothing but what kinds the API server knows.
@@ -111,6 +115,9 @@ func Open(c Config) (*Platform, error) {
 	}
 	_, err = live.RESTMapper().RESTMapping(v1alpha1.GroupVersion.WithKind("App").GroupKind(), v1alpha1.GroupVersion.Version)
 	p.defined = err == nil
+	if p.typed, err = kubernetes.NewForConfig(c.Rest); err != nil {
+		return nil, explain("connect to the cluster", err)
+	}
 	if err := p.open(scheme); err != nil {
 		return nil, err
 	}
@@ -140,7 +147,7 @@ func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 			by[kind] = cache.ByObject{Label: k8slabels.SelectorFromSet(k8slabels.Set{discoveryv1.LabelManagedBy: Manager})}
 		}
 	}
-	by[&corev1.Pod{}] = ours
+	by[&corev1.Pod{}] = cache.ByObject{Label: ours.Label, Transform: slim}
 	by[&v1alpha1.App{}] = cache.ByObject{ // those that people wrote are ours too, and who did is in their managed fields
 		Transform: func(o any) (any, error) { return o, nil },
 	}
@@ -173,6 +180,9 @@ func newScheme() (*runtime.Scheme, error) {
 
 // Run sees the cluster until ctx ends.
 func (p *Platform) Run(ctx context.Context) error {
+	if err := p.index(ctx); err != nil {
+		return err
+	}
 	kinds := append(p.kinds(), &corev1.Pod{})
 	if p.defined {
 		kinds = append(kinds, &v1alpha1.App{})
@@ -313,6 +323,8 @@ type app struct {
 	settles  bool               // a look is due when new replicas have settled
 	reaching bool               // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied
+	acts     int    // of all Applies
+	done     string // sum of what the last Apply that had nothing to write was given and found
 }
 
 // applied is what an object was like before and after it was applied last.
