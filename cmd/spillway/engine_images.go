@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -97,18 +99,39 @@ func (e *engine) deployFile(ctx context.Context, app spillway.Ref, text []byte, 
 // againAfter is when something is tried again that could not be done for want of the cluster or a registry.
 const againAfter = 5 * time.Second
 
-// fulfil does what is asked of apps by their resources, until ctx ends.
+// hands is for how many apps something is done at once that their resources ask for: most of it is waiting for the
+// cluster and for registries, and many apps may come at once.
+const hands = 8
+
+// fulfil does what is asked of apps by their resources, until ctx ends. All that one app asks for is done by the same
+// hand, one after the other.
 func (e *engine) fulfil(ctx context.Context) error {
-	asked, watching := make(chan spillway.Ref, 1000), make(chan error, 1)
-	// Owned by fulfil; ends with ctx or its own failure; waited for below.
-	go func() {
-		watching <- e.asked(ctx, func(app spillway.Ref) {
-			select {
-			case asked <- app:
-			case <-ctx.Done():
-			}
-		})
-	}()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var working sync.WaitGroup
+	defer working.Wait()
+	defer cancel()
+	var asked [hands]chan spillway.Ref
+	for i := range asked {
+		asked[i] = make(chan spillway.Ref, 1000)
+		// Owned by fulfil; ends with ctx; waited for above.
+		working.Go(func() { e.fulfilAll(ctx, asked[i]) })
+	}
+	seed := maphash.MakeSeed()
+	err := e.asked(ctx, func(app spillway.Ref) {
+		select {
+		case asked[maphash.String(seed, string(app))%hands] <- app:
+		case <-ctx.Done():
+		}
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// fulfilAll does what is asked of the apps that it is told, and tries again what could not be done yet, until ctx ends.
+func (e *engine) fulfilAll(ctx context.Context, asked <-chan spillway.Ref) {
 	later, tick := map[spillway.Ref]bool{}, time.NewTicker(againAfter)
 	defer tick.Stop()
 	try := func(app spillway.Ref) {
@@ -120,17 +143,14 @@ func (e *engine) fulfil(ctx context.Context) error {
 	}
 	for {
 		select {
+		case <-ctx.Done():
+			return
 		case app := <-asked:
 			try(app)
 		case <-tick.C:
 			for app := range maps.Clone(later) {
 				try(app)
 			}
-		case err := <-watching:
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
 		}
 	}
 }

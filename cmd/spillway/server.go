@@ -28,6 +28,7 @@ type serverOptions struct {
 	behind behindOptions
 	seen   proxy.Seen
 	self   string // our own program
+	level  slog.Level
 
 	cluster clusterOptions
 }
@@ -75,6 +76,7 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 	cmd.Flags().StringVar(&o.http, "http", ":8080", "`ADDR` at which users reach the apps")
 	cmd.Flags().StringVar(&o.https, "https", "", "`ADDR` at which users reach the hosts that have a certificate (tls:)")
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:7300", "`ADDR` of the API")
+	cmd.Flags().TextVar(&o.level, "log-level", slog.LevelInfo, "`LEVEL` from which on the server says what it does: debug, info, warn or error")
 	o.behind.flags(cmd)
 	o.cluster.flags(cmd.Flags())
 	seen.bind(cmd.Flags())
@@ -86,7 +88,7 @@ func (c *cli) serve(ctx context.Context, o serverOptions) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	log := slog.New(slog.NewTextHandler(c.stderr, nil))
+	log := slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: o.level}))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // signals are ours to tell apart
 	defer cancel()
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {

@@ -69,6 +69,10 @@ func holds(st rollout.Status, track string) int {
 // that release is returned. A new number would end the watch and become what a rollback goes back from, to the
 // very same thing. ErrConflict: another app has one of its hosts, or the app is being destroyed.
 func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spillway.Intent) (_ spillway.Release, _ spillway.Intent, same bool, err error) {
+	if isPublic(release) { // so that of two that want a host at the same time one sees the other
+		l.hosts.Lock()
+		defer l.hosts.Unlock()
+	}
 	if err := l.HostsFree(ctx, release); err != nil {
 		return release, intent, false, err
 	}
@@ -139,9 +143,17 @@ func SameContent(a, b spillway.Release) bool {
 	})
 }
 
+// isPublic reports whether a release has hosts or public addresses.
+func isPublic(release spillway.Release) bool {
+	return len(release.Config.Hosts()) > 0 || len(release.Config.Addresses()) > 0
+}
+
 // HostsFree checks that no other app has one of the release's hosts or public addresses: ErrConflict, with that
 // app's name.
 func (l *Loop) HostsFree(ctx context.Context, release spillway.Release) error {
+	if !isPublic(release) {
+		return nil // there is nothing to go through all apps for
+	}
 	apps, err := l.store.Apps(ctx)
 	if err != nil {
 		return err

@@ -18,6 +18,8 @@ type Loop struct {
 	divides  Division // what the platform's data plane can divide
 	log      *slog.Logger
 
+	hosts sync.Mutex // held while a host is looked for and taken
+
 	signal chan struct{} // buffered by one: something is pending
 	mu     sync.Mutex
 	woken  map[spillway.Ref]bool
@@ -127,7 +129,9 @@ func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 		case <-wake:
 		case <-due.C:
 		}
-		result, err := Once(ctx, l.store, l.platform, app, time.Now())
+		began := time.Now()
+		result, err := Once(ctx, l.store, l.platform, app, began)
+		l.log.Debug("round", "app", app, "took", time.Since(began))
 		for _, e := range result.Events { // reasons are events; the engine itself never logs
 			l.log.Info("event", "app", app, "kind", e.Kind, "release", e.Release, "text", e.Text)
 		}
