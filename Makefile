@@ -10,6 +10,7 @@
 #   make kube-down   end it and leave nothing behind
 #   make bench       measure the proxy beside nginx, HAProxy, Caddy and Traefik, an hour; writes bench/README.md
 #   make bench-gate  fail when a request costs too much CPU beside httputil.ReverseProxy, two minutes
+#   make bench-kube  measure the server on a cluster of its own with 1,000 apps and 5,000 pods, beside Argo Rollouts, as root
 #
 # It needs Go and, for the race detector, a C compiler. The binary itself is pure Go. What BENCH says goes
 # to the benchmarks as flags: make bench BENCH='-rounds 1 -cases small,h2'.
@@ -20,7 +21,7 @@ export SIM_ROLLOUTS ?= 2000
 STORM ?= 20
 FUZZTIME ?= 5m
 
-.PHONY: help run check test test-here test-kube kube-programs needs sim storm fuzz kube-up kube-down bench bench-gate
+.PHONY: help run check test test-here test-kube kube-programs needs sim storm fuzz kube-up kube-down bench bench-gate bench-kube
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -83,3 +84,11 @@ bench:
 
 bench-gate:
 	cd bench && go run . -gate $(BENCH)
+
+# Its own cluster has fake nodes; what only real pods need is stopped.
+bench-kube: export SPILLWAY_KUBE_DIR = /tmp/spillway-bench-kube
+bench-kube: export SPILLWAY_KUBE_NET = 10.97
+bench-kube:
+	KUBE_WITH=kwok test/kube/up.sh
+	cd test/kube && sh -c '. ./cluster.sh; stop proxy; stop traefik; stop kubelet; stop dns'
+	cd bench && go run . -kube $(SPILLWAY_KUBE_DIR)/admin.conf -kube-registry $(SPILLWAY_KUBE_NET).0.1:5000 $(BENCH); code=$$?; ../test/kube/down.sh; exit $$code

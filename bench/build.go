@@ -14,6 +14,7 @@ import (
 const (
 	caddyVersion   = "v2.11.9"
 	traefikVersion = "v3.7.9"
+	argoVersion    = "v1.10.1"
 )
 
 // find gives a peer's program: the one that was named, the one in the cache, the one in PATH, or, where
@@ -68,23 +69,43 @@ func main() { caddycmd.Main() }
 	}
 }
 
+// argoRollouts is the program of Argo Rollouts, and its name among what is built.
+const argoRollouts = "argo-rollouts"
+
+// buildArgo builds Argo Rollouts from a copy of its module, whose replacements count there.
+func buildArgo(longest time.Duration) func(context.Context, string) error {
+	return func(ctx context.Context, to string) error {
+		dir, err := copyModule(ctx, longest, "github.com/argoproj/argo-rollouts@"+argoVersion, to)
+		if err != nil {
+			return err
+		}
+		return goBuild(ctx, longest, dir, to, "./cmd/rollouts-controller")
+	}
+}
+
+// copyModule copies a module to where a program is built of it.
+func copyModule(ctx context.Context, longest time.Duration, module, to string) (dir string, err error) {
+	out, err := output(ctx, longest, "go", "mod", "download", "-json", module)
+	if err != nil {
+		return "", err
+	}
+	from := between(out, `"Dir": "`, `"`)
+	if from == "" {
+		return "", fmt.Errorf("go mod download does not say where the module is: %s", lastLines(out, 3))
+	}
+	dir = filepath.Join(filepath.Dir(to), "source")
+	if err := os.RemoveAll(dir); err != nil {
+		return "", err
+	}
+	return dir, os.CopyFS(dir, os.DirFS(from))
+}
+
 // buildTraefik builds Traefik from a copy of its module. The module lacks a nested one that go.mod names,
 // with two types that its own configuration is extended by elsewhere: here they are empty.
 func buildTraefik(longest time.Duration) func(context.Context, string) error {
 	return func(ctx context.Context, to string) error {
-		out, err := output(ctx, longest, "go", "mod", "download", "-json", "github.com/traefik/traefik/v3@"+traefikVersion)
+		dir, err := copyModule(ctx, longest, "github.com/traefik/traefik/v3@"+traefikVersion, to)
 		if err != nil {
-			return err
-		}
-		module := between(out, `"Dir": "`, `"`)
-		if module == "" {
-			return fmt.Errorf("go mod download does not say where the module is: %s", lastLines(out, 3))
-		}
-		dir := filepath.Join(filepath.Dir(to), "source")
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
-		if err := os.CopyFS(dir, os.DirFS(module)); err != nil {
 			return err
 		}
 		files := map[string]string{

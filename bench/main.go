@@ -34,6 +34,7 @@ type options struct {
 	gate, report   bool
 	note, out      string
 	profile        string
+	kube           kubeOptions
 }
 
 func main() {
@@ -53,6 +54,13 @@ func main() {
 	flag.StringVar(&o.note, "note", "", "a sentence about this run, for README.md")
 	flag.StringVar(&o.out, "out", ".", "`DIRECTORY` of README.md, results.json and cpu.svg")
 	flag.StringVar(&o.profile, "profile", "", "`DIRECTORY` for CPU profiles of Spillway; nothing else is written then")
+	flag.StringVar(&o.kube.config, "kube", "", "measure controllers on the cluster of this kubeconfig `FILE` instead; it needs fake nodes, see README.md")
+	flag.StringVar(&o.kube.registry, "kube-registry", "10.99.0.1:5000", "`HOST:PORT` of a registry for it, which speaks plain HTTP")
+	flag.IntVar(&o.kube.apps, "kube-apps", 1000, "how many apps Spillway has in the end")
+	flag.IntVar(&o.kube.compared, "kube-compared", 200, "how many of them are compared with Argo Rollouts")
+	flag.IntVar(&o.kube.rounds, "kube-rounds", 3, "how often they change their image")
+	flag.StringVar(&o.kube.spillway, "kube-spillway", "", "`PROGRAM` of Spillway (default: built from this repository)")
+	flag.StringVar(&o.kube.argo, "kube-argo", "", "`PROGRAM` of Argo Rollouts (default: built once, and kept); none = leave it out")
 	flag.Parse()
 
 	runtime.LockOSThread() // see start
@@ -82,6 +90,9 @@ func run(ctx context.Context, o options) (err error) {
 			return err
 		}
 		return publish(o.out, r)
+	}
+	if o.kube.config != "" {
+		return runKube(ctx, o)
 	}
 	if o.profile != "" {
 		if o.profile, err = filepath.Abs(o.profile); err == nil {
