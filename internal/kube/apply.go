@@ -77,16 +77,9 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	if err := a.refuse(refused); err != nil {
 		return err
 	}
-	for _, kind := range p.kinds() {
-		for _, name := range sortedKeys(there) {
-			o := there[name]
-			if names[name] || reflect.TypeOf(o) != reflect.TypeOf(kind) || o.GetDeletionTimestamp() != nil || r.unknown(o) {
-				continue
-			}
-			if err := p.remove(ctx, a, o); err != nil {
-				return err
-			}
-		}
+	gone := func(o client.Object) bool { return !names[key(o)] && o.GetDeletionTimestamp() == nil && !r.unknown(o) }
+	if err := p.removeAll(ctx, a, there, gone); err != nil {
+		return err
 	}
 	if a.count(0) == acts {
 		a.mu.Lock()
@@ -289,6 +282,20 @@ func (p *Platform) free(ctx context.Context, ref spillway.Ref, o client.Object) 
 	case other.Labels[ManagedBy] != Manager || other.Labels[AppLabel] != v1alpha1.Label(ref):
 		return fmt.Errorf("there is a %s in namespace %s that does not belong to app %s and is left alone; rename it or the service, or let it be taken over: kubectl label %s %s %s=%s %s=%s: %w",
 			key(o), o.GetNamespace(), ref, o.GetObjectKind().GroupVersionKind().Kind, o.GetName(), ManagedBy, Manager, AppLabel, v1alpha1.Label(ref), spillway.ErrConflict)
+	}
+	return nil
+}
+
+// removeAll deletes what is not wanted any more, kind by kind.
+func (p *Platform) removeAll(ctx context.Context, a *app, there map[string]client.Object, gone func(client.Object) bool) error {
+	for _, kind := range p.kinds() {
+		for _, name := range sortedKeys(there) {
+			if o := there[name]; reflect.TypeOf(o) == reflect.TypeOf(kind) && gone(o) {
+				if err := p.remove(ctx, a, o); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	return nil
 }
