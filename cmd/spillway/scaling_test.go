@@ -21,6 +21,9 @@ func TestEngine_RefusesAnAutoscalerOnOneMachine(t *testing.T) {
 			t.Errorf("%v\nsays nothing of %s", err, want)
 		}
 	}
+	if got := sizeText(release.Config.Services[1]); got != "2 to 12 by cpu 60%" {
+		t.Error(got)
+	}
 	release.Config.Services = release.Config.Services[:1]
 	if err := checkScaling(release); err != nil {
 		t.Error(err)

@@ -101,8 +101,27 @@ func tlsText(t spillway.TLS) string {
 	return text
 }
 
+// sizeText is how many replicas a service has: "3", "2 to 12 by cpu 60%, memory 70%".
+func sizeText(s spillway.Service) string {
+	var by []string
+	if s.Targets.CPU > 0 {
+		by = append(by, "cpu "+s.Targets.CPU.String())
+	}
+	if s.Targets.Memory > 0 {
+		by = append(by, "memory "+s.Targets.Memory.String())
+	}
+	if len(by) == 0 {
+		return strconv.Itoa(s.Scale)
+	}
+	return fmt.Sprintf("%d to %d by %s", s.Scale, s.Max, strings.Join(by, ", "))
+}
+
 func writeService(b *strings.Builder, r spillway.Release, s spillway.Service) {
-	fmt.Fprintf(b, "\n%s (%s, %s)\n", s.Name, count(s.Scale, "replica"), s.Strategy)
+	size := count(s.Scale, "replica")
+	if s.Autoscaled() {
+		size = sizeText(s)
+	}
+	fmt.Fprintf(b, "\n%s (%s, %s)\n", s.Name, size, s.Strategy)
 	lines := [][2]string{
 		{"image", s.Image}, {"run", command(s.Run)}, {"port", portText(s.Port)}, {"host", strings.Join(s.Host, ", ")}, {"needs", strings.Join(s.Needs, ", ")},
 		{"listen", strings.Join(s.Listen, ", ")}, {"health", s.Health.Path}, {"release", command(s.Release)}, {"artefact", r.Artefacts[s.Name].Digest},
@@ -202,8 +221,8 @@ func serviceChanges(a, b spillway.Service) []string {
 	if a.Port != b.Port {
 		list = append(list, "port")
 	}
-	if a.Scale != b.Scale {
-		list = append(list, fmt.Sprintf("scale %d -> %d", a.Scale, b.Scale))
+	if sizeText(a) != sizeText(b) {
+		list = append(list, fmt.Sprintf("scale %s -> %s", sizeText(a), sizeText(b)))
 	}
 	if a.Strategy != b.Strategy {
 		list = append(list, fmt.Sprintf("strategy %s -> %s", a.Strategy, b.Strategy))

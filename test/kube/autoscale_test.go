@@ -34,7 +34,7 @@ func TestAutoscaling_ADeployDuringAScaleUpKeepsTheCount(t *testing.T) {
 		t.Errorf("spec.replicas of a new Deployment is %s's", owner)
 	}
 
-	stop := s.load(20, 10) // 200m, so 4 replicas of 100m at 50 %
+	stop := s.load(20) // 200m, so 4 replicas of 100m at 50 %
 	s.until("a scale-up", func() bool { return s.count(1) >= 2 })
 	s.deploy([]spillway.StepSpec{{Weight: spillway.Percent(40)}, {Pause: true}})
 	seen := s.watch()
@@ -78,7 +78,7 @@ func TestAutoscaling_AtItsMaximumIsToldInWords(t *testing.T) {
 	s := begin(t, 2)
 	s.deploy(nil)
 	s.rests(1)
-	defer s.load(30, 10)()
+	defer s.load(30)()
 	s.until("a problem that names the maximum", func() bool {
 		o, err := s.platform.Observe(s.ctx, s.ref)
 		if err != nil {
@@ -130,7 +130,7 @@ func (s *story) deploy(steps []spillway.StepSpec) {
 	www := spillway.Service{
 		Name: "www", Host: []string{s.ns + ".test"}, Run: spillway.Command{Exec: []string{"/program"}}, Scale: 1, Max: s.max,
 		Targets: spillway.Targets{CPU: spillway.Percent(50)}, Limits: spillway.Limits{CPU: 100}, Strategy: spillway.BlueGreen,
-		Health: spillway.DefaultProbe(), Stop: spillway.DefaultStop(), Env: map[string]string{"AT": time.Now().String()},
+		Health: spillway.DefaultProbe(), Stop: spillway.DefaultStop(), Env: map[string]string{"COST": "10", "AT": time.Now().String()},
 	}
 	www.Stop.Drain = spillway.Duration(2 * time.Second)
 	if steps != nil {
@@ -243,8 +243,8 @@ func (s *story) watch() func() []string {
 	return func() []string { <-done; return falls }
 }
 
-// load sends so many requests a second, each of so many milliseconds of processor time, until stop is called.
-func (s *story) load(rate, ms int) (stop func()) {
+// load sends so many requests a second, each of 10 ms of processor time, until stop is called.
+func (s *story) load(rate int) (stop func()) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	var wg sync.WaitGroup
 	slots := make(chan bool, 2*rate) // no more are open: a queue would go on when the load has ended
@@ -253,7 +253,7 @@ func (s *story) load(rate, ms int) (stop func()) {
 			select {
 			case slots <- true:
 				wg.Go(func() { // ends with its answer
-					get(ctx, s.address, s.ns+".test", fmt.Sprintf("/burn?ms=%d", ms))
+					get(ctx, s.address, s.ns+".test", "/")
 					<-slots
 				})
 			default:

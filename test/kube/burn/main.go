@@ -1,4 +1,4 @@
-// burn is a program whose requests cost processor time: /burn?ms=10 uses 10 ms of it, on whatever machine.
+// burn is a program whose requests cost processor time: each uses $COST milliseconds of it, on whatever machine.
 package main
 
 import (
@@ -12,9 +12,12 @@ import (
 )
 
 func main() {
-	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, os.Getenv("SPILLWAY_RELEASE")) })
-	http.HandleFunc("/burn", func(w http.ResponseWriter, r *http.Request) {
-		ms, _ := strconv.Atoi(r.FormValue("ms"))
+	ms, err := strconv.Atoi(os.Getenv("COST"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		burn(time.Duration(ms) * time.Millisecond)
 		fmt.Fprintln(w, os.Getenv("SPILLWAY_RELEASE"))
 	})
