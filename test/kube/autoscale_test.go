@@ -13,6 +13,7 @@ import (
 
 	apps "k8s.io/api/apps/v1"
 	autoscaling "k8s.io/api/autoscaling/v2"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
@@ -108,6 +109,9 @@ type story struct {
 func begin(t *testing.T, most int) *story {
 	t.Helper()
 	s := &story{t: t, ctx: t.Context(), client: connect(t), store: sim.NewStore(), ref: "burner", max: most}
+	if _, err := s.client.RESTMapper().RESTMapping(schema.GroupKind{Group: "metrics.k8s.io", Kind: "PodMetrics"}); err != nil {
+		t.Fatalf("there is no metrics-server, which autoscalers ask; KUBE_WITH=metrics test/kube/up.sh adds it to the cluster of make kube-up: %v", err)
+	}
 	s.image = push(s.ctx, t, "burn")
 	s.address = gatewayAddress(s.ctx, t, s.client)
 	s.platform, s.ns = newPlatform(t)

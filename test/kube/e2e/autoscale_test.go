@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apps "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/load"
@@ -34,6 +35,9 @@ watch: 10s
 // Story 4: a deploy while the autoscaler is scaling up never resets the number that it chose, and costs nobody an answer.
 // The canary gets what its share of that number needs, and does not drive stable to its maximum.
 func TestStory4_ADeployDuringAScaleUpKeepsTheCount(t *testing.T) {
+	if _, err := cluster.RESTMapper().RESTMapping(schema.GroupKind{Group: "metrics.k8s.io", Kind: "PodMetrics"}); err != nil {
+		t.Fatalf("there is no metrics-server, which autoscalers ask; KUBE_WITH=metrics test/kube/up.sh adds it to the cluster of make kube-up: %v", err)
+	}
 	in := install(t)
 	dir, host := t.TempDir(), "burner."+in.namespace+".localhost"
 	for name, text := range map[string]string{"spillway.yaml": strings.Replace(burner, "HOST", host, 1), "go.mod": "module burner\n\ngo 1.24\n"} {
