@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -63,11 +62,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	names, refused := map[string]bool{}, map[string]error{}
 	for _, o := range wanted {
 		names[key(o)] = true
-		if d, ok := o.(*appsv1.Deployment); ok {
-			err = p.ensureDeployment(ctx, a, d, there, r.scales(d))
-		} else {
-			err = p.ensure(ctx, a, o, there[key(o)])
-		}
+		err := p.place(ctx, a, &r, o, there)
 		if errors.Is(err, spillway.ErrUnavailable) || ctx.Err() != nil {
 			return err // the others would fail too, each after its time
 		} else if err != nil {

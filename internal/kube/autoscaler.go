@@ -86,6 +86,14 @@ func (p *Platform) dropAutoscalers(ctx context.Context, a *app, wanted []client.
 	return nil
 }
 
+// place applies an object of a rendering.
+func (p *Platform) place(ctx context.Context, a *app, r *rendering, o client.Object, there map[string]client.Object) error {
+	if d, ok := o.(*appsv1.Deployment); ok {
+		return p.ensureDeployment(ctx, a, d, there, r.scales(d))
+	}
+	return p.ensure(ctx, a, o, there[key(o)])
+}
+
 // ensureDeployment applies a Deployment without its number of replicas, and the number by itself, but for a group
 // that has an autoscaler already: nobody but that writes it. A Deployment that is not there begins with one replica
 // for a moment, and one that is gets its number first, so that it never depends on the field of the other apply.
