@@ -50,7 +50,7 @@ var mutants = []struct {
 	{"skips the watch", "promote.go", "case r.Elapsed >= length && why == \"\":", "case why == \"\":", "scenario blue_green_is_one_switch"},
 	{"promotes what does not serve", "promote.go", `case t.silent() != "":`, `case t.silent() == "no":`, "scenario watch_waits_for_a_candidate_that_serves"},
 	{"promotes while the judge cannot be heard", "promote.go", "case t.obs.NoData: // it", "case false: // it", "seed 467"},
-	{"goes on without a certificate", "progress.go", "(!step.Certify || t.certified() ||", "(true || t.certified() ||", "scenario thin_evidence_waits_for_a_person"},
+	{"goes on without a certificate", "progress.go", "(!step.Certify || t.unjudged() ||", "(true || t.unjudged() ||", "scenario thin_evidence_waits_for_a_person"},
 	{"believes in a clock that jumps", "decide.go", "min(max(t.now.Sub(t.st.Now), 0), maxTick)", "t.now.Sub(t.st.Now)", "scenario clock_that_jumps_ends_no_watch"},
 	{"believes an old answer of a gate", "gates.go", "t.now.Sub(o.At) > stale", "false", "scenario gate_nobody_asks_is_no_answer"},
 	{"goes on without what the judge counts by", "gates.go", "r.Exposed && e.Verdict == spillway.NoData {", "false {", "scenario judge_without_data_waits_for_a_person"},
