@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,7 +31,7 @@ const patience = 30 * time.Second
 
 // Apply makes the cluster have exactly the objects that d means. What is there already is not written again. An object
 // that is refused keeps none of the others from being applied: what a candidate lacks must not hold up the route that
-// leads users away from it. As long as one is, nothing is deleted.
+// leads users away from it. As long as a route is refused nothing is deleted: users may still come by the old one.
 func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) error {
 	a := p.app(ref)
 	there, err := p.there(ctx, ref)
@@ -69,19 +70,22 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 			refused[key(o)] = err
 		}
 	}
-	if err := a.refuse(refused); err != nil {
-		return err
+	failed := a.refuse(refused)
+	for name := range refused {
+		if strings.HasPrefix(name, "HTTPRoute/") {
+			return failed
+		}
 	}
 	gone := func(o client.Object) bool { return !names[key(o)] && o.GetDeletionTimestamp() == nil && !r.unknown(o) }
 	if err := p.removeAll(ctx, a, there, gone); err != nil {
 		return err
 	}
-	if a.count(0) == acts {
+	if failed == nil && a.count(0) == acts {
 		a.mu.Lock()
 		a.done = sum
 		a.mu.Unlock()
 	}
-	return nil
+	return failed
 }
 
 // refuse remembers which objects could not be applied, for whoever asks how the app is, and gives why; nil = all could.
