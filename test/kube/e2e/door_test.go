@@ -31,6 +31,7 @@ type door struct {
 	served chan struct{}    // closed when server has ended
 	writes map[string]int64 // by method and kind of thing: "PATCH apps/status"
 	reads  int64
+	hidden string // paths that begin so are not known; "" = none
 }
 
 // openDoor opens a door to a server.
@@ -123,8 +124,20 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		d.writes[r.Method+" "+thing(r.URL.Path)]++
 	}
+	hidden := d.hidden != "" && strings.HasPrefix(r.URL.Path, d.hidden)
 	d.mu.Unlock()
+	if hidden {
+		notFound(w)
+		return
+	}
 	d.proxy.ServeHTTP(w, r)
+}
+
+// hide makes paths that begin so unknown to whoever goes through.
+func (d *door) hide(prefix string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hidden = prefix
 }
 
 // wrote gives the writes so far by method and kind, without those of leases: who leads says so every two seconds, and

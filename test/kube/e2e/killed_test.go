@@ -31,7 +31,7 @@ func TestKilledServer(t *testing.T) {
 	t.Parallel()
 	in := install(t)
 	c := newCastle(in)
-	c.edit("watch: 4s", "watch: 4s\ndeadline: 45s")
+	c.edit("watch: 4s", "watch: 4s\ndeadline: 10m")
 	c.deploy().want(t, 0)
 	in.healthy("castle", 1, time.Minute)
 	users, visitors := c.send(80), c.visit()
@@ -44,6 +44,7 @@ func TestKilledServer(t *testing.T) {
 		if want.outcome == spillway.RolledBack {
 			users.answered(50) // what was on its way
 			forgiven += users.counts().Failures - before
+			users.forget()
 		}
 	}
 	users.answered(100)
@@ -67,6 +68,10 @@ func (c *castle) killDuring(want ending, strategy string, stable int) int {
 	if want.line != "" {
 		c.with(want.line)
 		defer c.without(want.line)
+	}
+	if want.outcome == spillway.Failed { // when the time is over, which the time without a server is a part of
+		c.edit("deadline: 10m", "deadline: 40s")
+		defer c.edit("deadline: 40s", "deadline: 10m")
 	}
 	before, moment := c.in.newest("castle"), rand.N(15*time.Second)
 	done := c.in.behind("deploy", "--strategy", strategy, c.dir)

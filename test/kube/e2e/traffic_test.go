@@ -81,6 +81,13 @@ func (tr *traffic) note(f load.Failure) {
 	}
 }
 
+// forget takes failures off the list that were to be expected.
+func (tr *traffic) forget() {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.failures = nil
+}
+
 // first is when the first request failed that is known; zero = none has.
 func (tr *traffic) first() time.Time {
 	tr.mu.Lock()
