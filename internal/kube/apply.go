@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,8 +33,13 @@ const patience = 30 * time.Second
 // Apply makes the cluster have exactly the objects that d means. What is there already is not written again. An object
 // that is refused keeps none of the others from being applied: what a candidate lacks must not hold up the route that
 // leads users away from it. As long as a route is refused nothing is deleted: users may still come by the old one.
-func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) error {
+func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) (err error) {
 	a := p.app(ref)
+	defer func() {
+		a.mu.Lock()
+		a.failed = err
+		a.mu.Unlock()
+	}()
 	there, err := p.there(ctx, ref)
 	if err != nil {
 		return err
@@ -60,23 +66,13 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	if err := p.dropAutoscalers(ctx, a, wanted, there); err != nil {
 		return err
 	}
-	names, refused := map[string]bool{}, map[string]error{}
-	for _, o := range wanted {
-		names[key(o)] = true
-		err := p.place(ctx, a, &r, o, there)
-		if errors.Is(err, spillway.ErrUnavailable) || ctx.Err() != nil {
-			return err // the others would fail too, each after its time
-		} else if err != nil {
-			refused[key(o)] = err
-		}
+	names, failed, stop := p.placeAll(ctx, a, &r, wanted, there)
+	if stop {
+		return failed
 	}
-	failed := a.refuse(refused)
-	for name := range refused {
-		if strings.HasPrefix(name, "HTTPRoute/") {
-			return failed
-		}
+	gone := func(o client.Object) bool {
+		return !names[key(o)] && o.GetDeletionTimestamp() == nil && !r.unknown(o) && !a.mayLead(o, d.Route.Generation)
 	}
-	gone := func(o client.Object) bool { return !names[key(o)] && o.GetDeletionTimestamp() == nil && !r.unknown(o) }
 	if err := p.removeAll(ctx, a, there, gone); err != nil {
 		return err
 	}
@@ -88,17 +84,41 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	return failed
 }
 
-// refuse remembers which objects could not be applied, for whoever asks how the app is, and gives why; nil = all could.
-func (a *app) refuse(objects map[string]error) error {
+// placeAll applies all that is wanted, and gives their names. What is refused holds up no other; stop: nothing may be
+// deleted, because a route was refused or the cluster does not answer.
+func (p *Platform) placeAll(ctx context.Context, a *app, r *rendering, wanted []client.Object, there map[string]client.Object) (names map[string]bool, failed error, stop bool) {
+	names, refused := map[string]bool{}, map[string]error{}
+	for _, o := range wanted {
+		names[key(o)] = true
+		err := p.place(ctx, a, r, o, there)
+		if errors.Is(err, spillway.ErrUnavailable) || ctx.Err() != nil {
+			return names, err, true // the others would fail too, each after its time
+		} else if err != nil {
+			refused[key(o)] = err
+		}
+	}
+	for _, name := range sortedKeys(refused) {
+		failed = errors.Join(failed, refused[name])
+		stop = stop || strings.HasPrefix(name, "HTTPRoute/")
+	}
+	return names, failed, stop
+}
+
+// mayLead reports whether a gateway may still lead users by an object that is not wanted any more: until it serves the
+// route that was asked for last. Those of private edges have no such users.
+func (a *app) mayLead(o client.Object, generation int64) bool {
+	switch o.(type) {
+	case *corev1.Service, *discoveryv1.EndpointSlice:
+	default:
+		return false
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.refused = map[string]string{}
-	var all []error
-	for _, name := range sortedKeys(objects) {
-		a.refused[name] = objects[name].Error()
-		all = append(all, objects[name])
+	if o.GetAnnotations()[edgeAnnotation] != "" || a.known && a.served.Generation == generation {
+		return false
 	}
-	return errors.Join(all...)
+	a.acts++ // it is left to do
+	return true
 }
 
 // count adds to the acts of all Applies of an app, and gives how many there were: writes, and those left to the cache
@@ -122,10 +142,8 @@ func (p *Platform) ask(a *app, route spillway.Route) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.asked.Generation != route.Generation {
+		a.begun, a.problem = time.Now(), ""
 		p.follow(a.ref, route, time.Time{}) // before it is written: see counts.Route
-	}
-	if a.asked.Generation != route.Generation {
-		a.askedAt = time.Now()
 	}
 	a.asked = route
 	if a.known && a.served.Generation == route.Generation {

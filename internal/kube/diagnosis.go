@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -32,7 +33,7 @@ func podProblem(pod *corev1.Pod) (problem string, fatal bool) {
 		return "", false
 	}
 	if c := condition(pod, corev1.PodScheduled); c.Status == corev1.ConditionFalse {
-		return "no node takes it: " + oneLine(c.Message) + "; add nodes, or lower the service's limits", false
+		return pending(pod, c.Message), false
 	}
 	for _, c := range pod.Status.ContainerStatuses {
 		if w := c.State.Waiting; w != nil {
@@ -47,10 +48,40 @@ func podProblem(pod *corev1.Pod) (problem string, fatal bool) {
 			return ending(t), t.Reason == "StartError"
 		}
 		if c.State.Running != nil && !c.Ready {
-			return "it runs and its probe does not answer yet; see why: kubectl describe pod " + pod.Name, false
+			return unanswered + "; see why: kubectl describe pod " + pod.Name, false
 		}
 	}
 	return "", false
+}
+
+// ran reports whether the program of a pod runs or has run, so that it may have written why it is not ready.
+func ran(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+		return c.State.Running != nil || c.State.Terminated != nil || c.RestartCount > 0
+	})
+}
+
+// unanswered begins the problem of a pod that runs and is not ready. Its Events may tell more.
+const unanswered = "it runs and its probe does not answer yet"
+
+// pending says why no node takes a pod, and what would help.
+func pending(pod *corev1.Pod, why string) string {
+	nodes, _, _ := strings.Cut(why, " preemption:") // what evicting others would help
+	nodes = strings.TrimRight(strings.TrimSuffix(nodes, "no new claims to deallocate,"), " .")
+	text := "no node takes it: " + oneLine(nodes) + "; "
+	var limits corev1.ResourceList
+	if len(pod.Spec.Containers) > 0 {
+		limits = pod.Spec.Containers[0].Resources.Requests
+	}
+	switch {
+	case strings.Contains(why, "Insufficient cpu"):
+		return text + fmt.Sprintf("no node has %s CPU left: add nodes, or lower limits.cpu of %s", limits.Cpu(), pod.Labels[ServiceLabel])
+	case strings.Contains(why, "Insufficient memory"):
+		return text + fmt.Sprintf("no node has %s of memory left: add nodes, or lower limits.memory of %s", limits.Memory(), pod.Labels[ServiceLabel])
+	case strings.Contains(why, "Too many pods"):
+		return text + "the nodes have as many pods as they may: add nodes"
+	}
+	return text + "look at: kubectl describe nodes"
 }
 
 // waitingProblem explains why a container does not start, by the kubelet's reasons.
@@ -60,7 +91,7 @@ func waitingProblem(c corev1.ContainerStatus, w *corev1.ContainerStateWaiting) (
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable":
 		help := "is the registry there, and may the node read from it?"
 		if strings.Contains(text, "not found") {
-			return fmt.Sprintf("its image is not there: %s: %s", c.Image, text), true
+			return fmt.Sprintf("its image is not there: %s: the registry does not have it (any more); deploy again", c.Image), true
 		}
 		return fmt.Sprintf("its image cannot be had: %s: %s; %s", c.Image, text, help), w.Reason == "InvalidImageName"
 	case "CreateContainerConfigError", "CreateContainerError":

@@ -36,6 +36,7 @@ func Rights(g Gateway) []Right {
 		{Group: "autoscaling", Resource: "horizontalpodautoscalers", Verbs: all},
 		{Group: "policy", Resource: "poddisruptionbudgets", Verbs: all},
 		{Resource: "pods", Verbs: []string{"get", "list", "watch"}},
+		{Resource: "events", Verbs: []string{"list"}},
 		{Resource: "pods/log", Verbs: []string{"get"}},
 		{Group: "events.k8s.io", Resource: "events", Verbs: []string{"create", "patch"}},
 		{Group: "coordination.k8s.io", Resource: "leases", Verbs: []string{"get", "create", "update"}},

@@ -3,7 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
-	"maps"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -37,11 +37,14 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	p.onlyReached(a, there, o.Groups)
 	p.onlySettled(a, there, pods, o.Groups)
 	p.adopt(a, parts)
-	o.Served, o.Dead = a.served, a.troubles(p.names.dead(a.asked))
+	o.Served, o.Dead = a.served, p.names.dead(a.asked)
 	if p.conf.Gateway.Name == "" && len(there) > 0 {
 		o.Plain = noGateway
 		byReplicas(parts, o.Groups)
 	}
+	a.silent = silentPods(a.silent, pods)
+	a.explain(o.Groups, pods)
+	o.Stuck = a.stuck(time.Now())
 	o.NoData = !a.known && len(parts) > 0 // another process asked for it, and it was not looked at yet
 	if a.known {
 		o.Served.Edges = edgesOf(parts, a.served) // as they are, also when somebody else changed them
@@ -52,17 +55,18 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	return o, nil
 }
 
-// troubles adds to servers that cannot be reached the objects that cannot be applied, and why a gateway does not serve the
-// route when it had some time to. a.mu is held.
-func (a *app) troubles(dead map[string]string) map[string]string {
-	const soon = 5 * time.Second
-	all := map[string]string{}
-	maps.Copy(all, dead)
-	maps.Copy(all, a.refused)
-	if a.asking && a.problem != "" && time.Since(a.askedAt) > soon {
-		all["the route"] = a.problem
+// slow is how long the gateway may take for a route before people are told why.
+const slow = 3 * time.Second
+
+// stuck says why what was asked for last is not in place; "" = it is, or is on its way. a.mu is held.
+func (a *app) stuck(now time.Time) string {
+	switch {
+	case a.failed != nil && !errors.Is(a.failed, context.Canceled):
+		return a.failed.Error()
+	case a.asking && a.problem != "" && now.Sub(a.begun) > slow:
+		return a.problem
 	}
-	return all
+	return ""
 }
 
 // adopt has the gateway asked for a route that another process asked for, when that is newer than our own: this server
@@ -78,7 +82,7 @@ func (p *Platform) adopt(a *app, parts []part) {
 		}
 		route.Edges = append(route.Edges, part.edge)
 	}
-	a.asked, a.askedAt = route, time.Now()
+	a.asked, a.begun = route, time.Now()
 	if !a.asking {
 		a.asking = true
 		p.pending <- a
@@ -112,6 +116,7 @@ func observeGroups(there map[string]client.Object, pods []corev1.Pod) []rollout.
 		}
 		if g := at(d.Labels); g != nil {
 			g.Problem, g.Fatal = deploymentProblem(d)
+			g.Told = g.Problem != ""
 			observeScaling(g, d, there, time.Now())
 		}
 	}
@@ -158,7 +163,7 @@ func count(g *rollout.Group, pod *corev1.Pod) {
 	}
 	problem, fatal := podProblem(pod)
 	if problem != "" && (g.Problem == "" || fatal && !g.Fatal) {
-		g.Problem, g.Fatal = problem, fatal
+		g.Problem, g.Fatal, g.Told = problem, fatal, !ran(pod)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	k8slabels "k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -204,6 +205,7 @@ func (p *Platform) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	wg.Go(func() { failed <- p.cache.Start(ctx) })
 	wg.Go(func() { p.followNames(ctx) })
+	wg.Go(func() { p.lookCloser(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -310,18 +312,20 @@ type app struct {
 	ref spillway.Ref
 
 	mu       sync.Mutex
-	asked    spillway.Route    // of the last Apply
-	askedAt  time.Time         // first
-	served   spillway.Route    // of the last acknowledgement
-	since    time.Time         // of it
-	known    bool              // served was acknowledged to this process
-	asking   bool              // somebody waits for an acknowledgement
-	problem  string            // why there is none
-	refused  map[string]string // objects that the last Apply could not apply, with the reason
+	asked    spillway.Route // of the last Apply
+	served   spillway.Route // of the last acknowledgement
+	since    time.Time      // of it
+	known    bool           // served was acknowledged to this process
+	asking   bool           // somebody waits for an acknowledgement
+	problem  string         // why there is none
+	begun    time.Time      // when it was asked for another route
+	failed   error          // of the last Apply
 	reached  map[spillway.Group]bool
-	leads    map[string]leading // Services of private edges, by name
-	settles  bool               // a look is due when new replicas have settled
-	reaching bool               // somebody asks the gateway whether it reaches groups
+	lost     map[spillway.Group]string // why a group is not reached
+	silent   map[types.UID]silent      // pods whose Events are asked for
+	leads    map[string]leading        // Services of private edges, by name
+	settles  bool                      // a look is due when new replicas have settled
+	reaching bool                      // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied
 	acts     int    // of all Applies
 	done     string // sum of what the last Apply that had nothing to write was given and found
@@ -340,7 +344,7 @@ func (p *Platform) app(ref spillway.Ref) *app {
 	defer p.mu.Unlock()
 	a := p.apps[ref]
 	if a == nil {
-		a = &app{ref: ref, applied: map[string]applied{}, reached: map[spillway.Group]bool{}, leads: map[string]leading{}}
+		a = &app{ref: ref, applied: map[string]applied{}, reached: map[spillway.Group]bool{}, lost: map[spillway.Group]string{}, leads: map[string]leading{}}
 		p.apps[ref] = a
 	}
 	return a

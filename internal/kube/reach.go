@@ -61,12 +61,16 @@ func (p *Platform) onlyReached(a *app, there map[string]client.Object, groups []
 		g := &groups[i]
 		if !public[g.Group] || g.Ready == 0 {
 			delete(a.reached, g.Group)
+			delete(a.lost, g.Group)
 			continue
 		}
 		if !a.reached[g.Group] {
 			g.Ready, ask = 0, true
 			if g.Problem == "" {
 				g.Problem = "ready, and the gateway does not reach it yet"
+				if why := a.lost[g.Group]; why != "" {
+					g.Problem += ": " + why
+				}
 			}
 		}
 	}
@@ -131,6 +135,9 @@ func (p *Platform) reach(ctx context.Context, a *app) {
 			}
 			if problem := p.reaches(ctx, w, time.Since(began[w.group])); problem != "" {
 				p.log.Debug("group is not reached yet", "app", a.ref, "group", w.group, "why", problem)
+				a.mu.Lock()
+				a.lost[w.group] = problem
+				a.mu.Unlock()
 				continue
 			}
 			news = true

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,6 +26,10 @@ func (p *Platform) Replicas(ctx context.Context, ref spillway.Ref) ([]spillway.R
 	if len(pods) == 0 && len(there) == 0 {
 		return nil, fmt.Errorf("app %s: %w", ref, spillway.ErrNotFound)
 	}
+	a := p.app(ref)
+	a.mu.Lock()
+	answers := maps.Clone(a.silent)
+	a.mu.Unlock()
 	var list []spillway.Replica
 	for i := range pods {
 		pod := &pods[i]
@@ -37,6 +42,7 @@ func (p *Platform) Replicas(ctx context.Context, ref spillway.Ref) ([]spillway.R
 			r.Started = pod.Status.StartTime.Time
 		}
 		r.Problem, _ = podProblem(pod)
+		r.Problem = answers[pod.UID].explained(r.Problem)
 		list = append(list, r)
 	}
 	slices.SortFunc(list, func(a, b spillway.Replica) int {

@@ -91,7 +91,7 @@ func (t *turn) waiting() string {
 	case t.obs.NoData:
 		return "the proxy to answer"
 	case t.st.Phase == spillway.RollingBack && !t.acked():
-		return fmt.Sprintf("the proxy to take release %d out of the route", r.Release)
+		return fmt.Sprintf("the proxy to take release %d out of the route", r.Release) + t.stuck()
 	case t.st.Phase == spillway.RollingBack:
 		return fmt.Sprintf("release %d to be put back", r.Stable)
 	case t.st.Phase == spillway.Promoting && t.silent() != "":
@@ -107,9 +107,9 @@ func (t *turn) waiting() string {
 	case len(t.wantedTasks()) > 0:
 		return "the release command of " + t.wantedTasks()[0].Service
 	case !r.Routed:
-		return t.missing()
+		return t.missing() + t.stuck()
 	case !t.acked():
-		return fmt.Sprintf("the proxy to serve %s", t.shown())
+		return fmt.Sprintf("the proxy to serve %s", t.shown()) + t.stuck()
 	case r.Held < t.step().Hold && !r.Forced:
 		return fmt.Sprintf("the hold at %s", t.shown())
 	case waits != "":
@@ -118,6 +118,14 @@ func (t *turn) waiting() string {
 		return "enough evidence to go on: " + t.evidenceText()
 	}
 	return "the next step"
+}
+
+// stuck adds why what was asked for is not in place.
+func (t *turn) stuck() string {
+	if t.obs.Stuck == "" {
+		return ""
+	}
+	return ": " + t.obs.Stuck
 }
 
 func (t *turn) describeServices() []spillway.ServiceOverview {
@@ -207,10 +215,13 @@ const CannotStart = "cannot start: "
 
 // whereToLook is the next step about a group with a problem.
 func whereToLook(o Group) string {
-	if strings.HasPrefix(o.Problem, CannotStart) {
-		return "look at: spillway doctor"
+	if o.Told {
+		return ""
 	}
-	return "look at: spillway logs --service " + o.Group.Service
+	if strings.HasPrefix(o.Problem, CannotStart) {
+		return "; look at: spillway doctor"
+	}
+	return "; look at: spillway logs --service " + o.Group.Service
 }
 
 // starting reports whether a group of the candidate has only just been started: that is no problem yet.
@@ -228,8 +239,11 @@ func (t *turn) problems() []string {
 	}
 	for _, o := range t.obs.Groups {
 		if o.Problem != "" && o.Ready < o.Running-o.Draining && !t.starting(o) {
-			problems = append(problems, fmt.Sprintf("%s: %s; %s", o.Group, o.Problem, whereToLook(o)))
+			problems = append(problems, fmt.Sprintf("%s: %s%s", o.Group, o.Problem, whereToLook(o)))
 		}
+	}
+	if t.obs.Stuck != "" {
+		problems = append(problems, "what was decided is not in place: "+t.obs.Stuck)
 	}
 	if why := t.plainProblem(); why != "" {
 		problems = append(problems, why)

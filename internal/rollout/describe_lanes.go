@@ -77,9 +77,9 @@ func (t *turn) laneProblem(track string) string {
 		if lack := t.lack(s, g, t.laneSize(track, s)); lack != "" {
 			instead := ""
 			if s.Public() {
-				instead = "its users are given to stable while no replica is ready; "
+				instead = "; its users are given to stable while no replica is ready"
 			}
-			return fmt.Sprintf("track %s: %s; %s%s", track, lack, instead, whereToLook(Group{Group: g, Problem: t.group(g).Problem}))
+			return fmt.Sprintf("track %s: %s%s%s", track, lack, instead, whereToLook(t.group(g)))
 		}
 	}
 	return ""

@@ -132,7 +132,7 @@ func notReadyInTime(t *turn) (spillway.Outcome, string) {
 	case missing == "":
 		missing = "the proxy did not acknowledge the route"
 	}
-	return t.failure(), fmt.Sprintf("not ready within %s: %s", t.patience(), missing)
+	return t.failure(), fmt.Sprintf("not ready within %s: %s%s", t.patience(), missing, t.stuck())
 }
 
 // silentAtTheEnd: the watch is over, and for a whole deadline nothing of the candidate has come back.

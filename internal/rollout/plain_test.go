@@ -100,3 +100,36 @@ func TestDecide_RollsByReadinessWhereNobodyCounts(t *testing.T) {
 		t.Fatal("it waits")
 	}
 }
+
+func TestDescribe_TellsWhyWhatWasDecidedIsNotInPlace(t *testing.T) {
+	const why = "gateway gw does not take HTTPRoute shop-www"
+	w := newWorld(t, release(1, nil, web(spillway.Rolling, 1)), release(2, []string{"www"}, web(spillway.Rolling, 1)))
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 8)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 1)
+	d := rollout.Decide(w.spec, w.status, w.obs, w.now)
+	w.status, w.obs.Stuck = d.Status, why
+	w.obs.Served.Generation = d.Status.Route.Generation - 1
+	o := rollout.Describe(w.spec, w.status, w.obs, w.now)
+	if !strings.HasSuffix(o.Rollout.Waiting, ": "+why) || !slices.Contains(o.Problems, "what was decided is not in place: "+why) {
+		t.Errorf("waiting %q, problems %q", o.Rollout.Waiting, o.Problems)
+	}
+	for range 700 { // its deadline passes
+		w.now = w.now.Add(time.Second)
+		w.status = rollout.Decide(w.spec, w.status, w.obs, w.now).Status
+	}
+	if last := w.status.Last; last != nil && last.Release == 2 && !strings.HasSuffix(last.Reason, ": "+why) {
+		t.Errorf("it ended as %q", last.Reason)
+	}
+	if r := w.status.Rollout; r != nil && r.Reason != "" && !strings.HasSuffix(r.Reason, ": "+why) {
+		t.Errorf("it goes back because of %q", r.Reason)
+	}
+}
+
+func TestDescribe_LeavesOutWhereToLookWhereAProblemSaysIt(t *testing.T) {
+	w := newWorld(t, release(1, nil, web(spillway.Rolling, 1)))
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 8)
+	w.obs.Groups = []rollout.Group{{Group: spillway.Group{Service: "www", Release: 1}, Running: 1, Problem: "no node takes it: add nodes", Told: true}}
+	if o := rollout.Describe(w.spec, w.status, w.obs, w.now); !slices.Contains(o.Problems, "www.1: no node takes it: add nodes") {
+		t.Errorf("problems %q", o.Problems)
+	}
+}

@@ -158,6 +158,9 @@ type Observation struct {
 	Served spillway.Route
 	// NoData: the data plane did not answer; Served and Evidence are the last known.
 	NoData bool
+	// Stuck is why what was asked for last is not in place though it should be, in words: the platform refuses an object,
+	// the data plane a route; "" = it is, or is on its way.
+	Stuck string
 	// Plain is why the data plane divides users by ready replicas alone and counts no answers, with the next step;
 	// "" = it does both as asked. Served has the shares that users really get.
 	Plain    string
@@ -213,6 +216,7 @@ type Group struct {
 	Crashes  int    // ends of replicas that never had been ready, in a row, since the last one became ready
 	Restarts int    // ends of replicas that had been ready, since the group exists
 	Problem  string // why a replica is not ready, in words; "" when none has a problem
+	Told     bool   // Problem says the next step itself: no program has run that could have written why
 	Fatal    bool   // waiting longer cannot help: it listens on another port, its command is not found
 
 	// Chosen is how many replicas its autoscaler asks for; 0 = it has none, or that is not known.

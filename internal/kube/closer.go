@@ -1,0 +1,197 @@
+package kube
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+// silent is a pod whose program runs, or has run, and that is not ready: why, only its Events tell.
+type silent struct {
+	name   string
+	since  time.Time
+	asked  time.Time // for its Events; zero = never
+	answer string    // to its last probe that failed, in words; "" = not known
+}
+
+const (
+	closerEvery = 5 * time.Second // between two looks at Events, and how long a pod may be silent before
+	closerMost  = 10              // pods a look: two questions a second at most, however many pods are silent
+	closerAgain = 15 * time.Second
+)
+
+// silentPods are those of an app that Events have to be asked about, with what is known of them already.
+func silentPods(known map[types.UID]silent, pods []corev1.Pod) map[types.UID]silent {
+	var all map[types.UID]silent
+	for i := range pods {
+		pod := &pods[i]
+		if _, ok := groupOf(pod.Labels); !ok || !ran(pod) || ready(pod) || over(pod) || pod.DeletionTimestamp != nil || pod.Status.StartTime == nil {
+			continue
+		}
+		s, ok := known[pod.UID]
+		if !ok {
+			s = silent{name: pod.Name, since: pod.Status.StartTime.Time}
+		}
+		if all == nil {
+			all = map[types.UID]silent{}
+		}
+		all[pod.UID] = s
+	}
+	return all
+}
+
+// explained adds to what is wrong with a pod how its last probe was answered.
+func (s silent) explained(problem string) string {
+	switch {
+	case s.answer == "" || problem == "":
+		return problem
+	case strings.HasPrefix(problem, unanswered):
+		return s.answer
+	case strings.Contains(problem, "limits.memory"):
+		return problem // a program that is gone answers nothing
+	}
+	return problem + "; before that " + s.answer
+}
+
+// explain adds to the problems of groups, as far as they are those of silent pods, how probes were answered. a.mu is held.
+func (a *app) explain(groups []rollout.Group, pods []corev1.Pod) {
+	for i := range pods {
+		s, ok := a.silent[pods[i].UID]
+		if !ok || s.answer == "" {
+			continue
+		}
+		g, _ := groupOf(pods[i].Labels)
+		problem, _ := podProblem(&pods[i])
+		for j := range groups {
+			if groups[j].Group == g && groups[j].Problem == problem {
+				groups[j].Problem = s.explained(problem)
+			}
+		}
+	}
+}
+
+// lookCloser asks for the Events of silent pods until ctx ends. It asks nothing while there are none.
+func (p *Platform) lookCloser(ctx context.Context) {
+	every := time.NewTicker(closerEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+		for _, q := range p.questions(time.Now()) {
+			answer, err := p.lastAnswer(ctx, q.uid, q.silent.name)
+			if err != nil {
+				p.log.Debug("events of a pod cannot be read", "app", q.app.ref, "pod", q.silent.name, "error", err)
+			}
+			q.app.mu.Lock()
+			s, still := q.app.silent[q.uid]
+			news := still && answer != "" && s.answer != answer
+			if still {
+				s.asked, s.answer = time.Now(), cmp.Or(answer, s.answer)
+				q.app.silent[q.uid] = s
+			}
+			q.app.mu.Unlock()
+			if news {
+				p.changed(q.app.ref)
+			}
+		}
+	}
+}
+
+// question is a pod to be asked about.
+type question struct {
+	app    *app
+	uid    types.UID
+	silent silent
+}
+
+// questions are the pods to be asked about now, those that waited longest first.
+func (p *Platform) questions(now time.Time) []question {
+	p.mu.Lock()
+	var apps []*app
+	for _, ref := range sortedRefs(p.apps) {
+		apps = append(apps, p.apps[ref])
+	}
+	p.mu.Unlock()
+	var all []question
+	for _, a := range apps {
+		a.mu.Lock()
+		for uid, s := range a.silent {
+			if now.Sub(s.since) >= closerEvery && now.Sub(s.asked) >= closerAgain {
+				all = append(all, question{a, uid, s})
+			}
+		}
+		a.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b question) int {
+		return cmp.Or(a.silent.asked.Compare(b.silent.asked), a.silent.since.Compare(b.silent.since), cmp.Compare(a.uid, b.uid))
+	})
+	return all[:min(len(all), closerMost)]
+}
+
+func sortedRefs(apps map[spillway.Ref]*app) []spillway.Ref {
+	refs := make([]spillway.Ref, 0, len(apps))
+	for ref := range apps {
+		refs = append(refs, ref)
+	}
+	slices.Sort(refs)
+	return refs
+}
+
+// lastAnswer is how the last probe of a pod failed, in words; "" when no Event tells.
+func (p *Platform) lastAnswer(ctx context.Context, uid types.UID, name string) (string, error) {
+	asking, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var list corev1.EventList
+	err := p.live.List(asking, &list, client.InNamespace(p.conf.Namespace), client.MatchingFields{"involvedObject.uid": string(uid), "involvedObject.name": name, "reason": "Unhealthy"})
+	return probeAnswer(list.Items), explain("read the events of pod "+name, err)
+}
+
+// probeAnswer puts the newest of the kubelet's Events about probes into words: "its startup probe fails: HTTP probe
+// failed with statuscode: 500".
+func probeAnswer(events []corev1.Event) string {
+	at := func(e corev1.Event) time.Time {
+		if e.Series != nil {
+			return e.Series.LastObservedTime.Time
+		}
+		if e.LastTimestamp.IsZero() {
+			return e.EventTime.Time
+		}
+		return e.LastTimestamp.Time
+	}
+	text, last := "", time.Time{}
+	for _, e := range events {
+		kind, answer, ok := strings.Cut(e.Message, " probe failed: ")
+		if !ok || at(e).Before(last) {
+			continue
+		}
+		last = at(e)
+		text = fmt.Sprintf("its %s probe fails: %s", strings.ToLower(kind), probeWords(oneLine(answer)))
+	}
+	return text
+}
+
+// probeWords adds to what the kubelet says what it means.
+func probeWords(answer string) string {
+	switch {
+	case strings.Contains(answer, "statuscode: 404"):
+		return answer + "; is the path of health right?"
+	case strings.Contains(answer, "connection refused"):
+		return answer + "; does the program listen at that port, and not only at 127.0.0.1?"
+	case strings.Contains(answer, "deadline exceeded"):
+		return answer + "; it is slower than the timeout of health"
+	}
+	return answer
+}
