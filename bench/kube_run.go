@@ -85,6 +85,9 @@ func runKube(ctx context.Context, o options) error {
 	}
 	r, err := b.run(ctx)
 	if err != nil {
+		if r != nil && len(r.Measured) > 0 {
+			err = errors.Join(err, r.publish(o.out))
+		}
 		return fmt.Errorf("%w; what was said is in %s", err, dir)
 	}
 	return errors.Join(r.publish(o.out), os.RemoveAll(dir))
@@ -102,10 +105,12 @@ func (b *kubeBench) run(ctx context.Context) (*kubeResults, error) {
 	}
 	for _, c := range contenders {
 		m, err := b.measure(ctx, c, c.title == "Spillway" && b.apps > b.compared)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.title, err)
+		if m != nil && len(m.Changes) > 0 {
+			r.Measured = append(r.Measured, *m) // also when the rest of it failed
 		}
-		r.Measured = append(r.Measured, *m)
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", c.title, err)
+		}
 	}
 	return r, nil
 }
@@ -177,23 +182,25 @@ func (b *kubeBench) measure(ctx context.Context, c contender, all bool) (*contes
 	if err != nil {
 		return nil, err
 	}
-	defer func() { p.end() }()
+	defer func() {
+		if p != nil {
+			p.end()
+		}
+	}()
 	s := &scene{kubeBench: b, contender: c, contest: m, count: count, process: p}
 	if err := s.compare(ctx); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, p.said())
+		return m, fmt.Errorf("%w: %s", err, p.said())
 	}
 	if !all {
 		b.said("%s: removing its apps", c.title)
 		return m, s.clear(ctx)
 	}
 	if err := s.many(ctx); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, s.process.said())
+		return m, fmt.Errorf("%w: %s", err, s.process.said())
 	}
 	p.end()
-	if p, err = s.again(ctx, kubeconfig); err != nil {
-		return nil, err
-	}
-	return m, nil
+	p, err = s.again(ctx, kubeconfig)
+	return m, err
 }
 
 // scene is one contender at work.

@@ -65,6 +65,8 @@ func builtPeers(o options) map[string]builtPeer {
 	return map[string]builtPeer{
 		"caddy":   {"caddy", "Caddy", caddyVersion, o.caddy, buildCaddy, startCaddy},
 		"traefik": {"traefik", "Traefik", traefikVersion, o.traefik, buildTraefik, startTraefik},
+
+		argoRollouts: {argoRollouts, "Argo Rollouts", argoVersion, o.kube.argo, buildArgo, nil}, // of the benchmark on a cluster
 	}
 }
 
