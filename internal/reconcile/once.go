@@ -32,7 +32,9 @@ func Once(ctx context.Context, store Store, platform Platform, app spillway.Ref,
 		return Result{}, fmt.Errorf("observe %s: %w", app, err)
 	}
 	d := rollout.Decide(saved.Spec, saved.Status, observed, now)
-	if len(d.Events) > 0 || !reflect.DeepEqual(saved.Status, d.Status) && !OnlyTime(saved.Status, d.Status) {
+	// Where there are no data time does not count, so it is saved that it did not.
+	moment := !observed.NoData && OnlyTime(saved.Status, d.Status)
+	if len(d.Events) > 0 || !reflect.DeepEqual(saved.Status, d.Status) && !moment {
 		if err := store.Save(ctx, app, saved.Version, d.Status, d.Events); err != nil {
 			return Result{}, fmt.Errorf("save %s: %w", app, err)
 		}

@@ -9,9 +9,9 @@ import (
 
 // unsaved is how much time may go by before it is worth a save of its own. It is far below what one decision takes as
 // time that went by: what is not saved is added up again from Status.Now, and nothing of it is lost.
-const unsaved = time.Second
+const unsaved = 5 * time.Second
 
-// OnlyTime reports whether a status differs from an earlier one in nothing but that less than a second has gone by.
+// OnlyTime reports whether a status differs from an earlier one in nothing but that a moment has gone by.
 // It need not be saved: deciding from the earlier one again later gives the same, since every time in it is the sum of
 // differences to Now. Whatever else is wanted of the platform is another Wants or Route, and not only time.
 func OnlyTime(earlier, later rollout.Status) bool {
