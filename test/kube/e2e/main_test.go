@@ -16,6 +16,8 @@ import (
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway/internal/appfile"
@@ -69,8 +71,13 @@ func define(ctx context.Context, c client.Client) error {
 		return err
 	}
 	for _, d := range definitions {
-		d.ManagedFields = nil
-		if err := c.Patch(ctx, d, client.Apply, client.FieldOwner(v1alpha1.Manager), client.ForceOwnership); err != nil { //nolint:staticcheck // definitions have no typed configuration
+		fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(d)
+		if err != nil {
+			return err
+		}
+		delete(fields, "status")
+		applied := client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: fields})
+		if err := c.Apply(ctx, applied, client.FieldOwner(v1alpha1.Manager), client.ForceOwnership); err != nil {
 			return err
 		}
 		for there := new(apiextensions.CustomResourceDefinition); !established(there); <-time.After(50 * time.Millisecond) {
