@@ -155,16 +155,26 @@ func (in *installation) runCluster(part func(string, func(context.Context) error
 func (in *installation) decide(ctx context.Context) error {
 	for {
 		err := in.lead(ctx, func(ctx context.Context) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
 			wishes := make(chan error, 1)
-			// Owned by this call; ends with ctx; waited for below.
-			go func() { wishes <- in.engine.fulfil(ctx) }()
+			// Owned by this call; ends with ctx; waited for below. Its end ends the loop: the lease is for both.
+			go func() {
+				defer cancel()
+				wishes <- in.engine.fulfil(ctx)
+			}()
 			err := in.loop.Run(ctx)
+			cancel()
 			return errors.Join(err, <-wishes)
 		})
-		if !errors.Is(err, kube.ErrNotLeader) || ctx.Err() != nil {
+		if ctx.Err() != nil || !errors.Is(err, kube.ErrNotLeader) && !errors.Is(err, spillway.ErrUnavailable) {
 			return err
 		}
-		in.log.Warn("this server does not lead any more, and waits to lead again", "why", "it could not renew its lease")
+		in.log.Warn("this server does not lead any more, and waits to lead again", "why", err, "in", againAfter)
+		select {
+		case <-ctx.Done():
+		case <-time.After(againAfter):
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -48,7 +49,11 @@ func (e *engine) runnable(ctx context.Context, saved reconcile.Saved, in spillwa
 	if !ok {
 		return fmt.Errorf("%s has no release %d, or not any more; there are: spillway releases: %w", saved.Spec.App, target, spillway.ErrNotFound)
 	}
-	if err := e.whole(ctx, release); err != nil {
+	err = e.whole(ctx, release)
+	if e.images != nil && (errors.Is(err, spillway.ErrUnavailable) || errors.Is(err, spillway.ErrDenied)) {
+		err = nil // a registry that is away must not keep anybody from going back: the nodes may have the image
+	}
+	if err != nil {
 		return fmt.Errorf("release %d cannot run, and nothing was changed: %w", target, err)
 	}
 	return nil

@@ -159,7 +159,7 @@ func TestOpenAPI_SchemasAreThoseOfTheTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"properties":{"hold":{"type":"string"},"manual":{"type":"boolean"},"text":{"type":"string"},"weight":{"type":"string"}},` +
+	const want = `{"properties":{"hold":{"type":"string"},"manual":{"type":"boolean"},"served":{"type":"string"},"text":{"type":"string"},"weight":{"type":"string"}},` +
 		`"required":["weight","text"],"type":"object"}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -254,6 +254,9 @@ func (p *Platform) probe(ctx context.Context, h *gatewayv1.HTTPRoute, generation
 	if problem != "" {
 		return problem
 	}
+	if len(h.Spec.Hostnames) == 0 {
+		return fmt.Sprintf("HTTPRoute %s has no host any more", h.Name)
+	}
 	host := strings.Replace(string(h.Spec.Hostnames[0]), "*", "spillway-probe", 1)
 	for _, base := range bases {
 		to, status, problem := p.look(ctx, fmt.Sprintf("%s%s%d", base, probePrefix, generation), host)

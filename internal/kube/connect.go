@@ -40,7 +40,7 @@ func Connect(kubeconfig, context, namespace string) (*rest.Config, string, error
 // The times of leadership: who does not renew in leaseTime is not the leader any more, and knows it before others do.
 const (
 	leaseTime = 15 * time.Second
-	renewTime = 10 * time.Second
+	renewTime = 6 * time.Second // giving the lease back may take as long again, while this server still decides
 	retryTime = 2 * time.Second
 )
 

@@ -45,8 +45,9 @@ func Rights(g Gateway) []Right {
 		{Group: "spillway.dev", Resource: "apps/finalizers", Verbs: []string{"update"}},
 		{Group: "spillway.dev", Resource: "releases", Verbs: append(slices.Clone(all), "update")},
 	}
+	rights = append(rights, Right{Group: gatewayv1.GroupName, Resource: "httproutes", Verbs: all}) // without a gateway too: old ones have to go
 	if g.Name != "" {
-		rights = append(rights, Right{Group: gatewayv1.GroupName, Resource: "httproutes", Verbs: all}, Right{Group: gatewayv1.GroupName, Resource: "gateways", Verbs: []string{"get"}, Namespace: g.Namespace})
+		rights = append(rights, Right{Group: gatewayv1.GroupName, Resource: "gateways", Verbs: []string{"get"}, Namespace: g.Namespace})
 	}
 	return rights
 }

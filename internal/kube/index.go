@@ -31,7 +31,11 @@ func (p *Platform) ofApp(ctx context.Context, list client.ObjectList, label stri
 // slim leaves out of a pod what nobody here reads: most of it, and there are more pods than anything else.
 func slim(o any) (any, error) {
 	if pod, ok := o.(*corev1.Pod); ok {
+		ref, long := pod.Annotations[refAnnotation]
 		pod.Spec, pod.ManagedFields, pod.Annotations, pod.OwnerReferences = corev1.PodSpec{}, nil, nil, nil
+		if long {
+			pod.Annotations = map[string]string{refAnnotation: ref}
+		}
 	}
 	return o, nil
 }

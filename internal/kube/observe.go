@@ -34,6 +34,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	parts := routeParts(there)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.trust(parts)
 	p.onlyReached(a, there, o.Groups)
 	p.onlySettled(a, there, pods, o.Groups)
 	p.adopt(a, parts)
@@ -45,7 +46,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	a.silent = silentPods(a.silent, pods)
 	a.explain(o.Groups, pods)
 	o.Stuck = a.stuck(time.Now())
-	o.NoData = !a.known && len(parts) > 0 // another process asked for it, and it was not looked at yet
+	o.NoData = !a.known && !a.own && len(parts) > 0 // another process asked for it, and it was not looked at yet
 	if a.known {
 		o.Served.Edges = edgesOf(parts, a.served) // as they are, also when somebody else changed them
 	}
@@ -69,6 +70,21 @@ func (a *app) stuck(now time.Time) string {
 	return ""
 }
 
+// trust takes the gateway to reach the groups that had users when this process first looked: they were reached once, and
+// not to be ready is for those that nobody has asked for yet. a.mu is held.
+func (a *app) trust(parts []part) {
+	if a.asked.Generation != 0 {
+		return
+	}
+	for _, part := range parts {
+		for _, b := range part.edge.Backends {
+			if part.edge.From == (spillway.Group{}) && b.Weight > 0 {
+				a.reached[b.Group] = true
+			}
+		}
+	}
+}
+
 // adopt has the gateway asked for a route that another process asked for, when that is newer than our own: this server
 // does not lead, and whoever asks it wants to know what is served too. a.mu is held.
 func (p *Platform) adopt(a *app, parts []part) {
@@ -82,7 +98,8 @@ func (p *Platform) adopt(a *app, parts []part) {
 		}
 		route.Edges = append(route.Edges, part.edge)
 	}
-	a.asked, a.begun = route, time.Now()
+	p.follow(a.ref, spillway.Route{}, time.Time{}) // another process judged since: begin with what it remembers
+	a.asked, a.own, a.begun = route, false, time.Now()
 	if !a.asking {
 		a.asking = true
 		p.pending <- a

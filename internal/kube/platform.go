@@ -102,8 +102,8 @@ func Open(c Config) (*Platform, error) {
 		return nil, explain("connect to the cluster", err)
 	}
 	p := &Platform{
-		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1000), unknown: make(chan *app, 1000), watchers: map[*watcher]bool{}, names: addresses{hosts: map[string]*named{}},
-		http: &http.Client{Timeout: 2 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1<<16), unknown: make(chan *app, 1<<16), watchers: map[*watcher]bool{}, names: addresses{hosts: map[string]*named{}},
+		http: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	_, err = live.RESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: "HTTPRoute"}, "v1")
 	switch {
@@ -315,6 +315,7 @@ type app struct {
 	asked    spillway.Route // of the last Apply
 	served   spillway.Route // of the last acknowledgement
 	since    time.Time      // of it
+	own      bool           // asked is what this process applied, not what it found
 	known    bool           // served was acknowledged to this process
 	asking   bool           // somebody waits for an acknowledgement
 	problem  string         // why there is none

@@ -16,6 +16,9 @@ func (t *turn) desired() Desired {
 	if !sameRoute(route, t.st.Route) {
 		route.Generation++
 	}
+	if r := t.st.Rollout; r != nil && r.Routed && !r.Acked && !t.obs.NoData && t.obs.Served.Generation == route.Generation {
+		t.after(0) // a step that changed no route is served already, and nobody will say so
+	}
 	t.st.Route = cloneRoute(route)
 	if lost := t.obs.Evidence == nil || t.st.Rollout != nil && t.obs.Evidence.Trial != t.st.Rollout.ID; route.Trial != nil && lost {
 		route.Trial.Memory = slices.Clone(t.st.Rollout.Memory)

@@ -49,7 +49,9 @@ func (t *turn) watch(passed spillway.Duration) {
 	case r.Elapsed >= length+t.deadline() && silent == 0:
 		t.promote("not decided in the watch: " + why)
 	case r.Elapsed >= length: // a gate that cannot be read, or that is broken and not yet for long enough
-		t.after(length + t.deadline() - r.Elapsed)
+		if left := length + t.deadline() - r.Elapsed; left > 0 {
+			t.after(left)
+		}
 	default:
 		t.after(length - r.Elapsed)
 	}

@@ -96,7 +96,7 @@ func (s *Store) apply(ctx context.Context, ref spillway.Ref, spec []byte, option
 	u.SetFinalizers([]string{v1alpha1.Finalizer})
 	err := s.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), append(options, client.FieldOwner(v1alpha1.Manager))...)
 	if owners := conflicting(err); len(owners) > 0 {
-		return 0, fmt.Errorf("the spec of App %s is kept by %s and says something else than this file; change it there, or take it over first: kubectl apply --server-side --force-conflicts --field-manager spillway: %w",
+		return 0, fmt.Errorf("the spec of App %s is kept by %s and says something else than this file; change it there, or take it over first: kubectl apply --server-side --force-conflicts: %w",
 			v1alpha1.Name(ref), strings.Join(owners, ", "), spillway.ErrConflict)
 	}
 	if err != nil {

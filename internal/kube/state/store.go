@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -203,8 +204,41 @@ func (s *Store) saved(ctx context.Context, app *v1alpha1.App) (reconcile.Saved, 
 		}
 	}
 	var err error
-	saved.Spec.Releases, err = s.releases(ctx, app)
-	return saved, err
+	if saved.Spec.Releases, err = s.releases(ctx, app); err != nil {
+		return saved, err
+	}
+	for _, n := range []int{saved.Status.Stable, candidate(saved.Status)} {
+		if _, there := saved.Spec.Releases[n]; !there && slices.Contains(app.Status.Releases, n) && !ending(saved) {
+			s.unlearn(app, n) // so that it is found when it is there again
+			return saved, fmt.Errorf("release %d of %s is in use and its resource Release %s-%d is gone; nothing is changed until it is there again, from a backup, or the App is deleted: %w",
+				n, app.Name, app.Name, n, spillway.ErrUnavailable)
+		}
+	}
+	return saved, nil
+}
+
+// ending reports whether an app is being destroyed, or was asked to be.
+func ending(saved reconcile.Saved) bool {
+	return saved.Status.Destroy || slices.ContainsFunc(saved.Spec.Intents, func(in spillway.Intent) bool { return in.Verb == spillway.VerbDestroy })
+}
+
+// unlearn has a release looked for again that was not there.
+func (s *Store) unlearn(app *v1alpha1.App, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.shelf[v1alpha1.RefOf(app.Name)]; h != nil && h.uid == app.UID && h.releases != nil {
+		known := maps.Clone(h.releases)
+		delete(known, n)
+		h.releases = known
+	}
+}
+
+// candidate is the release that is tried; 0 = none.
+func candidate(st rollout.Status) int {
+	if st.Rollout == nil {
+		return 0
+	}
+	return st.Rollout.Release
 }
 
 func damaged(app *v1alpha1.App, field string, err error) error {
