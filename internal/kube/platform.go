@@ -149,8 +149,10 @@ func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 		}
 	}
 	by[&corev1.Pod{}] = cache.ByObject{Label: ours.Label, Transform: slim}
-	by[&v1alpha1.App{}] = cache.ByObject{ // those that people wrote are ours too, and who did is in their managed fields
-		Transform: func(o any) (any, error) { return o, nil },
+	if p.defined {
+		by[&v1alpha1.App{}] = cache.ByObject{ // those that people wrote are ours too, and who did is in their managed fields
+			Transform: func(o any) (any, error) { return o, nil },
+		}
 	}
 	p.cache, err = cache.New(p.conf.Rest, cache.Options{
 		Scheme: scheme, DefaultNamespaces: map[string]cache.Config{p.conf.Namespace: {}}, ByObject: by, DefaultTransform: cache.TransformStripManagedFields(),
