@@ -32,7 +32,11 @@ func (p *Platform) ofApp(ctx context.Context, list client.ObjectList, label stri
 func slim(o any) (any, error) {
 	if pod, ok := o.(*corev1.Pod); ok {
 		ref, long := pod.Annotations[refAnnotation]
-		pod.Spec, pod.ManagedFields, pod.Annotations, pod.OwnerReferences = corev1.PodSpec{}, nil, nil, nil
+		var spec corev1.PodSpec // what a node has to have for it: diagnoses name it
+		for _, c := range pod.Spec.Containers {
+			spec.Containers = append(spec.Containers, corev1.Container{Name: c.Name, Resources: c.Resources})
+		}
+		pod.Spec, pod.ManagedFields, pod.Annotations, pod.OwnerReferences = spec, nil, nil, nil
 		if long {
 			pod.Annotations = map[string]string{refAnnotation: ref}
 		}

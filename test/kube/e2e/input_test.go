@@ -88,7 +88,7 @@ func TestBadDeploys(t *testing.T) {
 	t.Log("pods that no node takes")
 	c.edit("    build: ./www  ", "    limits: {cpu: 100}\n    build: ./www  ")
 	c.change().deploy("--detach").want(t, 0)
-	in.told(90*time.Second, status, "no node takes it", "Insufficient cpu", "lower the service's limits")
+	in.told(90*time.Second, status, "no node takes it", "Insufficient cpu", "no node has 100 CPU left", "lower limits.cpu of www")
 	giveUp()
 	c.edit("    limits: {cpu: 100}\n", "")
 
