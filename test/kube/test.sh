@@ -1,6 +1,7 @@
 #!/bin/sh
-# test.sh [promises] runs the tests that need a cluster, or only what every platform promises: on the one that SPILLWAY_TEST_KUBECONFIG names or make kube-up has started, else on
-# one of their own, which is there for them alone. KUBE_WITH=metrics adds those of autoscalers, which need metrics-server
+# test.sh [promises] runs the tests that need a cluster, or only what every platform promises: on the cluster that
+# SPILLWAY_TEST_KUBECONFIG names or make kube-up has started, else on one of their own, which is there for them alone.
+# KUBE_WITH=metrics adds those of autoscalers, which need metrics-server
 # and a machine that has nothing else to do. One after the other: what they measure is made of processor time.
 cd "$(dirname "$0")"
 . ./cluster.sh
