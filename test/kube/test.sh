@@ -1,8 +1,8 @@
 #!/bin/sh
-# test.sh [promises] runs the tests that need a cluster, or only what every platform promises: on the cluster that
-# SPILLWAY_TEST_KUBECONFIG names or make kube-up has started, else on one of their own, which is there for them alone.
-# KUBE_WITH=metrics adds those of autoscalers, which need metrics-server
-# and a machine that has nothing else to do. One after the other: what they measure is made of processor time.
+# test.sh runs the tests that need a cluster: on the one that SPILLWAY_TEST_KUBECONFIG names or make kube-up has
+# started, else on one of their own, which is there for them alone. KUBE_WITH=metrics adds those of autoscalers, which
+# need metrics-server and a machine that has nothing else to do. One after the other: what they measure is made of
+# processor time.
 cd "$(dirname "$0")"
 . ./cluster.sh
 if test -z "${SPILLWAY_TEST_KUBECONFIG-}"; then
@@ -13,4 +13,4 @@ skip='Autoscal|HPA|Story4_ADeploy'
 case " ${KUBE_WITH-} " in *" metrics "*) skip=NONE ;; esac
 go vet -tags kube ./...
 go test -tags kube -count=1 -parallel 16 -timeout 15m -skip "$skip" . # most of it is waiting
-test "${1-}" = promises || go test -tags kube -count=1 -parallel 3 -timeout 25m -skip "$skip" ./e2e
+go test -tags kube -count=1 -parallel 3 -timeout 25m -skip "$skip" ./e2e
