@@ -2,11 +2,14 @@ package kube
 
 import (
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 func TestMayLead_UntilTheGatewayServesWhatWasAskedForLast(t *testing.T) {
@@ -36,5 +39,40 @@ func TestTrust_IsForGroupsThatHadUsersAtTheFirstLook(t *testing.T) {
 	a = &app{reached: map[spillway.Group]bool{}, asked: spillway.Route{Generation: 1}}
 	if a.trust(parts); len(a.reached) != 0 {
 		t.Errorf("later looks trust too: %v", a.reached)
+	}
+}
+
+func TestOnlySettled_GoesByTheTimeOfThisProcess(t *testing.T) {
+	group, now := spillway.Group{Service: "backend", Release: 2}, time.Now()
+	pod := func(uid types.UID, readySince time.Time) corev1.Pod {
+		condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(readySince)}
+		return corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{UID: uid, Labels: map[string]string{ServiceLabel: group.Service, ReleaseLabel: "2"}},
+			Status:     corev1.PodStatus{Conditions: []corev1.PodCondition{condition}},
+		}
+	}
+	p := &Platform{}
+	readyOf := func(a *app, at time.Time, pods ...corev1.Pod) int {
+		groups := []rollout.Group{{Group: group, Ready: len(pods)}}
+		p.onlySettled(a, nil, pods, groups, at)
+		return groups[0].Ready
+	}
+	old, ahead, behind := pod("old", now.Add(-time.Hour)), pod("ahead", now.Add(time.Hour)), pod("behind", now.Add(-time.Hour))
+	a := &app{settles: true} // a look is due already
+	if n := readyOf(a, now, old); n != 1 {
+		t.Errorf("%d ready at the first look, want the old one", n)
+	}
+	if n := readyOf(a, now, old, ahead, behind); n != 1 {
+		t.Errorf("%d ready when two became ready, by clocks that are an hour off, want 1", n)
+	}
+	if n := readyOf(a, now.Add(settling), old, ahead, behind); n != 3 {
+		t.Errorf("%d ready after %v, want 3", n, settling)
+	}
+	readyOf(a, now.Add(3*settling), old, ahead) // behind is not ready for a moment, and its endpoint leaves
+	if n := readyOf(a, now.Add(4*settling), old, ahead, behind); n != 2 {
+		t.Errorf("%d ready when one came back, want 2", n)
+	}
+	if n := readyOf(&app{settles: true}, now, pod("new", now.Add(-time.Second)), ahead); n != 0 {
+		t.Errorf("%d ready at the first look of a server that was started just after them, want 0", n)
 	}
 }

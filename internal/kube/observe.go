@@ -36,7 +36,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	defer a.mu.Unlock()
 	a.trust(parts)
 	p.onlyReached(a, there, o.Groups)
-	p.onlySettled(a, there, pods, o.Groups)
+	p.onlySettled(a, there, pods, o.Groups, time.Now())
 	p.adopt(a, parts)
 	o.Served, o.Dead = a.served, p.names.dead(a.asked)
 	if p.conf.Gateway.Name == "" && len(there) > 0 {

@@ -327,6 +327,7 @@ type app struct {
 	lost     map[spillway.Group]string // why a group is not reached
 	silent   map[types.UID]silent      // pods whose Events are asked for
 	leads    map[string]leading        // Services of private edges, by name
+	ready    map[types.UID]time.Time   // replicas of private groups, since when they are seen ready; nil = not looked yet
 	settles  bool                      // a look is due when new replicas have settled
 	reaching bool                      // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied

@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -85,17 +86,26 @@ func (p *Platform) onlyReached(a *app, there map[string]client.Object, groups []
 const settling = 2 * time.Second
 
 // onlySettled counts no replica of a private group as ready before every node had the time to lead its Services there:
-// who calls it would be refused. a.mu is held.
-func (p *Platform) onlySettled(a *app, there map[string]client.Object, pods []corev1.Pod, groups []rollout.Group) {
-	public, now, next := publicGroups(there), time.Now(), time.Duration(0)
+// who calls it would be refused. The time begins when this process sees the replica ready, because the clocks of nodes
+// differ from its own; of those that were ready when it looked first the cluster's word is taken. a.mu is held.
+func (p *Platform) onlySettled(a *app, there map[string]client.Object, pods []corev1.Pod, groups []rollout.Group, now time.Time) {
+	public, next, seen := publicGroups(there), time.Duration(0), map[types.UID]time.Time{}
 	for i := range pods {
 		pod := &pods[i]
 		g, ok := groupOf(pod.Labels)
 		if !ok || public[g] || pod.DeletionTimestamp != nil || over(pod) || !ready(pod) {
 			continue
 		}
-		left := settling - now.Sub(condition(pod, corev1.PodReady).LastTransitionTime.Time) // whole seconds, so at least 1 s of 2
-		if left <= 0 || left > settling {                                                   // a clock that jumps holds nobody up
+		since, known := a.ready[pod.UID]
+		if !known {
+			since = now
+			if at := condition(pod, corev1.PodReady).LastTransitionTime.Time; a.ready == nil && at.Before(now) {
+				since = at
+			}
+		}
+		seen[pod.UID] = since
+		left := settling - now.Sub(since)
+		if left <= 0 {
 			continue
 		}
 		next = max(next, left)
@@ -105,6 +115,7 @@ func (p *Platform) onlySettled(a *app, there map[string]client.Object, pods []co
 			}
 		}
 	}
+	a.ready = seen
 	if next > 0 && !a.settles {
 		a.settles = true
 		time.AfterFunc(next, func() { // it ends by itself: a round that is one too many costs nothing
