@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -63,7 +65,53 @@ func (p *Platform) Doctor(ctx context.Context) []spillway.Check {
 		return []spillway.Check{{Name: "cluster", State: "fail", Text: explain("ask the API server for its version", err).Error(), Remedy: "is " + p.conf.Rest.Host + " reached from here?"}}
 	}
 	checks := []spillway.Check{{Name: "cluster", State: "ok", Text: fmt.Sprintf("Kubernetes %s at %s, namespace %s", version.GitVersion, p.conf.Rest.Host, p.conf.Namespace)}}
-	return append(checks, p.checkRights(ctx), p.checkGateway(ctx))
+	return append(checks, checkClock(ctx, p.conf.Rest), p.checkRights(ctx), p.checkGateway(ctx))
+}
+
+// skew is how far the clocks of the cluster and of the server may be apart before people are told.
+const skew = 5 * time.Second
+
+// checkClock compares the clock of the API server with our own. Nothing is decided by the difference; times that people
+// read are wrong by it, and so is how long an autoscaler is waited for.
+func checkClock(ctx context.Context, c *rest.Config) spillway.Check {
+	check := spillway.Check{Name: "clock", State: "warn"}
+	at, err := apiTime(ctx, c)
+	if err != nil {
+		check.Text = "the API server does not tell its time: " + err.Error()
+		return check
+	}
+	switch ahead := time.Since(at).Truncate(time.Second); {
+	case ahead > skew:
+		check.Text = fmt.Sprintf("the server's clock is %v ahead of the API server's", ahead)
+	case ahead < -skew:
+		check.Text = fmt.Sprintf("the server's clock is %v behind the API server's", -ahead)
+	default:
+		return spillway.Check{Name: "clock", State: "ok", Text: "as the API server's"}
+	}
+	check.Remedy = "set the clocks of the nodes by NTP; see which is off: date, and kubectl get events"
+	return check
+}
+
+// apiTime is the time by the clock of the API server, in whole seconds.
+func apiTime(ctx context.Context, c *rest.Config) (time.Time, error) {
+	asks, err := rest.HTTPClientFor(c)
+	if err != nil {
+		return time.Time{}, err
+	}
+	base, _, err := rest.DefaultServerUrlFor(c)
+	if err != nil {
+		return time.Time{}, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodHead, base.JoinPath("version").String(), nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	answer, err := asks.Do(request)
+	if err != nil {
+		return time.Time{}, err
+	}
+	_ = answer.Body.Close() // there is none
+	return http.ParseTime(answer.Header.Get("Date"))
 }
 
 // checkRights asks the API server what the server may do.
