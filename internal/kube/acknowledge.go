@@ -121,7 +121,7 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 			a.served, a.known, a.since, a.asking, a.problem = a.asked, true, time.Now(), false, "" // its trial may be newer
 			p.follow(a.ref, a.served, a.since)
 			a.mu.Unlock()
-			p.changed(a.ref)
+			p.watchers.Changed(a.ref)
 			return
 		}
 		if a.problem != problem && problem != "" {

@@ -104,7 +104,7 @@ func (p *Platform) lookCloser(ctx context.Context) {
 			}
 			q.app.mu.Unlock()
 			if news {
-				p.changed(q.app.ref)
+				p.watchers.Changed(q.app.ref)
 			}
 		}
 	}

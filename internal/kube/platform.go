@@ -35,6 +35,7 @@ import (
 	"github.com/spillway-dev/spillway/internal/kube/counts"
 	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
+	"github.com/spillway-dev/spillway/internal/reconcile"
 )
 
 // Config is what a Platform needs.
@@ -71,8 +72,7 @@ type Platform struct {
 	pending chan *app // whose route has to be acknowledged
 	unknown chan *app // with groups of which it is not known whether the gateway reaches them
 
-	watch    sync.Mutex
-	watchers map[*watcher]bool
+	watchers reconcile.Watchers
 
 	doors doors
 }
@@ -102,7 +102,7 @@ func Open(c Config) (*Platform, error) {
 		return nil, explain("connect to the cluster", err)
 	}
 	p := &Platform{
-		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1<<16), unknown: make(chan *app, 1<<16), watchers: map[*watcher]bool{}, names: addresses{hosts: map[string]*named{}},
+		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1<<16), unknown: make(chan *app, 1<<16), names: addresses{hosts: map[string]*named{}},
 		http: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	_, err = live.RESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: "HTTPRoute"}, "v1")
@@ -233,9 +233,9 @@ func (p *Platform) handler() toolscache.ResourceEventHandler {
 		}
 		switch o := object.(type) {
 		case *v1alpha1.App:
-			p.changed(v1alpha1.RefOf(o.Name))
+			p.watchers.Changed(v1alpha1.RefOf(o.Name))
 		case client.Object:
-			p.changed(refOf(o))
+			p.watchers.Changed(refOf(o))
 		}
 	}
 	update := func(before, now any) {
@@ -256,57 +256,11 @@ func saving(before, now any) bool {
 }
 
 // Changed wakes the loop of an app: somebody who is not the cluster knows something new of it.
-func (p *Platform) Changed(app spillway.Ref) { p.changed(app) }
-
-// watcher collects the apps that changed until its Watch tells them.
-type watcher struct {
-	mu      sync.Mutex
-	pending map[spillway.Ref]bool
-	wake    chan struct{} // one slot
-}
-
-func (p *Platform) changed(ref spillway.Ref) {
-	if ref == "" {
-		return
-	}
-	p.watch.Lock()
-	defer p.watch.Unlock()
-	for w := range p.watchers {
-		w.mu.Lock()
-		w.pending[ref] = true
-		w.mu.Unlock()
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
-	}
-}
+func (p *Platform) Changed(app spillway.Ref) { p.watchers.Changed(app) }
 
 // Watch calls changed whenever an observation of an app may differ. It blocks until ctx ends.
 func (p *Platform) Watch(ctx context.Context, changed func(app spillway.Ref)) error {
-	w := &watcher{pending: map[spillway.Ref]bool{}, wake: make(chan struct{}, 1)}
-	p.watch.Lock()
-	p.watchers[w] = true
-	p.watch.Unlock()
-	defer func() {
-		p.watch.Lock()
-		delete(p.watchers, w)
-		p.watch.Unlock()
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-w.wake:
-		}
-		w.mu.Lock()
-		refs := w.pending
-		w.pending = map[spillway.Ref]bool{}
-		w.mu.Unlock()
-		for ref := range refs {
-			changed(ref)
-		}
-	}
+	return p.watchers.Watch(ctx, changed)
 }
 
 // app is what is remembered of one app; all of it can be lost.

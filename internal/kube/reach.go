@@ -122,7 +122,7 @@ func (p *Platform) onlySettled(a *app, there map[string]client.Object, pods []co
 			a.mu.Lock()
 			a.settles = false
 			a.mu.Unlock()
-			p.changed(a.ref)
+			p.watchers.Changed(a.ref)
 		})
 	}
 }
@@ -157,7 +157,7 @@ func (p *Platform) reach(ctx context.Context, a *app) {
 			a.mu.Unlock()
 		}
 		if news {
-			p.changed(a.ref)
+			p.watchers.Changed(a.ref)
 			continue
 		}
 		select {

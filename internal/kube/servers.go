@@ -296,7 +296,7 @@ func (p *Platform) followNames(ctx context.Context) {
 		case <-every.C:
 		}
 		for _, ref := range p.names.refresh(ctx) {
-			p.changed(ref)
+			p.watchers.Changed(ref)
 		}
 	}
 }

@@ -281,7 +281,7 @@ func (a *app) turn(ctx context.Context, crew *sync.WaitGroup, now time.Time) tim
 		a.p.conf.Events(e)
 	}
 	if changed {
-		a.p.changed(a.ref)
+		a.p.watchers.Changed(a.ref)
 	}
 	return due
 }

@@ -98,7 +98,7 @@ func (a *app) push(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("route of %s: %w", a.ref, err)
 		}
-		a.p.changed(a.ref) // who waits for the acknowledgement may look now
+		a.p.watchers.Changed(a.ref) // who waits for the acknowledgement may look now
 		return nil
 	}
 }

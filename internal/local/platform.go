@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/reconcile"
 )
 
 // Router is the data plane as the platform needs it. Errors wrap the sentinels of the root.
@@ -106,9 +107,10 @@ type Platform struct {
 	apps  map[spillway.Ref]*app
 	added chan struct{} // one slot: an app is new
 
-	watch    sync.Mutex // taken after any other
-	watchers map[*watcher]bool
-	leaders  map[int]bool // pids that somebody waits for
+	watchers reconcile.Watchers
+
+	wait    sync.Mutex   // taken after any other
+	leaders map[int]bool // pids that somebody waits for
 }
 
 // Open reads the state in c.Dir, finds the replicas that still run, and ends every process that was
@@ -120,7 +122,7 @@ func Open(ctx context.Context, c Config) (*Platform, error) {
 	}
 	p := &Platform{
 		conf: c, ports: newPorts(c.Ports[0], c.Ports[1]), apps: map[spillway.Ref]*app{},
-		watchers: map[*watcher]bool{}, added: make(chan struct{}, 1), leaders: map[int]bool{},
+		added: make(chan struct{}, 1), leaders: map[int]bool{},
 	}
 	if p.dir, err = filepath.Abs(filepath.Join(c.Dir, "local")); err != nil {
 		return nil, err
@@ -244,22 +246,22 @@ func (p *Platform) Run(ctx context.Context) error {
 
 // waitedFor reports whether some goroutine waits for the process.
 func (p *Platform) waitedFor(pid int) bool {
-	p.watch.Lock()
-	defer p.watch.Unlock()
+	p.wait.Lock()
+	defer p.wait.Unlock()
 	return p.leaders[pid]
 }
 
 // await watches a process to its end, keeping reapStrangers away from it.
 func (p *Platform) await(ctx context.Context, proc *process) {
-	p.watch.Lock()
+	p.wait.Lock()
 	p.leaders[proc.rec.PID] = true
-	p.watch.Unlock()
+	p.wait.Unlock()
 	if err := proc.watch(ctx); err != nil && ctx.Err() == nil {
 		p.conf.Log.Error("replica cannot be watched", "replica", proc.rec.Name, "pid", proc.rec.PID, "error", err)
 	}
-	p.watch.Lock()
+	p.wait.Lock()
 	delete(p.leaders, proc.rec.PID)
-	p.watch.Unlock()
+	p.wait.Unlock()
 }
 
 // watchRouter passes on what the data plane says, until ctx ends.
@@ -269,7 +271,7 @@ func (p *Platform) watchRouter(ctx context.Context) {
 			if a := p.app(ref); a != nil {
 				a.nudge(a.news)
 			}
-			p.changed(ref)
+			p.watchers.Changed(ref)
 		})
 		if err != nil && ctx.Err() == nil {
 			p.conf.Log.Debug("data plane is not watched", "error", err)
@@ -295,53 +297,9 @@ func (p *Platform) app(ref spillway.Ref) *app {
 	return p.apps[ref]
 }
 
-// watcher collects the apps that changed until its Watch tells them.
-type watcher struct {
-	mu      sync.Mutex
-	pending map[spillway.Ref]bool
-	wake    chan struct{} // one slot
-}
-
 // Watch calls changed whenever an observation of an app may differ. It blocks until ctx ends.
 func (p *Platform) Watch(ctx context.Context, changed func(app spillway.Ref)) error {
-	w := &watcher{pending: map[spillway.Ref]bool{}, wake: make(chan struct{}, 1)}
-	p.watch.Lock()
-	p.watchers[w] = true
-	p.watch.Unlock()
-	defer func() {
-		p.watch.Lock()
-		delete(p.watchers, w)
-		p.watch.Unlock()
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-w.wake:
-		}
-		w.mu.Lock()
-		refs := slices.Sorted(maps.Keys(w.pending))
-		clear(w.pending)
-		w.mu.Unlock()
-		for _, ref := range refs {
-			changed(ref)
-		}
-	}
-}
-
-// changed tells the watchers that an observation of the app may differ. It does not block.
-func (p *Platform) changed(ref spillway.Ref) {
-	p.watch.Lock()
-	defer p.watch.Unlock()
-	for w := range p.watchers {
-		w.mu.Lock()
-		w.pending[ref] = true
-		w.mu.Unlock()
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
-	}
+	return p.watchers.Watch(ctx, changed)
 }
 
 // Halt stops every replica of every app, as fast as their stop signal and grace allow, without changing
