@@ -40,7 +40,7 @@ func Connect(kubeconfig, context, namespace string) (*rest.Config, string, error
 // The times of leadership: who does not renew in leaseTime is not the leader any more, and knows it before others do.
 const (
 	leaseTime = 15 * time.Second
-	renewTime = 6 * time.Second // giving the lease back may take as long again, while this server still decides
+	renewTime = 6 * time.Second // what was sent before has the rest of leaseTime to arrive
 	retryTime = 2 * time.Second
 )
 
@@ -48,7 +48,7 @@ const (
 var ErrNotLeader = errors.New("another server leads now")
 
 // Lead waits until this process leads the namespace, runs until ctx ends, and fails with ErrNotLeader when it stops
-// to lead before. id tells servers apart. run has to end when its context does.
+// to lead before. id tells servers apart. run has to end when its context does; only then the lease is given back.
 func Lead(ctx context.Context, c *rest.Config, namespace, id string, log *slog.Logger, run func(context.Context) error) error {
 	clients, err := kubernetes.NewForConfig(c)
 	if err != nil {
@@ -63,7 +63,7 @@ func Lead(ctx context.Context, c *rest.Config, namespace, id string, log *slog.L
 	var failed error
 	ended, began := make(chan struct{}), make(chan struct{})
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: lock, LeaseDuration: leaseTime, RenewDeadline: renewTime, RetryPeriod: retryTime, ReleaseOnCancel: true,
+		Lock: lock, LeaseDuration: leaseTime, RenewDeadline: renewTime, RetryPeriod: retryTime,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				close(began)
@@ -77,7 +77,8 @@ func Lead(ctx context.Context, c *rest.Config, namespace, id string, log *slog.L
 			OnStoppedLeading: func() {
 				select {
 				case <-began:
-					<-ended // the lease is given back when nothing decides any more
+					<-ended
+					giveBack(ctx, lock, log)
 				default:
 				}
 			},
@@ -99,4 +100,19 @@ func Lead(ctx context.Context, c *rest.Config, namespace, id string, log *slog.L
 		return nil
 	}
 	return ErrNotLeader
+}
+
+// giveBack lets another server lead at once. The elector could do that by itself, and would do it while this server
+// still decides: before it ends the context of what runs.
+func giveBack(ctx context.Context, lock *resourcelock.LeaseLock, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewTime)
+	defer cancel()
+	held, _, err := lock.Get(ctx)
+	if err == nil && held.HolderIdentity == lock.Identity() {
+		now := metav1.Now()
+		err = lock.Update(ctx, resourcelock.LeaderElectionRecord{LeaderTransitions: held.LeaderTransitions, LeaseDurationSeconds: 1, AcquireTime: now, RenewTime: now})
+	}
+	if err != nil { // it ends by itself in leaseTime
+		log.Info("the lease cannot be given back", "error", err)
+	}
 }

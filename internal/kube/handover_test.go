@@ -2,6 +2,7 @@ package kube
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -75,4 +76,39 @@ func TestOnlySettled_GoesByTheTimeOfThisProcess(t *testing.T) {
 	if n := readyOf(&app{settles: true}, now, pod("new", now.Add(-time.Second)), ahead); n != 0 {
 		t.Errorf("%d ready at the first look of a server that was started just after them, want 0", n)
 	}
+}
+
+func TestLed_WhenTheNodesHadTheTimeToLearnWhereAServiceLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &app{leads: map[string]leading{}}
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "castle-www-1-backend", UID: "one"}, Spec: corev1.ServiceSpec{Selector: map[string]string{ReleaseLabel: "1"}}}
+		other := s.DeepCopy()
+		other.Name = "castle-www-2-backend"
+		learns := func(what string) {
+			t.Helper()
+			if a.led(s) {
+				t.Errorf("%s, and every node knows at once", what)
+			}
+			<-time.After(settling - time.Millisecond)
+			if a.led(s) {
+				t.Errorf("%s, and every node knows too soon", what)
+			}
+			<-time.After(time.Millisecond)
+			if !a.led(s) {
+				t.Errorf("%s, and no node ever knows", what)
+			}
+		}
+		learns("it is new")
+		s.Labels = map[string]string{"touched": "yes"}
+		if !a.led(s) {
+			t.Error("a change that leads nobody elsewhere counts")
+		}
+		s.Spec.Selector = map[string]string{ReleaseLabel: "2"}
+		learns("it leads elsewhere")
+		s.UID = "two"
+		learns("it was made anew")
+		if a.led(other) {
+			t.Error("another Service counts as this one")
+		}
+	})
 }
