@@ -157,6 +157,9 @@ func (e *engine) fulfilAll(ctx context.Context, asked <-chan spillway.Ref) {
 
 // fulfilOne does what is asked of one app by its resource, and says there what came of it. An error is worth another try.
 func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) error {
+	if err := e.wishes.Hold(ctx, app); err != nil { // an uninstall let it go
+		return err
+	}
 	wish, err := e.wishes.Asked(ctx, app)
 	switch {
 	case errors.Is(err, spillway.ErrNotFound):

@@ -224,61 +224,92 @@ func (c *cli) installer(o clusterOptions) (*kube.Installer, string, error) {
 	return installer, namespace, err
 }
 
+// uninstallOptions are the flags of kube uninstall.
+type uninstallOptions struct {
+	cluster     clusterOptions
+	yes         bool
+	destroy     bool
+	definitions bool
+	wait        time.Duration
+}
+
 func (c *cli) kubeUninstallCommand() *cobra.Command {
-	var o clusterOptions
-	var yes, definitions bool
+	var o uninstallOptions
 	cmd := c.verb("", &cobra.Command{
 		Use:   "uninstall [flags]",
 		Short: "Remove the server of a namespace",
 		Long: `Uninstall removes the server of a namespace, with its rights and its token. While there are apps in the namespace it
-does so only with -y: they go on running and their users are served, but nobody steers, judges or restores them
-until a server is installed again, which takes them up as they are. To be rid of them, destroy them first:
-only a server can do that in good order.
+says what is to become of them, or does nothing:
+
+-y leaves them behind. They go on serving, but nobody steers, judges or restores them until a server is installed
+again, which takes them up as they are. Nothing waits for a server meanwhile: the finalizers of the Apps go, so that
+they and the namespace can be deleted. Nor does an App own what runs any more: when somebody deletes it, or the
+definitions and all Apps with them, users are served all the same. What is left then is deleted with kubectl; the
+command is told at the end.
+
+--destroy has the server destroy them first, as spillway destroy does: it ends what serves users.
 
 The definitions stay, and with them what was ever deployed. --definitions removes them too, for all of the cluster. It
 refuses while there is an app in any namespace, whatever else is said.`,
 		Example: `  spillway kube uninstall --namespace shop
   spillway kube uninstall --namespace shop -y             # apps go on without a server
+  spillway kube uninstall --namespace shop --destroy      # no app is left
   spillway kube uninstall --namespace shop --definitions  # the last of all`,
 		Args: atMost(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.kubeUninstall(cmd.Context(), o, yes, definitions)
+			return c.kubeUninstall(cmd.Context(), o)
 		},
 	})
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "leave apps behind without a server")
-	cmd.Flags().BoolVar(&definitions, "definitions", false, "remove App and Release from the cluster too, with all history")
-	cmd.Flags().StringVar(&o.kubeconfig, "kubeconfig", "", "`FILE` that says how the cluster is reached (default: as kubectl)")
-	cmd.Flags().StringVar(&o.context, "kube-context", "", "`NAME` of the context in it")
-	cmd.Flags().StringVar(&o.namespace, "namespace", "", "`NAME` of the namespace (default: that of the context)")
+	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "leave apps behind without a server")
+	cmd.Flags().BoolVar(&o.destroy, "destroy", false, "destroy the apps of the namespace first, and all that serves users with them")
+	cmd.Flags().BoolVar(&o.definitions, "definitions", false, "remove App and Release from the cluster too, with all history")
+	cmd.Flags().DurationVar(&o.wait, "wait", 5*time.Minute, "`TIME` that --destroy may take")
+	cmd.Flags().StringVar(&o.cluster.kubeconfig, "kubeconfig", "", "`FILE` that says how the cluster is reached (default: as kubectl)")
+	cmd.Flags().StringVar(&o.cluster.context, "kube-context", "", "`NAME` of the context in it")
+	cmd.Flags().StringVar(&o.cluster.namespace, "namespace", "", "`NAME` of the namespace (default: that of the context)")
 	return cmd
 }
 
-func (c *cli) kubeUninstall(ctx context.Context, o clusterOptions, yes, definitions bool) error {
-	installer, namespace, err := c.installer(o)
+func (c *cli) kubeUninstall(ctx context.Context, o uninstallOptions) error {
+	if o.yes && o.destroy {
+		return usage("-y leaves the apps behind and --destroy does not; say one of them")
+	}
+	installer, namespace, err := c.installer(o.cluster)
 	if err != nil {
 		return err
 	}
-	within := map[bool]string{false: namespace, true: ""}[definitions]
+	within := map[bool]string{false: namespace, true: ""}[o.definitions]
 	apps, err := installer.Apps(ctx, within)
 	if err != nil {
 		return err
 	}
+	stay := apps
+	if o.destroy {
+		stay = slices.DeleteFunc(slices.Clone(apps), func(app string) bool { return strings.HasPrefix(app, namespace+"/") })
+	}
 	switch {
-	case len(apps) > 0 && definitions:
+	case len(stay) > 0 && o.definitions:
 		return fmt.Errorf("there are apps in the cluster: %s; the definitions hold their history, and nothing was changed. Destroy them first, each by the server of its namespace: spillway destroy -a NAME: %w",
-			strings.Join(apps, ", "), spillway.ErrConflict)
-	case len(apps) > 0 && !yes:
-		return fmt.Errorf("there are apps in namespace %s: %s; nothing was changed. Destroy them first: spillway destroy -a NAME; or let them run on without a server: -y: %w",
-			namespace, strings.Join(apps, ", "), spillway.ErrConflict)
+			strings.Join(stay, ", "), spillway.ErrConflict)
+	case len(stay) > 0 && !o.yes:
+		return fmt.Errorf("there are apps in namespace %s: %s; nothing was changed. Destroy them first: --destroy; or let them serve on without a server: -y: %w",
+			namespace, strings.Join(stay, ", "), spillway.ErrConflict)
+	}
+	if o.destroy && len(apps) > 0 {
+		c.say("destroying %s", strings.Join(apps, ", "))
+		if err := installer.Destroy(ctx, namespace, o.wait); err != nil {
+			return err
+		}
 	}
 	if err := installer.Uninstall(ctx, namespace, haltWithin); err != nil {
 		return err
 	}
-	if definitions {
+	if o.definitions {
 		return installer.Undefine(ctx, appfile.Schema())
 	}
-	if len(apps) > 0 {
-		c.say("%s run on without a server; spillway kube install takes them up again", strings.Join(apps, ", "))
+	if len(stay) > 0 {
+		c.say("%s: users are served on, without a server; spillway kube install --namespace %s takes them up again. An App that is deleted until then is only forgotten; what it ran is deleted by: %s",
+			strings.Join(stay, ", "), namespace, kube.Orphans(namespace))
 	}
 	return nil
 }

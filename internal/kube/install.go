@@ -308,7 +308,8 @@ func (i *Installer) Apps(ctx context.Context, namespace string) ([]string, error
 	return names, nil
 }
 
-// Uninstall removes the server of a namespace, when its pods have gone what they are allowed. Apps go on running.
+// Uninstall removes the server of a namespace, when its pods have gone what they are allowed. Apps go on serving: see
+// Leave.
 func (i *Installer) Uninstall(ctx context.Context, namespace string, within time.Duration) error {
 	s, err := i.Installed(ctx, namespace)
 	if err != nil && !errors.Is(err, spillway.ErrNotFound) {
@@ -331,6 +332,9 @@ func (i *Installer) Uninstall(ctx context.Context, namespace string, within time
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "spillway-server"}} // see Lead
 	if err := i.client.Delete(ctx, lease); err != nil && !apierrors.IsNotFound(err) {
 		return mayNot("delete the lease of the server", err)
+	}
+	if err := i.Leave(ctx, namespace); err != nil {
+		return err
 	}
 	return i.removeAll(ctx, objects[1:])
 }

@@ -41,5 +41,5 @@
 //
 // An App whose release was stored has the finalizer spillway.dev/app. "kubectl delete app" is the verb destroy: Asked
 // says so, and the finalizer goes with Remove, when nothing of the app runs any more. A namespace with an App in it does
-// not go while no server is there to do that: whoever removes the server calls Free.
+// not go while no server is there to do that: whoever removes the server calls Free, and a server that comes Hold.
 package state

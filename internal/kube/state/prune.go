@@ -120,7 +120,7 @@ func (s *Store) remove(ctx context.Context, ref spillway.Ref) error {
 
 // Free takes the finalizer off every App of the namespace, when nobody is going to be there who would do it later: at
 // an uninstall, or before the namespace goes. What runs goes on; an App that is being deleted is gone then, and takes
-// everything that it owns with it.
+// everything that it owns with it. Hold is the way back.
 func (s *Store) Free(ctx context.Context) error {
 	var list v1alpha1.AppList
 	if err := s.live.List(ctx, &list, client.InNamespace(s.namespace)); err != nil {
@@ -132,6 +132,36 @@ func (s *Store) Free(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Hold gives an app that runs its finalizer again, when Free took it off: a server is there again. It writes nothing
+// else, and nothing when the finalizer is there.
+func (s *Store) Hold(ctx context.Context, ref spillway.Ref) error {
+	for try := range tries {
+		app, _, err := s.read(ctx, ref, try > 0)
+		if err != nil || app == nil || app.DeletionTimestamp != nil || !exists(app) || controllerutil.ContainsFinalizer(app, v1alpha1.Finalizer) {
+			return err
+		}
+		held, err := s.hold(ctx, app)
+		if held || err != nil {
+			return err
+		}
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+	}
+	return busy(ref)
+}
+
+// hold puts the finalizer on an App. held is false when somebody else wrote the App in between, or it is gone.
+func (s *Store) hold(ctx context.Context, app *v1alpha1.App) (held bool, err error) {
+	with := app.DeepCopy()
+	controllerutil.AddFinalizer(with, v1alpha1.Finalizer)
+	err = s.client.Patch(ctx, with, client.MergeFromWithOptions(app, client.MergeFromWithOptimisticLock{}), client.FieldOwner(v1alpha1.Manager))
+	if apierrors.IsConflict(err) || absent(err) {
+		return false, nil
+	}
+	return err == nil, s.explain(err, "patch", apps)
 }
 
 func (s *Store) letGo(ctx context.Context, ref spillway.Ref) error {

@@ -64,12 +64,7 @@ func (s *Store) prepare(ctx context.Context, ref spillway.Ref, file []byte) (*v1
 			name, _, _ := strings.Cut(string(ref), "@")
 			_, err = s.apply(ctx, ref, fmt.Appendf(nil, `{"app":%q}`, name))
 		case !controllerutil.ContainsFinalizer(app, v1alpha1.Finalizer):
-			held := app.DeepCopy()
-			controllerutil.AddFinalizer(held, v1alpha1.Finalizer)
-			err = s.client.Patch(ctx, held, client.MergeFromWithOptions(app, client.MergeFromWithOptimisticLock{}), client.FieldOwner(v1alpha1.Manager))
-			if !apierrors.IsConflict(err) && !absent(err) {
-				err = s.explain(err, "patch", apps)
-			}
+			_, err = s.hold(ctx, app)
 		default:
 			return app, nil
 		}

@@ -289,8 +289,15 @@ func TestStore_FreeLeavesNobodyToWaitFor(t *testing.T) {
 	if len(app.Finalizers) > 0 || len(loaded(t, s, "castle").Spec.Releases) != 1 {
 		t.Errorf("finalizers %v", app.Finalizers)
 	}
-	if deploy(t, s, file); len(resource(t, c, namespace, "castle").Finalizers) != 1 { // a server is there again
+	if deploy(t, s, file); len(resource(t, c, namespace, "castle").Finalizers) != 1 {
 		t.Error("the next deploy does not hold the App")
+	}
+	if err := s.Free(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, c, namespace) // a server is there again
+	if err := s.Hold(t.Context(), "castle"); err != nil || len(resource(t, c, namespace, "castle").Finalizers) != 1 {
+		t.Errorf("the next server does not hold the App (%v)", err)
 	}
 }
 
