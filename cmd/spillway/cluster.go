@@ -121,10 +121,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	if in.images, err = oci.New(images); err != nil {
 		return nil, err
 	}
-	stored, err := platform.Store()
-	if err != nil {
-		return nil, err
-	}
+	stored := platform.Store()
 	in.platform, in.store, in.wishes, in.asked = platform, stored, stored, platform.Asked
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
 	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(o.cluster.divides())
@@ -133,6 +130,9 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
 	in.judge = judge.Run
 	in.lead = func(ctx context.Context, run func(context.Context) error) error {
+		if platform.Defined(ctx) != nil { // while the cluster cannot remember, there is nothing to lead
+			return nil
+		}
 		host, _ := os.Hostname() // a name among servers; without one the pid has to do
 		return kube.Lead(ctx, config, namespace, fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano()), log, run)
 	}

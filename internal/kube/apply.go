@@ -211,7 +211,7 @@ func tracksOf(there map[string]client.Object) map[spillway.Group]string {
 // as one that goes, is looked for past it: another App of the name may be there already.
 func (p *Platform) owner(ctx context.Context, ref spillway.Ref) (*metav1.OwnerReference, error) {
 	at := client.ObjectKey{Namespace: p.conf.Namespace, Name: v1alpha1.Name(ref)}
-	if p.defined {
+	if p.isDefined() {
 		var app v1alpha1.App
 		err := p.client.Get(ctx, at, &app, client.UnsafeDisableDeepCopy) // only read
 		if err == nil && app.DeletionTimestamp == nil {

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -33,7 +34,6 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube/counts"
-	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/reconcile"
 )
@@ -65,7 +65,8 @@ type Platform struct {
 	http    *http.Client
 	names   addresses // of servers that we do not run
 	routes  bool      // the cluster knows HTTPRoute
-	defined bool      // and App
+	asks    discovery.ServerResourcesInterface
+	defined chan struct{} // closed when the cluster knows App and Release
 
 	mu      sync.Mutex
 	apps    map[spillway.Ref]*app
@@ -102,7 +103,7 @@ func Open(c Config) (*Platform, error) {
 		return nil, explain("connect to the cluster", err)
 	}
 	p := &Platform{
-		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, pending: make(chan *app, 1<<16), unknown: make(chan *app, 1<<16), names: addresses{hosts: map[string]*named{}},
+		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, defined: make(chan struct{}), pending: make(chan *app, 1<<16), unknown: make(chan *app, 1<<16), names: addresses{hosts: map[string]*named{}},
 		http: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	_, err = live.RESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: "HTTPRoute"}, "v1")
@@ -114,8 +115,14 @@ func Open(c Config) (*Platform, error) {
 	case c.Gateway.Name != "":
 		return nil, fmt.Errorf("the cluster does not know the kind HTTPRoute, and gateway %s is to be used: install the Gateway API's standard channel first: %w", c.Gateway.Name, spillway.ErrUnavailable)
 	}
-	_, err = live.RESTMapper().RESTMapping(v1alpha1.GroupVersion.WithKind("App").GroupKind(), v1alpha1.GroupVersion.Version)
-	p.defined = err == nil
+	if p.asks, err = discovery.NewDiscoveryClientForConfig(c.Rest); err != nil {
+		return nil, explain("connect to the cluster", err)
+	}
+	if defined, err := asksDefined(p.asks); err != nil {
+		return nil, err
+	} else if defined {
+		close(p.defined)
+	}
 	if p.typed, err = kubernetes.NewForConfig(c.Rest); err != nil {
 		return nil, explain("connect to the cluster", err)
 	}
@@ -123,19 +130,6 @@ func Open(c Config) (*Platform, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// Store is what the cluster remembers of its apps. ErrUnavailable when it does not know App resources.
-func (p *Platform) Store() (*state.Store, error) {
-	if !p.defined {
-		return nil, fmt.Errorf("the cluster does not know the resources App and Release of spillway.dev/v1alpha1: install them with spillway kube install: %w", spillway.ErrUnavailable)
-	}
-	return state.New(state.Config{Client: p.client, Live: p.live, Namespace: p.conf.Namespace, Log: p.log}), nil
-}
-
-// Asked calls changed for every App at first and then whenever its resource may ask for something new, until ctx ends.
-func (p *Platform) Asked(ctx context.Context, changed func(app spillway.Ref)) error {
-	return state.Watch(ctx, p.cache, changed)
 }
 
 // open makes the cache of what is ours, and the client that reads from it.
@@ -149,13 +143,8 @@ func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 		}
 	}
 	by[&corev1.Pod{}] = cache.ByObject{Label: ours.Label, Transform: slim}
-	if p.defined {
-		by[&v1alpha1.App{}] = cache.ByObject{ // those that people wrote are ours too, and who did is in their managed fields
-			Transform: func(o any) (any, error) { return o, nil },
-		}
-	}
 	p.cache, err = cache.New(p.conf.Rest, cache.Options{
-		Scheme: scheme, DefaultNamespaces: map[string]cache.Config{p.conf.Namespace: {}}, ByObject: by, DefaultTransform: cache.TransformStripManagedFields(),
+		Scheme: scheme, DefaultNamespaces: map[string]cache.Config{p.conf.Namespace: {}}, ByObject: by, DefaultTransform: keepAuthors,
 	})
 	if err != nil {
 		return explain("watch the cluster", err)
@@ -186,11 +175,7 @@ func (p *Platform) Run(ctx context.Context) error {
 	if err := p.index(ctx); err != nil {
 		return err
 	}
-	kinds := append(p.kinds(), &corev1.Pod{})
-	if p.defined {
-		kinds = append(kinds, &v1alpha1.App{})
-	}
-	for _, kind := range kinds {
+	for _, kind := range append(p.kinds(), &corev1.Pod{}) {
 		informer, err := p.cache.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err == nil {
 			_, err = informer.AddEventHandler(p.handler())
@@ -206,6 +191,11 @@ func (p *Platform) Run(ctx context.Context) error {
 	defer cancel()
 	failed := make(chan error, 1)
 	wg.Go(func() { failed <- p.cache.Start(ctx) })
+	if !p.isDefined() {
+		wg.Go(func() { p.awaitDefinitions(ctx, p.asks) })
+	} else if err := p.watchApps(ctx); err != nil {
+		return err
+	}
 	wg.Go(func() { p.followNames(ctx) })
 	wg.Go(func() { p.lookCloser(ctx) })
 	for {

@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"io"
 	"log"
 	"net"
@@ -10,10 +12,13 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -31,13 +36,14 @@ type door struct {
 	served chan struct{}    // closed when server has ended
 	writes map[string]int64 // by method and kind of thing: "PATCH apps/status"
 	reads  int64
-	hidden string // paths that begin so are not known; "" = none
+	hidden string // an API group that is not known: "spillway.dev"; "" = none
 }
 
 // openDoor opens a door to a server.
 func openDoor(t *testing.T, to *url.URL, transport http.RoundTripper) *door {
 	t.Helper()
 	d := &door{t: t, address: freeAddress(t), writes: map[string]int64{}, proxy: httputil.NewSingleHostReverseProxy(to)}
+	d.proxy.ModifyResponse = d.without
 	d.proxy.Transport, d.proxy.FlushInterval, d.proxy.ErrorLog = transport, -1, log.New(io.Discard, "", 0)
 	d.open()
 	t.Cleanup(d.shut)
@@ -124,20 +130,47 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		d.writes[r.Method+" "+thing(r.URL.Path)]++
 	}
-	hidden := d.hidden != "" && strings.HasPrefix(r.URL.Path, d.hidden)
+	hidden := d.hidden
 	d.mu.Unlock()
-	if hidden {
+	switch {
+	case hidden != "" && r.URL.Path == "/apis":
+		r.Header.Set("Accept", "application/json") // the groups alone, so that each is asked for by itself
+		r.Header.Del("Accept-Encoding")
+	case hidden != "" && strings.HasPrefix(r.URL.Path, "/apis/"+hidden+"/"), r.URL.Path == "/apis/"+hidden && hidden != "":
 		notFound(w)
 		return
 	}
 	d.proxy.ServeHTTP(w, r)
 }
 
-// hide makes paths that begin so unknown to whoever goes through.
-func (d *door) hide(prefix string) {
+// hide makes an API group unknown to whoever goes through, as when nobody had installed it.
+func (d *door) hide(group string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.hidden = prefix
+	d.hidden = group
+}
+
+// without takes the hidden group out of the list of all.
+func (d *door) without(answer *http.Response) error {
+	d.mu.Lock()
+	hidden := d.hidden
+	d.mu.Unlock()
+	if hidden == "" || answer.Request.URL.Path != "/apis" || answer.StatusCode != http.StatusOK {
+		return nil
+	}
+	var groups metav1.APIGroupList
+	if err := json.NewDecoder(answer.Body).Decode(&groups); err != nil {
+		return err
+	}
+	answer.Body.Close()
+	groups.Groups = slices.DeleteFunc(groups.Groups, func(g metav1.APIGroup) bool { return g.Name == hidden })
+	text, err := json.Marshal(groups)
+	if err != nil {
+		return err
+	}
+	answer.Body, answer.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+	answer.Header.Set("Content-Length", strconv.Itoa(len(text)))
+	return nil
 }
 
 // wrote gives the writes so far by method and kind, without those of leases: who leads says so every two seconds, and
