@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,7 +98,7 @@ func (o *clusterOptions) theGateway() kube.Gateway {
 // assembleCluster wires the parts of a server whose apps run on a cluster. It starts nothing; on an error everything
 // that was opened is closed.
 func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*installation, error) {
-	in := &installation{log: log, facts: make(chan spillway.Event, 1000), proxy: foreign{o.cluster}}
+	in := &installation{log: log, facts: make(chan spillway.Event, 1000)}
 	config, namespace, err := kube.Connect(o.cluster.kubeconfig, o.cluster.context, o.cluster.namespace)
 	if err != nil {
 		return nil, err
@@ -122,6 +121,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 		return nil, err
 	}
 	stored := platform.Store()
+	in.proxy, in.doubts = foreign{o.cluster, platform}, platform.Doubts
 	in.platform, in.store, in.wishes, in.asked = platform, stored, stored, platform.Asked
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
 	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(o.cluster.divides())
@@ -179,7 +179,10 @@ func (in *installation) decide(ctx context.Context) error {
 }
 
 // foreign is a data plane that is not ours: a gateway of the cluster. It tells less than our own proxy does.
-type foreign struct{ options clusterOptions }
+type foreign struct {
+	options  clusterOptions
+	platform *kube.Platform
+}
 
 var _ dataPlane = foreign{}
 
@@ -187,13 +190,10 @@ func (f foreign) untold(what string) error {
 	return fmt.Errorf("%s is not known on Kubernetes: the gateway %s is not Spillway's own proxy: %w", what, f.options.gateway, spillway.ErrUnavailable)
 }
 
-// Info says at which port users reach the gateway: that of the URL that the server was told, or the usual one.
-func (f foreign) Info(context.Context) (proxy.Info, error) {
-	port := ":80"
-	if at, err := url.Parse(f.options.gatewayURL); err == nil && at.Port() != "" {
-		port = ":" + at.Port()
-	}
-	return proxy.Info{HTTP: port}, nil
+// Info says at which ports users reach the gateway.
+func (f foreign) Info(ctx context.Context) (proxy.Info, error) {
+	plain, secure := f.platform.Ports(ctx)
+	return proxy.Info{HTTP: plain, HTTPS: secure}, nil
 }
 
 // Report is not had.

@@ -35,7 +35,7 @@ func (c *cli) doctor(ctx context.Context) error {
 	if c.json {
 		err = c.printJSON(map[string]any{"server": info, "checks": checks})
 	} else {
-		c.print("server %s, pid %d, API %s, HTTP %s, state in %s", info.Version, info.PID, info.Listen, info.HTTP, info.Dir)
+		c.print("server %s, pid %d, API %s%s%s, state in %s", info.Version, info.PID, info.Listen, after(", HTTP ", info.HTTP), after(", HTTPS ", info.HTTPS), info.Dir)
 	}
 	failed := 0
 	for _, check := range checks {

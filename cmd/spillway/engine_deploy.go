@@ -167,7 +167,7 @@ func (e *engine) Deploy(ctx context.Context, r api.DeployRequest, log func(strin
 	if err := e.allowed(ctx, saved, release, r); err != nil {
 		return api.DeployResult{}, err
 	}
-	for _, doubt := range doubtfulCertificates(release.Config, e.Info(ctx).HTTPS, time.Now()) {
+	for _, doubt := range e.doubted(ctx, release.Config) {
 		log(doubt)
 	}
 	if m.tree != nil {
@@ -208,11 +208,8 @@ func (e *engine) allowed(ctx context.Context, saved reconcile.Saved, release spi
 	if err := checkTrack(saved, r.Track); err != nil {
 		return err
 	}
-	if err := checkCertificates(release.Config); err != nil {
-		return err
-	}
 	if e.images == nil {
-		if err := cmp.Or(checkImages(release), checkScaling(release)); err != nil {
+		if err := cmp.Or(checkCertificates(release.Config), checkImages(release), checkScaling(release)); err != nil {
 			return err
 		}
 	}

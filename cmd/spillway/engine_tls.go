@@ -57,6 +57,14 @@ func checkRoot(file string) error {
 	return nil
 }
 
+// doubted says what users will not like about an app that can be deployed, and may not be meant so.
+func (e *engine) doubted(ctx context.Context, a spillway.App) []string {
+	if e.doubts != nil {
+		return e.doubts(ctx, a)
+	}
+	return doubtfulCertificates(a, e.Info(ctx).HTTPS, time.Now())
+}
+
 // doubtfulCertificates says of certificates that can be used what browsers will not like about them. https is where
 // the proxy serves HTTPS; "" = nowhere.
 func doubtfulCertificates(a spillway.App, https string, now time.Time) []string {

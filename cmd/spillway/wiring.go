@@ -48,7 +48,8 @@ type installation struct {
 
 	// The rest is of a cluster; nil on one machine.
 	images *oci.Registry
-	fits   func(spillway.App) error // what its data plane cannot do of an app
+	fits   func(spillway.App) error                     // what its data plane cannot do of an app
+	doubts func(context.Context, spillway.App) []string // what its data plane does otherwise than an app says; nil = see doubtfulCertificates
 	wishes *state.Store
 	asked  func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
 	judge  func(context.Context) error

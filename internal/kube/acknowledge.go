@@ -4,11 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -248,16 +245,16 @@ func accepted(h *gatewayv1.HTTPRoute, g Gateway) string {
 	return fmt.Sprintf("gateway %s says nothing of HTTPRoute %s; is there such a Gateway, and does its listener allow routes of this namespace?", g.Name, h.Name)
 }
 
-// probe asks the gateway, as a user would, which generation it serves: "" = this one.
+// probe asks the gateway, as users would by each of its listeners, which generation it serves: "" = this one.
 func (p *Platform) probe(ctx context.Context, h *gatewayv1.HTTPRoute, generation int64) string {
-	bases, problem := p.bases(ctx)
-	if problem != "" {
-		return problem
-	}
 	if len(h.Spec.Hostnames) == 0 {
 		return fmt.Sprintf("HTTPRoute %s has no host any more", h.Name)
 	}
-	host := strings.Replace(string(h.Spec.Hostnames[0]), "*", "spillway-probe", 1)
+	host := concrete(string(h.Spec.Hostnames[0]))
+	bases, problem := p.bases(ctx, host)
+	if problem != "" {
+		return problem
+	}
 	for _, base := range bases {
 		to, status, problem := p.look(ctx, fmt.Sprintf("%s%s%d", base, probePrefix, generation), host)
 		if problem != "" {
@@ -268,53 +265,4 @@ func (p *Platform) probe(ctx context.Context, h *gatewayv1.HTTPRoute, generation
 		}
 	}
 	return ""
-}
-
-// doors remembers for a moment where the gateway is reached: it is asked for often, and moves hardly ever.
-type doors struct {
-	mu    sync.Mutex
-	bases []string
-	until time.Time
-}
-
-// doorTime is how long a gateway's addresses are believed.
-const doorTime = 5 * time.Second
-
-// bases are the URLs of the gateway.
-func (p *Platform) bases(ctx context.Context) (bases []string, problem string) {
-	if p.conf.GatewayURL != "" {
-		return []string{strings.TrimSuffix(p.conf.GatewayURL, "/")}, ""
-	}
-	p.doors.mu.Lock()
-	defer p.doors.mu.Unlock() // also while the cluster is asked: all who want to know wait for one answer
-	if time.Now().Before(p.doors.until) {
-		return p.doors.bases, ""
-	}
-	if bases, problem = p.askForBases(ctx); problem == "" {
-		p.doors.bases, p.doors.until = bases, time.Now().Add(doorTime)
-	}
-	return bases, problem
-}
-
-func (p *Platform) askForBases(ctx context.Context) (bases []string, problem string) {
-	var g gatewayv1.Gateway
-	namespace := p.conf.Gateway.Namespace
-	if namespace == "" {
-		namespace = p.conf.Namespace
-	}
-	if err := p.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: p.conf.Gateway.Name}, &g); err != nil {
-		return nil, explain("look for gateway "+p.conf.Gateway.Name, err).Error()
-	}
-	for _, l := range g.Spec.Listeners {
-		if l.Protocol != gatewayv1.HTTPProtocolType || p.conf.Gateway.Section != "" && string(l.Name) != p.conf.Gateway.Section {
-			continue
-		}
-		for _, a := range g.Status.Addresses {
-			bases = append(bases, "http://"+net.JoinHostPort(a.Value, strconv.Itoa(int(l.Port))))
-		}
-	}
-	if len(bases) == 0 {
-		return nil, fmt.Sprintf("gateway %s/%s tells no address of a listener for HTTP in its status; say where it is reached: --gateway-url", namespace, p.conf.Gateway.Name)
-	}
-	return bases, ""
 }

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -159,17 +160,22 @@ func (p *Platform) checkGateway(ctx context.Context) spillway.Check {
 		c.Text, c.Remedy = fmt.Sprintf("gateway %s/%s is not programmed", g.Namespace, g.Name), "kubectl describe gateway -n "+g.Namespace+" "+g.Name
 		return c
 	}
-	bases, problem := p.bases(ctx)
-	for _, base := range bases {
-		if _, status, trouble := p.look(ctx, base+probePrefix, "doctor.spillway.invalid"); trouble != "" {
+	entrances, problem := p.entrances(ctx)
+	var bases []string
+	for _, e := range entrances {
+		bases = append(bases, e.base)
+		if _, status, trouble := p.look(ctx, e.base+probePrefix, cmp.Or(concrete(e.host), "doctor.spillway.invalid")); trouble != "" {
 			problem = trouble
 		} else if status >= http.StatusInternalServerError {
-			problem = fmt.Sprintf("the gateway at %s answers %d", base, status)
+			problem = fmt.Sprintf("the gateway at %s answers %d", e.base, status)
 		}
 	}
 	if problem != "" {
 		c.Text, c.Remedy = problem, "see how the gateway is reached from here, and say so: --gateway-url"
 		return c
+	}
+	if broken := brokenListeners(&found, g.Section); len(broken) > 0 {
+		return spillway.Check{Name: "gateway", State: "warn", Text: fmt.Sprintf("%s/%s does not serve %s", g.Namespace, g.Name, strings.Join(broken, "; ")), Remedy: "kubectl describe gateway -n " + g.Namespace + " " + g.Name}
 	}
 	return spillway.Check{Name: "gateway", State: "ok", Text: fmt.Sprintf("%s/%s of class %s answers at %s", g.Namespace, g.Name, found.Spec.GatewayClassName, strings.Join(bases, ", "))}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -36,7 +35,7 @@ func reachables(there map[string]client.Object) map[spillway.Group]reachable {
 			continue
 		}
 		if g, ok := groupOf(h.Labels); ok {
-			all[g] = reachable{g, strings.Replace(string(h.Spec.Hostnames[0]), "*", "spillway-probe", 1)}
+			all[g] = reachable{g, concrete(string(h.Spec.Hostnames[0]))}
 		}
 	}
 	return all
@@ -196,7 +195,7 @@ func (p *Platform) missing(ctx context.Context, a *app) (list []reachable, more 
 // reaches asks a gateway for a group: first whether it knows the way, then for an answer of a replica, whatever that
 // answer is. One that may be the gateway's own is believed to be the program's after a while.
 func (p *Platform) reaches(ctx context.Context, w reachable, since time.Duration) (problem string) {
-	bases, problem := p.bases(ctx)
+	bases, problem := p.bases(ctx, w.host)
 	if problem != "" {
 		return problem
 	}
@@ -226,7 +225,7 @@ func (p *Platform) look(ctx context.Context, at, host string) (to string, status
 		return "", 0, err.Error()
 	}
 	request.Host = host
-	answer, err := p.http.Do(request)
+	answer, err := p.asking(at, host).Do(request)
 	if err != nil {
 		return "", 0, fmt.Sprintf("the gateway cannot be asked: %v; if it is reached in another way from here, say how: --gateway-url", err)
 	}

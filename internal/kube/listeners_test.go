@@ -1,0 +1,65 @@
+package kube
+
+import (
+	"slices"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+func TestEntrances_AreTheListenersThatServeUs(t *testing.T) {
+	from := func(f gatewayv1.FromNamespaces) *gatewayv1.AllowedRoutes {
+		return &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{From: &f}}
+	}
+	all, shop := from(gatewayv1.NamespacesFromAll), gatewayv1.Hostname("*.shop.test")
+	g := &gatewayv1.Gateway{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "edge", Name: "public"},
+		Spec: gatewayv1.GatewaySpec{Listeners: []gatewayv1.Listener{
+			{Name: "web", Port: 80, Protocol: gatewayv1.HTTPProtocolType, AllowedRoutes: all},
+			{Name: "secure", Port: 443, Protocol: gatewayv1.HTTPSProtocolType, Hostname: &shop, AllowedRoutes: from(gatewayv1.NamespacesFromSelector)},
+			{Name: "own", Port: 81, Protocol: gatewayv1.HTTPProtocolType}, // Same is the default
+			{Name: "none", Port: 82, Protocol: gatewayv1.HTTPProtocolType, AllowedRoutes: from(gatewayv1.NamespacesFromNone)},
+			{Name: "grpc", Port: 83, Protocol: gatewayv1.HTTPProtocolType, AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: all.Namespaces, Kinds: []gatewayv1.RouteGroupKind{{Kind: "GRPCRoute"}}}},
+			{Name: "tcp", Port: 84, Protocol: gatewayv1.TCPProtocolType, AllowedRoutes: all},
+			{Name: "broken", Port: 85, Protocol: gatewayv1.HTTPSProtocolType, AllowedRoutes: all},
+		}},
+		Status: gatewayv1.GatewayStatus{
+			Addresses: []gatewayv1.GatewayStatusAddress{{Value: "10.0.0.7"}},
+			Listeners: []gatewayv1.ListenerStatus{{Name: "broken", Conditions: []metav1.Condition{
+				{Type: string(gatewayv1.ListenerConditionResolvedRefs), Status: metav1.ConditionFalse, Message: "there is no Secret x"},
+			}}},
+		},
+	}
+	for _, row := range []struct {
+		section, namespace string
+		want               []entrance
+	}{
+		{"", "shop", []entrance{{"http://10.0.0.7:80", ""}, {"https://10.0.0.7:443", "*.shop.test"}}},
+		{"secure", "shop", []entrance{{"https://10.0.0.7:443", "*.shop.test"}}},
+		{"own", "edge", []entrance{{"http://10.0.0.7:81", ""}}},
+		{"own", "shop", nil},
+		{"broken", "shop", nil},
+	} {
+		if got := entrancesOf(g, row.section, row.namespace); !slices.Equal(got, row.want) {
+			t.Errorf("section %q, namespace %s: %v, want %v", row.section, row.namespace, got, row.want)
+		}
+	}
+	if got := brokenListeners(g, ""); !slices.Equal(got, []string{"listener broken: there is no Secret x"}) {
+		t.Errorf("broken: %q", got)
+	}
+}
+
+func TestEntrance_TakesHosts(t *testing.T) {
+	for _, row := range []struct {
+		pattern, host string
+		want          bool
+	}{
+		{"", "www.shop.test", true}, {"www.shop.test", "WWW.shop.test", true}, {"www.shop.test", "shop.test", false},
+		{"*.shop.test", "www.shop.test", true}, {"*.shop.test", "a.b.shop.test", true}, {"*.shop.test", "shop.test", false}, {"*.shop.test", "myshop.test", false},
+	} {
+		if got := (entrance{host: row.pattern}).takes(row.host); got != row.want {
+			t.Errorf("%q takes %s: %v", row.pattern, row.host, got)
+		}
+	}
+}
