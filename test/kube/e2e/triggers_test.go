@@ -1,0 +1,367 @@
+//go:build kube
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// triggers is examples/triggers in a git repository, behind the gateway, by HTTP and by HTTPS. Its file is the one that
+// runs on one machine; what changes are the hosts, because all tests share a gateway, the values of the environment,
+// and how long it waits. Its tls stays as it is: on a cluster the certificate is the gateway's.
+type triggers struct {
+	*testing.T
+	in      *installation
+	dir     string
+	browser *http.Client
+	host    string
+	dark    string // the host of the dark colour
+}
+
+// newTriggers deploys the example as release 1 of version "1", at rest.
+func newTriggers(t *testing.T) *triggers {
+	in := installIn(t, namespace(t))
+	in.flags = []string{"--gateway-url", ""} // the gateway's own addresses: of both listeners
+	in.start()
+	tr := &triggers{T: t, in: in, dir: example(t, "triggers"), browser: browser(t)}
+	tr.host, tr.dark = "triggers-"+in.namespace+".localhost", "off-"+in.namespace+".localhost"
+	tr.edit("host: triggers.localhost", "host: "+tr.host)
+	tr.edit("host: off.triggers.localhost", "host: "+tr.dark)
+	tr.edit("interval: 30s", "interval: 1s")
+	tr.edit("watch: 1m", "watch: 1s")
+	tr.edit("    scale: 2\n", "    scale: 2\n    env: {VERSION: \"1\"}\n")
+	tr.git("init", "-q")
+	tr.commit()
+	tr.deploy().want(t, 0).tells(t, "TLS ends at gateway gateway/public")
+	tr.rest(1)
+	await(t, 20*time.Second, "the first page", func() bool { return open(tr.browser, tr.plain()).err == nil && open(tr.browser, tr.secure()).err == nil })
+	return tr
+}
+
+func (tr *triggers) plain() string  { return "http://" + tr.host + "/" }
+func (tr *triggers) secure() string { return "https://" + tr.host + "/" }
+
+// edit changes a text of the app file.
+func (tr *triggers) edit(old, new string) {
+	tr.Helper()
+	replace(tr.T, filepath.Join(tr.dir, "spillway.yaml"), old, new)
+}
+
+// version makes the next deploy one of another version, and commits that.
+func (tr *triggers) version(from, to string) {
+	tr.Helper()
+	tr.edit(`VERSION: "`+from+`"`, `VERSION: "`+to+`"`)
+	tr.commit()
+}
+
+func (tr *triggers) git(args ...string) string {
+	tr.Helper()
+	cmd := exec.Command("git", append([]string{"-C", tr.dir, "-c", "user.name=Ada", "-c", "user.email=ada@example.com"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		tr.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (tr *triggers) commit() {
+	tr.Helper()
+	tr.git("add", ".")
+	tr.git("commit", "-q", "-m", "another version")
+}
+
+func (tr *triggers) deploy(flags ...string) result {
+	tr.Helper()
+	return tr.in.spillway(append([]string{"deploy", tr.dir}, flags...)...)
+}
+
+// oops runs an oops command for the app.
+func (tr *triggers) oops(args ...string) result {
+	tr.Helper()
+	return tr.in.run(tr.dir, append([]string{"oops"}, args...)...)
+}
+
+// rest waits until a release serves and nothing is going on.
+func (tr *triggers) rest(release int) spillway.Overview {
+	tr.Helper()
+	return tr.in.healthy("triggers", release, time.Minute)
+}
+
+// watch lets users come by both listeners.
+func (tr *triggers) watch() *watchers {
+	tr.Helper()
+	w := watch(tr.T, tr.browser, tr.plain(), tr.secure())
+	w.asked(100)
+	return w
+}
+
+// pods are the replicas of a release that are ready.
+func (tr *triggers) pods(release int) (list []string) {
+	tr.Helper()
+	all, err := tr.in.client.Replicas(tr.in.ctx(10*time.Second), "triggers")
+	if err != nil {
+		tr.Fatal(err)
+	}
+	for _, r := range all {
+		if r.Group.Release == release && r.State == spillway.Ready {
+			list = append(list, r.Name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Story 2 as far as it needs no web hook and no feature flag, row by row.
+func TestStory2_TriggersOnACluster(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		test func(*triggers)
+	}{
+		{"never let users see two versions at once, and have no gap", triggersOneSwitch},
+		{"read the live colour from the router", triggersColorFromRouter},
+		{"give up cleanly when the dark colour does not become ready in time", triggersGiveUp},
+		{"redeploy any earlier version, and list all deployments", triggersRedeploy},
+		{"stay sane when someone mends a bad deploy with another deploy", triggersMend},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			row.test(newTriggers(t))
+		})
+	}
+}
+
+// One switch for both listeners, there and back, under load; open requests on the old colour finish, and the way back
+// to the warm colour starts nothing.
+func triggersOneSwitch(tr *triggers) {
+	for url, scheme := range map[string]string{tr.plain(): "http", tr.secure(): "https"} {
+		if p := open(tr.browser, url); p.err != nil || p.scheme != scheme {
+			tr.Fatalf("%s: want a page that says scheme %s, got %v", url, scheme, p)
+		}
+	}
+	open := tr.slowRequest("20s")
+	w := tr.watch()
+	tr.version("1", "2")
+	began := time.Now()
+	tr.deploy().want(tr.T, 0).tells(tr.T, tr.secure())
+	tr.Logf("deployed in %.1fs", time.Since(began).Seconds())
+	w.asked(200)
+	select {
+	case text := <-open:
+		tr.Fatalf("the open request has ended before the switch, which proves nothing: %q", text)
+	default:
+	}
+	switched(tr.T, w.flawless(), "1", "2")
+	if text := <-open; !strings.HasSuffix(text, "done\n") || strings.Contains(text, "release 2") || strings.Count(text, "release 1\n") < 100 {
+		tr.Errorf("the request that was open on the old colour was not finished by it:\n%s", text)
+	}
+	tr.rest(2)
+	warm, live := tr.pods(1), tr.pods(2)
+	if len(warm) != 2 || len(live) != 2 {
+		tr.Errorf("want 2 live and 2 warm replicas after the watch, there are %v and %v", live, warm)
+	}
+	w = tr.watch()
+	r := tr.in.run(tr.dir, "rollback").want(tr.T, 0)
+	tr.Logf("rolled back: effective after %v", acknowledged(tr.T, r))
+	w.asked(100)
+	switched(tr.T, w.flawless(), "2", "1")
+	tr.rest(1)
+	if after := tr.pods(1); !slices.Equal(after, warm) {
+		tr.Errorf("a rollback to the warm colour started something: pods %v, then %v", warm, after)
+	}
+}
+
+var acknowledgedAfter = regexp.MustCompile(`serves everybody after (\S+) \(route acknowledged\)`)
+
+// acknowledged is how long a command says that it took until the gateway served the route. A switch is short.
+func acknowledged(t *testing.T, r result) time.Duration {
+	t.Helper()
+	m := acknowledgedAfter.FindStringSubmatch(r.stdout + r.stderr)
+	if m == nil {
+		t.Fatalf("want the time until the route was acknowledged in the output of %v", r)
+	}
+	d, err := time.ParseDuration(m[1])
+	if err != nil || d > 4*time.Second {
+		t.Errorf("a switch took %v (%v): or was it a start-up? %v", d, err, r)
+	}
+	return d
+}
+
+// slowRequest opens a request that takes a while, waits for its first line, and gives its text when it has ended.
+func (tr *triggers) slowRequest(d string) <-chan string {
+	tr.Helper()
+	response, err := tr.browser.Get(tr.plain() + "slow?for=" + d)
+	if err != nil {
+		tr.Fatal(err)
+	}
+	text := make(chan string, 1)
+	go func() { // ends with the request, which has a time limit
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			body = fmt.Append(body, err)
+		}
+		text <- string(body)
+	}()
+	return text
+}
+
+// No second record that can disagree with the router: what is told as live is what answers, after a deploy, after a
+// rollback, and to a server that knows only what the cluster tells it. The dark colour has a host of its own.
+func triggersColorFromRouter(tr *triggers) {
+	type side struct {
+		Color   string
+		Release int
+	}
+	check := func(after string, active, off int) (c struct{ Active, Off side }) {
+		tr.Helper()
+		r := tr.oops("status").want(tr.T, 0)
+		if err := json.Unmarshal([]byte(r.stdout), &c); err != nil {
+			tr.Fatalf("oops status: %v\n%s", err, r.stdout)
+		}
+		p := open(tr.browser, tr.secure())
+		if c.Active.Release != active || p.release != fmt.Sprint(active) || c.Off.Release != off || c.Active.Color == c.Off.Color {
+			tr.Errorf("after %s: want release %d active and %d off; oops status says %+v, users meet %v", after, active, off, c, p)
+		}
+		for _, url := range []string{"http://" + tr.dark + "/", "https://" + tr.dark + "/"} {
+			if !within(5*time.Second, func() bool { p = open(tr.browser, url); return p.release == fmt.Sprint(off) }) {
+				tr.Errorf("after %s: %s gives %v, want release %d", after, url, p, off)
+			}
+		}
+		return c
+	}
+	tr.version("1", "2")
+	tr.deploy().want(tr.T, 0)
+	tr.rest(2)
+	before := check("a deploy", 2, 1)
+	tr.oops("rollback").want(tr.T, 0)
+	tr.rest(1)
+	after := check("a rollback", 1, 2)
+	if before.Active.Color != after.Off.Color || before.Off.Color != after.Active.Color {
+		tr.Errorf("a rollback swaps the colours; before %+v, after %+v", before, after)
+	}
+	tr.in.kill(9)
+	tr.in.start()
+	await(tr.T, 20*time.Second, "the gateway to have been asked again", func() bool { return tr.in.overview("triggers").Color != "" })
+	if again := check("a kill of the server", 1, 2); again.Active.Color != after.Active.Color {
+		tr.Errorf("the colours changed with the server: %+v, then %+v", after, again)
+	}
+	tr.oops("off").want(tr.T, 0).tells(tr.T, tr.dark, after.Off.Color)
+}
+
+// 20 tries of 10 s, scaled down: the live colour is untouched, the exit code is not 0, the reason is printed.
+func triggersGiveUp(tr *triggers) {
+	tr.edit("deadline: 200s", "deadline: 15s")
+	live := tr.pods(1)
+	w := tr.watch()
+	tr.edit(`VERSION: "1"`, `VERSION: "2", NEVER_READY: "1"`)
+	began := time.Now()
+	r := tr.deploy().want(tr.T, 1)
+	r.tells(tr.T, "0 of 2 replicas of triggers ready", "503", "release 1 serves everybody", "next:")
+	if took := time.Since(began); took < 15*time.Second || took > 45*time.Second {
+		tr.Errorf("it gave up after %v, want about 15 s", took)
+	}
+	tr.Logf("%s%s", r.stdout, r.stderr)
+	if all := met(w.flawless()); len(all) != 1 || all["1"] == 0 {
+		tr.Errorf("users met %v, want release 1 only", all)
+	}
+	tr.rest(1)
+	if now := tr.pods(1); !slices.Equal(now, live) {
+		tr.Errorf("the live colour was %v and is %v", live, now)
+	}
+}
+
+// From the release history, without a rebuild; and the list says number, commit, who, when, state, and which is live.
+func triggersRedeploy(tr *triggers) {
+	first := tr.git("rev-parse", "HEAD")
+	for _, v := range []string{"2", "3"} {
+		tr.version(fmt.Sprint(v[0]-'1'), v)
+		tr.deploy().want(tr.T, 0)
+		tr.rest(int(v[0] - '0'))
+	}
+	w := tr.watch()
+	r := tr.oops("deploy", first[:7]).want(tr.T, 0)
+	w.asked(100)
+	switched(tr.T, w.flawless(), "3", "1")
+	if strings.Contains(r.stdout+r.stderr, "is in the registry") || strings.Contains(r.stdout+r.stderr, "go build") {
+		tr.Errorf("something was built: %v", r)
+	}
+	if p := open(tr.browser, tr.secure()); p.version != "1" {
+		tr.Errorf("after oops deploy %s users meet %v, want version 1", first[:7], p)
+	}
+	tr.rest(1)
+	if n := tr.in.newest("triggers"); n != 3 {
+		tr.Errorf("deploying a stored commit made release %d", n)
+	}
+	if r := tr.oops("deploy", "0123abc"); r.code != 1 && r.code != 2 || !strings.Contains(r.stderr, "0123abc") {
+		tr.Errorf("want exit code 1 or 2 for an unknown commit: %v", r)
+	}
+	lines := map[string]string{} // by release
+	for line := range strings.Lines(tr.oops("list").want(tr.T, 0).stdout) {
+		if f := strings.Fields(strings.TrimPrefix(line, "*")); len(f) > 0 && strings.Trim(f[0], "0123456789") == "" {
+			lines[f[0]] = line
+		}
+	}
+	if got := slices.Sorted(maps.Keys(lines)); !slices.Equal(got, []string{"1", "2", "3"}) || !strings.Contains(lines["1"], first[:7]) {
+		tr.Errorf("oops list: %q", lines)
+	}
+	for n, line := range lines {
+		if strings.Contains(line, "live") != (n == "1") {
+			tr.Errorf("release 1 is live, and no other: %q", lines)
+		}
+	}
+}
+
+// A deploy during a rollout first returns users to the last good release. Here release 2 has everybody and fails often
+// enough to look bad, too seldom to be proved so; release 3 takes its time to start.
+func triggersMend(tr *triggers) {
+	tr.edit("watch: 1s", "watch: 1m")
+	tr.edit(`VERSION: "1"`, `VERSION: "2", FAIL: POST`)
+	tr.commit()
+	w := tr.watch()
+	tr.deploy().want(tr.T, 0)
+	w.asked(100)
+	for range 6 {
+		response, err := tr.browser.Post(tr.secure(), "text/plain", strings.NewReader("x"))
+		if err != nil {
+			tr.Fatal(err)
+		}
+		response.Body.Close()
+	}
+	tr.in.status("triggers", 20*time.Second, "the failures to be seen by the judge", func(o spillway.Overview) bool {
+		return o.Rollout != nil && o.Rollout.Evidence != nil && o.Rollout.Evidence.Failures >= 6
+	})
+	tr.edit(`VERSION: "2", FAIL: POST`, `VERSION: "3", START: 3s`)
+	tr.commit()
+	tr.deploy().want(tr.T, 0)
+	w.asked(100)
+	seen := w.flawless()
+	var bad, mended time.Time // the last that met release 2, the first that met release 3
+	for _, p := range seen {
+		if p.release == "2" && p.came.After(bad) {
+			bad = p.came
+		}
+		if p.release == "3" && (mended.IsZero() || p.came.Before(mended)) {
+			mended = p.came
+		}
+	}
+	good := met(slices.DeleteFunc(slices.Clone(seen), func(p page) bool { return !p.began.After(bad) || !p.came.Before(mended) }))
+	if len(good) != 1 || good["1"] < 50 {
+		tr.Errorf("between release 2 and release 3 users met %v, want release 1 for as long as release 3 starts", good)
+	}
+	tr.Logf("users met %v, and between release 2 and 3 %v", met(seen), good)
+	tr.in.spillway("promote", "--app", "triggers").want(tr.T, 0)
+	tr.rest(3)
+}
