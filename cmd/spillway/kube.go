@@ -21,6 +21,7 @@ import (
 type kubeOptions struct {
 	cluster  clusterOptions
 	image    string
+	made     imageOptions // where no image is named
 	replicas int
 	print    bool
 	wait     time.Duration
@@ -35,12 +36,12 @@ func (c *cli) kubeCommand() *cobra.Command {
 A server works in one namespace and has rights in that one alone, but for reading its gateway where that is
 elsewhere. Its API is open to nobody: it listens inside of its pod. Who may forward a port to a pod there and
 read the Secret spillway-token reaches it: spillway context add NAME --kubernetes --namespace NS`,
-		Example: `  spillway kube install --namespace shop --gateway edge/public --image registry.example.com/spillway:1
+		Example: `  spillway kube install --namespace shop --gateway edge/public --registry registry.example.com/shop
   spillway kube uninstall --namespace shop`,
 		Args: atMost(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	})
-	cmd.AddCommand(c.kubeInstallCommand(), c.kubeUpgradeCommand(), c.kubeUninstallCommand())
+	cmd.AddCommand(c.kubeInstallCommand(), c.kubeUpgradeCommand(), c.kubeImageCommand(), c.kubeUninstallCommand())
 	return cmd
 }
 
@@ -48,18 +49,21 @@ func (c *cli) kubeInstallCommand() *cobra.Command {
 	var o kubeOptions
 	cmd := c.verb("", &cobra.Command{
 		Use:   "install [flags]",
-		Short: "Install the definitions, and with --image a server",
-		Long: `Install applies the definitions of App and Release to the cluster and, with --image, a server to the namespace: its
-ServiceAccount, the Role that it needs and no more, the Secret with its token, a PodDisruptionBudget and a
-Deployment. Two replicas share the work: one leads and decides, and the other takes over when it ends.
+		Short: "Install the definitions, and with --registry or --image a server",
+		Long: `Install applies the definitions of App and Release to the cluster and, with --registry or --image, a server to the
+namespace: its ServiceAccount, the Role that it needs and no more, the Secret with its token, a
+PodDisruptionBudget and a Deployment. Two replicas share the work: one leads and decides, and the other takes
+over when it ends.
 
-IMAGE has the program spillway as its entry point, and what builds your apps: Go for those that go build
-builds. An app of images alone needs nothing else.
+The server is this program: an image of it is made and put into the registry, without Docker. See kube image --help
+for what is in it, and for machines that are not like the nodes. An app of images alone needs nothing else; for apps
+that the server is to build, add what builds them: --server-base golang:1.26. IMAGE is another image, whose
+entry point is the program spillway.
 
 What was installed before is kept where no flag says otherwise. An object that has the name of one of ours and
 is not is left alone, and nothing is changed then. --print writes what would be applied, and asks no cluster.`,
 		Example: `  spillway kube install                                    # only the definitions, for a server elsewhere
-  spillway kube install --namespace shop --gateway edge/public --registry registry.example.com/shop --image registry.example.com/spillway:1
+  spillway kube install --namespace shop --gateway edge/public --registry registry.example.com/shop --server-base golang:1.26
   spillway kube install --namespace shop --image registry.example.com/spillway:1 --print | less`,
 		Args: atMost(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.kubeInstall(cmd, o, false) },
@@ -74,9 +78,11 @@ func (c *cli) kubeUpgradeCommand() *cobra.Command {
 		Use:   "upgrade [flags]",
 		Short: "Replace the server by a newer one, or give it other flags",
 		Long: `Upgrade applies the definitions and the server of this program again. The flags that the server has are kept
-where no flag says otherwise, as are its token and all apps. A new server is started before an old one ends, and
+where no flag says otherwise, as are its token and all apps. Where the image of the server was made of a program
+spillway, it is made of this one now; another image is kept without --image. A new server is started before an old one ends, and
 users are served by the gateway meanwhile. It needs a server that install made.`,
-		Example: `  spillway kube upgrade --namespace shop --image registry.example.com/spillway:2
+		Example: `  spillway kube upgrade --namespace shop                   # to this program
+  spillway kube upgrade --namespace shop --image registry.example.com/spillway:2
   spillway kube upgrade --namespace shop --prometheus http://prometheus.monitoring:9090`,
 		Args: atMost(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.kubeInstall(cmd, o, true) },
@@ -87,7 +93,8 @@ users are served by the gateway meanwhile. It needs a server that install made.`
 
 // bind adds the flags; all of a server on a cluster are among them.
 func (o *kubeOptions) bind(flags *pflag.FlagSet) {
-	flags.StringVar(&o.image, "image", "", "`IMAGE` of the server")
+	flags.StringVar(&o.image, "image", "", "`IMAGE` of the server (default: one is made of this program, where there is --registry)")
+	o.made.bind(flags)
 	flags.IntVar(&o.replicas, "replicas", 2, "of the server: `N`; one of them leads")
 	flags.BoolVar(&o.print, "print", false, "print what would be applied, as YAML")
 	flags.DurationVar(&o.wait, "wait", 2*time.Minute, "`TIME` to wait for the server to run; 0 = not at all")
@@ -155,6 +162,9 @@ func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error
 		Flags: serverFlags(cmd.Flags(), nil), Token: map[string][]byte{kube.TokenKey: []byte(token), kube.TokensKey: file},
 	}
 	if o.print {
+		if s.Image == "" && flagOf(s.Flags, "registry") != "" {
+			return usage("--print makes no image: name one with --image; spillway kube image makes it")
+		}
 		if s.Image != "" && s.Namespace == "" {
 			return usage("--print asks no cluster, so say which namespace: --namespace NAME")
 		}
@@ -172,7 +182,10 @@ func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error
 	case !errors.Is(err, spillway.ErrNotFound):
 		return err
 	case upgrade:
-		return fmt.Errorf("%s; install one first: spillway kube install --namespace %s --image IMAGE: %w", words(err), namespace, spillway.ErrNotFound)
+		return fmt.Errorf("%s; install one first: spillway kube install --namespace %s --registry HOST/PATH: %w", words(err), namespace, spillway.ErrNotFound)
+	}
+	if s, err = c.withImage(cmd.Context(), installer, o, cmd.Flags(), s); err != nil {
+		return err
 	}
 	if err := installer.Install(cmd.Context(), appfile.Schema(), s); err != nil {
 		return err
@@ -184,7 +197,7 @@ func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error
 func keeping(given *pflag.FlagSet, wanted, before kube.Server) kube.Server {
 	wanted.Flags = serverFlags(given, before.Flags)
 	if !given.Changed("image") {
-		wanted.Image = before.Image
+		wanted.Image, wanted.Base, wanted.Architecture = before.Image, before.Base, before.Architecture
 	}
 	if !given.Changed("replicas") {
 		wanted.Replicas = before.Replicas
@@ -198,7 +211,7 @@ func keeping(given *pflag.FlagSet, wanted, before kube.Server) kube.Server {
 // installed waits for a server that was applied, and says what comes next.
 func (c *cli) installed(ctx context.Context, installer *kube.Installer, s kube.Server, wait time.Duration) error {
 	if s.Image == "" {
-		c.say("there is no server in the cluster yet: install it with --image, or run one here: spillway server --kubernetes --namespace %s", s.Namespace)
+		c.say("there is no server in the cluster yet: install it with --registry or --image, or run one here: spillway server --kubernetes --namespace %s", s.Namespace)
 		return nil
 	}
 	if wait > 0 {

@@ -43,7 +43,10 @@ type Server struct {
 	Namespace string
 	Gateway   Gateway
 	Image     string // whose entry point is the program spillway; "" = no server
-	Replicas  int
+	// Base is the image that Image was made upon, so that the next is too; Architecture is that of the nodes that it runs
+	// on. "" = it has none, or it is not known.
+	Base, Architecture string
+	Replicas           int
 	// Flags of the server beyond --kubernetes and --namespace: "--gateway=edge/public".
 	Flags []string
 	// Token is what a Secret gets that is not there yet, by TokenKey and TokensKey.
@@ -73,6 +76,9 @@ func (s Server) objects() []client.Object {
 
 // serverLabel tells which namespace's server an object is of, as some of its objects are in another one.
 const serverLabel = "spillway.dev/server"
+
+// baseAnnotation names what the image of a server was made upon.
+const baseAnnotation = "spillway.dev/server-base"
 
 func serverSelector(namespace string) map[string]string {
 	return map[string]string{serverLabel: namespace}
@@ -121,8 +127,16 @@ func (s Server) firstArgs() []string {
 func (s Server) deployment() *appsv1.Deployment {
 	replicas, none, one := int32(s.Replicas), intstr.FromInt32(0), intstr.FromInt32(1)
 	grace := int64(30)
+	var nodes map[string]string
+	if s.Architecture != "" {
+		nodes = map[string]string{architectureLabel: s.Architecture, osLabel: "linux"}
+	}
+	named := s.meta(serverName, s.Namespace)
+	if s.Base != "" {
+		named.Annotations = map[string]string{baseAnnotation: s.Base}
+	}
 	return &appsv1.Deployment{
-		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}, ObjectMeta: s.meta(serverName, s.Namespace),
+		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}, ObjectMeta: named,
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: serverSelector(s.Namespace)},
 			MinReadySeconds: 5, // it ends by itself when it cannot work
@@ -130,7 +144,7 @@ func (s Server) deployment() *appsv1.Deployment {
 				Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &none, MaxSurge: &one},
 			},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: s.meta("", "").Labels}, Spec: corev1.PodSpec{
-				ServiceAccountName: serverName, EnableServiceLinks: new(false), TerminationGracePeriodSeconds: &grace,
+				ServiceAccountName: serverName, NodeSelector: nodes, EnableServiceLinks: new(false), TerminationGracePeriodSeconds: &grace,
 				SecurityContext: &corev1.PodSecurityContext{
 					RunAsNonRoot: new(true), RunAsUser: new(int64(serverUser)), RunAsGroup: new(int64(serverUser)), FSGroup: new(int64(serverUser)),
 					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
@@ -178,7 +192,7 @@ func serverOf(d *appsv1.Deployment) (Server, error) {
 		return s, fmt.Errorf("there is a Deployment %s in namespace %s that Spillway did not make, and it is left alone; rename it, or use another namespace: %w", d.Name, d.Namespace, spillway.ErrConflict)
 	}
 	c := d.Spec.Template.Spec.Containers[0]
-	s.Image = c.Image
+	s.Image, s.Base, s.Architecture = c.Image, d.Annotations[baseAnnotation], d.Spec.Template.Spec.NodeSelector[architectureLabel]
 	if d.Spec.Replicas != nil {
 		s.Replicas = int(*d.Spec.Replicas)
 	}

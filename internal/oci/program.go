@@ -149,3 +149,21 @@ func (p *program) script(start string, head []byte) {
 		p.wants = append(p.wants, want{fields[1], start + " is a script for it", ""})
 	}
 }
+
+// Static gives what a program file is built for, as Go names it: "amd64". It is ErrInvalid when the file is no program
+// for Linux, or is not static.
+func Static(file string) (architecture string, err error) {
+	open, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", err, spillway.ErrInvalid)
+	}
+	defer open.Close()
+	var p program
+	if err := p.binary(file, open); err != nil || p.machine == "" {
+		return "", fmt.Errorf("%s is no program for Linux: %w", file, spillway.ErrInvalid)
+	}
+	if len(p.wants) > 0 {
+		return "", fmt.Errorf("%s is not static, it is loaded by %s; %s: %w", file, p.wants[0].path, p.wants[0].remedy, spillway.ErrInvalid)
+	}
+	return p.machine, nil
+}
