@@ -320,6 +320,23 @@ func (t *turn) besideEdge(release spillway.Release, from spillway.Group, need st
 	return edge
 }
 
+// besidePeer reports whether a group of the candidate has users beside stable already, whose calls go to stable's
+// replicas because there was only one of that service at a time: they stay there until the candidate's are ready.
+func (t *turn) besidePeer(from spillway.Group, need string) bool {
+	var releases []spillway.Release
+	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
+		releases = append(releases, t.laneReleases(track)...)
+	}
+	if t.st.Standby != nil {
+		releases = append(releases, t.spec.Releases[t.st.Standby.Release])
+	}
+	old, _ := t.stable().Group(need)
+	return slices.ContainsFunc(releases, func(release spillway.Release) bool {
+		own, ok := release.Group(need)
+		return ok && own != old && release.Groups[from.Service] == from.Release && !t.shared(from.Service, from) && t.shared(need, own)
+	})
+}
+
 // laneMissing says which capacity of the candidate for a track is not ready, in words.
 func (t *turn) laneMissing() string {
 	var lacks []string

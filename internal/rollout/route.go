@@ -204,6 +204,9 @@ func (t *turn) privateEdges() []spillway.Edge {
 			for _, need := range s.Needs {
 				edge := t.edge(need, shared || release.Number == stable.Number, shared || release.Number == incoming.Number)
 				edge.From = from
+				if release.Number == incoming.Number && t.replacing() && t.besidePeer(from, need) {
+					edge = t.besideEdge(release, from, need)
+				}
 				speak(&edge, need, release)
 				edges = append(edges, edge)
 			}

@@ -50,7 +50,7 @@ func (w *World) entrance(route spillway.Route) (spillway.Edge, bool) {
 
 // request is one user's request, and the calls to the tiers behind it.
 func (w *World) request() {
-	route := w.plane.effective()
+	route := w.through()
 	edge, ok := w.entrance(route)
 	if !ok || w.down > 0 && w.rng.IntN(2) == 0 {
 		return
@@ -106,7 +106,9 @@ func (w *World) answer(route spillway.Route, edge spillway.Edge, b spillway.Back
 			continue
 		}
 		peer, peerOdds := w.choose(e, bucket, false, route.Trial)
-		w.claim(peer.Group)
+		if !w.claim(peer.Group) && edge.Only == "" {
+			w.nobody(e, peer.Group)
+		}
 		slow = max(slow, w.slowness(peer.Group))
 		judged := route.Trial != nil && candidateArm(e, route.Trial) >= 0 && !slices.Contains(route.Trial.Candidate, e.From)
 		if failed && !judged {
@@ -257,7 +259,7 @@ func (w *World) claim(g spillway.Group) bool {
 	}
 	var best *replica
 	for _, r := range s.replicas {
-		if r.ready && !r.draining && (best == nil || r.inflight < best.inflight) {
+		if w.led(r) && (best == nil || r.inflight < best.inflight) {
 			best = r
 		}
 	}
@@ -315,7 +317,7 @@ func (w *World) judge(route spillway.Route, b spillway.Backend, odds spillway.Sh
 		p.erred[user] = true
 	}
 	if candidate && (failed || len(trial.Latency) > 0) {
-		p.tripped = p.state.Evidence(*trial).Verdict == spillway.Harmful
+		p.tripped = w.cluster == nil && p.state.Evidence(*trial).Verdict == spillway.Harmful
 	}
 }
 
