@@ -56,6 +56,8 @@ func (r *Run) do(a Action) error {
 		n, err := strconv.Atoi(arg)
 		r.World.users = n
 		return err
+	case "cluster", "write", "behind":
+		return r.World.clusterFault(verb, words[1:])
 	case "crash", "apply", "stale", "proxy", "judge", "kill", "clock", "load", "demand":
 		return r.World.fault(r.Store, verb, words[1:])
 	case "deploy":

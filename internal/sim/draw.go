@@ -18,11 +18,15 @@ type life struct {
 	faults bool
 	tracks []string // words of the app file; most releases have them
 	auto   bool     // most releases have autoscalers
+	nodes  int      // instances of the gateway of a cluster; 0 = it is one machine
 }
 
 // newLife draws what stays the same in the life of a seed: every second one has tracks.
 func newLife(seed uint64, rng *rand.Rand) *life {
 	l := &life{rng: rng, faults: seed%4 != 0, auto: seed%16 == 9 || seed%16 == 10}
+	if n := seed % 16; n >= 10 && n < 14 {
+		l.nodes = 1 + int(seed/16%3)
+	}
 	if seed%2 == 1 {
 		l.tracks = [][]string{
 			{"track=canary:10%"}, {"track=canary:auto"}, {"track=canary:0%:rule"}, {"track=canary:10%:rule:host:x2"},
@@ -36,7 +40,11 @@ func (l *life) one(of ...string) string { return of[l.rng.IntN(len(of))] }
 
 // first are the actions that a life begins with.
 func (l *life) first() []Action {
-	return []Action{Action("traffic " + l.one("0", "8", "16")), Action("ruled " + l.one("0", "0.1")), l.deploy("")}
+	var world []Action
+	if l.nodes > 0 {
+		world = []Action{Action(fmt.Sprintf("cluster %d", l.nodes))}
+	}
+	return append(world, Action("traffic "+l.one("0", "8", "16")), Action("ruled "+l.one("0", "0.1")), l.deploy(""))
 }
 
 // draw picks the next action, when there are so many releases.
@@ -116,6 +124,9 @@ func (l *life) when() string {
 }
 
 func (l *life) fault() Action {
+	if l.nodes > 0 && l.rng.IntN(2) == 0 {
+		return Action(fmt.Sprintf(l.one("write %d refused", "write %d dies", "write %d late", "behind %d"), 1+l.rng.IntN(6)))
+	}
 	return Action(l.one(
 		"crash before-save", "crash after-save", "apply fails", "apply half", "apply twice",
 		"stale 1", "stale 3", "proxy down 3", "kill www", "kill backend", "clock +1h", "clock -1h", "load",

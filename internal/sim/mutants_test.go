@@ -17,7 +17,7 @@ import (
 // the test try that many seeds for each mutant, and print the first that catches it.
 var mutants = []struct {
 	name     string
-	file     string // of ../rollout
+	file     string // of ../rollout, or of the platform that keeps what it promises to it
 	old, new string
 	caught   string // "seed 12" or "scenario canary_climbs_on_evidence"
 }{
@@ -94,6 +94,10 @@ var mutants = []struct {
 	{"gives a candidate its autoscaler at once", "scaling.go", "t.st.Phase != spillway.Promoting || ", "", "seed 9"},
 	{"writes the size of what leaves", "desired.go", "Scaling: kept}", "Scaling: Scaling{Frozen: kept.Frozen && false}}", "scenario autoscaled_count_survives_a_canary"},
 	{"begins an autoscaler with the smallest size", "scaling.go", "if ok && !s.Autoscaled() {", "if ok && false {", "scenario autoscaler_begins_with_the_fixed_size"},
+	{"leads a track's calls to what is not ready", "lanes.go", "return ok && own != old &&", "return false && ok && own != old &&", "scenario promoted_track_keeps_its_peer_until_the_next_is_ready"},
+	{"platform: calls ready what the gateway does not reach", "../sim/cluster.go", "if w.cluster == nil || g.Ready == 0 {", "if true {", "seed 44"},
+	{"platform: acknowledges with the first instance of the gateway", "../sim/cluster.go", "all = all && one.has[key].generation == c.asked.Generation", "all = all && (i > 0 || one.has[key].generation == c.asked.Generation)", "seed 122"},
+	{"platform: lets a write arrive when another server leads", "../sim/cluster.go", "c.late = nil // a", "_ = c.late // a", "scenario late_write_of_a_server_before"},
 	{"scales beyond the file", "steps.go", "return min(max(n, s.Scale), s.Max)", "return n", "scenario size_stays_within_what_the_file_allows"},
 }
 
@@ -137,7 +141,7 @@ func mutate(t *testing.T, file, old, replacement string) string {
 		t.Fatalf("%s has the text of the mutant %d times, want 1: %q", file, strings.Count(string(text), old), old)
 	}
 	dir := t.TempDir()
-	mutant, overlay := filepath.Join(dir, file), filepath.Join(dir, "overlay.json")
+	mutant, overlay := filepath.Join(dir, filepath.Base(file)), filepath.Join(dir, "overlay.json")
 	if err := os.WriteFile(mutant, []byte(strings.Replace(string(text), old, replacement, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,11 @@ func (w *World) take(d rollout.Desired) {
 	}
 }
 
+// others reports whether other release commands are wanted than there are.
+func (o *outside) others(wanted []rollout.Task) bool {
+	return len(o.tasks) != len(wanted) || slices.ContainsFunc(wanted, func(t rollout.Task) bool { return o.tasks[t] == nil })
+}
+
 // tick lets release commands end and asks the gates.
 func (o *outside) tick(w *World) {
 	for _, t := range o.tasks {

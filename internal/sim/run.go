@@ -149,6 +149,9 @@ func (r *Run) once() error {
 	if errors.Is(err, spillway.ErrNotFound) {
 		return nil
 	}
+	if errors.Is(err, errCrash) {
+		r.World.reborn()
+	}
 	if r.checks.broken != nil {
 		return r.checks.broken
 	}

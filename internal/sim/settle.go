@@ -18,6 +18,9 @@ func (r *Run) Settle() error {
 	w := r.World
 	w.failApply, w.halfApply, w.twice, w.stale, w.down, w.blind = 0, 0, 0, 0, 0, 0
 	w.outside.says, w.outside.dead = "", false
+	if c := w.cluster; c != nil {
+		c.faults, c.late = faults{}, nil
+	}
 	r.Store.CrashPre, r.Store.CrashEnd = false, false
 	r.Actions = append(r.Actions, "settle")
 	for i := 0; i < 600; i++ {

@@ -74,7 +74,7 @@ func (s *Store) Save(_ context.Context, app spillway.Ref, version int64, status 
 	}
 	if s.CrashPre {
 		s.CrashPre = false
-		return errFault
+		return errCrash
 	}
 	text, err := json.Marshal(status)
 	if err != nil {
@@ -87,7 +87,7 @@ func (s *Store) Save(_ context.Context, app spillway.Ref, version int64, status 
 	}
 	if s.CrashEnd {
 		s.CrashEnd = false
-		return errFault
+		return errCrash
 	}
 	return nil
 }

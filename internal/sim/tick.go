@@ -16,6 +16,7 @@ func (w *World) Tick(d time.Duration) {
 	w.real += d
 	w.down, w.blind = max(0, w.down-1), max(0, w.blind-1)
 	w.land()
+	w.arrive()
 	for _, g := range w.allGroups() {
 		w.scale(g)
 		w.run(g)
@@ -27,7 +28,7 @@ func (w *World) Tick(d time.Duration) {
 	}
 	w.synthetic()
 	for g, s := range w.groups {
-		if weightIn(w.plane.effective(), g) > 0 {
+		if w.weight(g) > 0 {
 			s.quietSince = w.real
 		}
 	}
@@ -52,6 +53,10 @@ func (w *World) allGroups() []spillway.Group {
 
 // land makes due routes the served one. A route that is older than the served one is refused.
 func (w *World) land() {
+	if w.cluster != nil {
+		w.acknowledge()
+		return
+	}
 	p := &w.plane
 	p.pending = slices.DeleteFunc(p.pending, func(r pendingRoute) bool {
 		if r.due > w.tickNo {
@@ -117,7 +122,7 @@ func (w *World) run(g spillway.Group) {
 	}
 	b := w.behave[g.Release]
 	s.replicas = slices.DeleteFunc(s.replicas, func(r *replica) bool {
-		return r.draining && (r.inflight == 0 || w.real-r.since >= drainLimit)
+		return r.draining && w.tickNo >= r.left && (r.inflight == 0 || w.real-r.since >= drainLimit)
 	})
 	active := 0
 	for _, r := range s.replicas {
@@ -131,8 +136,11 @@ func (w *World) run(g spillway.Group) {
 				s.crashes++
 				r.due = w.tickNo + 1 + s.crashes
 			case !b.Never:
-				r.ready, r.fell, s.crashes = true, false, 0
+				r.ready, s.crashes, r.known = true, 0, w.learned()
 			}
+		}
+		if r.ready && w.tickNo >= r.known {
+			r.fell = false
 		}
 	}
 	want := w.wanted[g]
@@ -182,5 +190,5 @@ func (w *World) drainOne(s *group) {
 			best = i
 		}
 	}
-	s.replicas[best].draining, s.replicas[best].since = true, w.real
+	s.replicas[best].draining, s.replicas[best].since, s.replicas[best].left = true, w.real, w.learned()
 }

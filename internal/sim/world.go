@@ -16,6 +16,9 @@ import (
 // errFault is what an injected fault returns.
 var errFault = errors.New("injected fault")
 
+// errCrash is the fault after which another server goes on.
+var errCrash = fmt.Errorf("the server died: %w", errFault)
+
 // app is the name of the one app of a world.
 const app spillway.Ref = "shop"
 
@@ -42,6 +45,8 @@ type replica struct {
 	due      int           // tick at which it becomes ready, or crashes
 	inflight int
 	restart  int64 // Want.Restart of its start
+	known    int   // ready: tick at which the data plane has heard of it
+	left     int   // draining: tick at which the data plane has heard of that
 }
 
 // group is all replicas of one group, with the counters of rollout.Group.
@@ -82,6 +87,7 @@ type World struct {
 	wanted   map[spillway.Group]rollout.Want
 	open     []request
 	plane    plane
+	cluster  *cluster              // nil = one machine
 	heard    spillway.Route        // what the data plane served when it last answered
 	past     []rollout.Observation // newest last; stale observations come from here
 	outside  outside
@@ -132,6 +138,9 @@ func (w *World) Observe(context.Context, spillway.Ref) (rollout.Observation, err
 	if len(w.past) > 8 {
 		w.past = w.past[1:]
 	}
+	if w.cluster != nil {
+		w.behind(&o)
+	}
 	if w.stale > 0 {
 		i := max(0, len(w.past)-1-w.stale)
 		w.stale, w.gap = 0, w.real // it may show replicas that were stopped and asked for again since: see nobody
@@ -157,6 +166,7 @@ func (w *World) observe() rollout.Observation {
 				r.Ready++
 			}
 		}
+		w.onlyReached(&r)
 		if r.Fatal || s.crashes > 0 {
 			r.Problem = "exited with code 1"
 		} else if b.Never {
@@ -168,6 +178,10 @@ func (w *World) observe() rollout.Observation {
 		o.Groups = append(o.Groups, r)
 	}
 	w.outside.observe(&o)
+	if w.cluster != nil && !w.cluster.known { // by this server, that is
+		o.NoData = !w.cluster.own && len(w.cluster.parts) > 0
+		return o
+	}
 	if w.down > 0 { // nobody can say what it serves and judges now
 		o.Served, o.NoData = w.heard, true
 		return o
@@ -208,6 +222,9 @@ func (w *World) Apply(_ context.Context, _ spillway.Ref, _ map[int]spillway.Rele
 		w.failApply = 0
 		return errFault
 	}
+	if w.cluster != nil {
+		return w.write(d)
+	}
 	if err := w.push(d.Route); err != nil {
 		return err
 	}
@@ -236,6 +253,12 @@ func (w *World) Forget(context.Context, spillway.Ref) error {
 		return errFault
 	}
 	w.releases, w.behave, w.groups = map[int]spillway.Release{}, map[int]Behaviour{}, map[spillway.Group]*group{}
+	if c := w.cluster; c != nil {
+		if len(c.parts) > 0 {
+			return errFault
+		}
+		w.cluster = newCluster(len(c.gateway))
+	}
 	w.plane, w.heard, w.past, w.outside = plane{failed: map[int]int{}}, spillway.Route{}, nil, newOutside()
 	return nil
 }
@@ -258,6 +281,9 @@ func (w *World) push(route spillway.Route) error {
 	if slices.Sort(hosts); len(slices.Compact(slices.Clone(hosts))) < len(hosts) {
 		w.fail("a host is on one edge: %q", hosts)
 	}
+	if w.cluster != nil {
+		return nil
+	}
 	w.plane.pending = append(w.plane.pending, pendingRoute{route, w.tickNo + w.rng.IntN(3)})
 	return nil
 }
@@ -266,19 +292,25 @@ func (w *World) push(route spillway.Route) error {
 // lost by it is the engine's promise, and is checked here.
 func (w *World) stopUnwanted() {
 	for _, g := range w.sortedGroups() {
-		if w.wanted[g].Replicas > 0 {
-			continue
+		if w.wanted[g].Replicas == 0 {
+			w.stop(g)
 		}
-		for _, r := range w.groups[g].replicas {
-			switch quiet := w.real - w.groups[g].quietSince; {
-			case weightIn(w.plane.effective(), g) > 0 && !r.draining:
-				w.fail("nothing that gets traffic is stopped: %s has weight %s", g, weightIn(w.plane.effective(), g))
-			case r.inflight > 0 && quiet < drainLimit && w.real-w.jumped > 2*drainLimit && !r.draining:
-				w.fail("nothing that holds a request is stopped: %s holds %d, without traffic for %s", g, r.inflight, quiet)
-			}
-		}
-		w.groups[g] = &group{quietSince: w.groups[g].quietSince}
 	}
+}
+
+func (w *World) stop(g spillway.Group) {
+	if w.groups[g] == nil {
+		return
+	}
+	for _, r := range w.groups[g].replicas {
+		switch quiet := w.real - w.groups[g].quietSince; {
+		case w.weight(g) > 0 && !r.draining:
+			w.fail("nothing that gets traffic is stopped: %s has weight %s", g, w.weight(g))
+		case r.inflight > 0 && quiet < drainLimit && w.real-w.jumped > 2*drainLimit && !r.draining:
+			w.fail("nothing that holds a request is stopped: %s holds %d, without traffic for %s", g, r.inflight, quiet)
+		}
+	}
+	w.groups[g] = &group{quietSince: w.groups[g].quietSince}
 }
 
 func (w *World) fail(format string, args ...any) {
