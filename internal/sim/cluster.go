@@ -144,10 +144,17 @@ func (w *World) onlyReached(g *rollout.Group) {
 			reached++
 		}
 	}
-	s, _ := w.releases[g.Group.Release].Config.Service(g.Group.Service)
-	if reached == 0 || !s.Public() {
+	if reached == 0 || !w.public(g.Group) {
 		g.Ready = reached
 	}
+}
+
+// public reports whether users come to a group by the gateway, or may come.
+func (w *World) public(g spillway.Group) bool {
+	s, _ := w.releases[g.Release].Config.Service(g.Service)
+	return s.Public() || slices.ContainsFunc(w.cluster.asked.Edges, func(e spillway.Edge) bool {
+		return e.From.Release == 0 && slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Group == g })
+	})
 }
 
 // led reports whether the data plane leads requests to a replica. One that drains gets them until that is known

@@ -20,9 +20,19 @@ func TestStore_KeepsThePromisesOfAStore(t *testing.T) {
 
 func TestWorld_KeepsThePromisesOfAPlatform(t *testing.T) {
 	u := &universe{worlds: map[spillway.Ref]*sim.World{}}
+	u.run(t, platformtest.Lacks{Watch: true, Drain: true})
+}
+
+// A cluster's gateway trips nobody by itself, and takes what is written last.
+func TestWorld_KeepsThePromisesOfAPlatformAsACluster(t *testing.T) {
+	u := &universe{worlds: map[spillway.Ref]*sim.World{}, instances: 3}
+	u.run(t, platformtest.Lacks{Watch: true, Drain: true, Tripwire: true, Generations: true})
+}
+
+func (u *universe) run(t *testing.T, lacks platformtest.Lacks) {
 	platformtest.Run(t, platformtest.Bench{
-		Platform: u, Fit: u.fit, Kill: u.kill, Mute: u.mute, Pass: u.pass, Patience: 5 * time.Second,
-		Lacks: platformtest.Lacks{Watch: true, Drain: true},
+		Platform: u, Fit: u.fit, Kill: u.kill, Mute: u.mute, Users: u.users, Pass: u.pass, Patience: 5 * time.Second,
+		Lacks: lacks,
 	})
 	for ref, w := range u.worlds {
 		if err := w.Broken(); err != nil {
@@ -33,8 +43,9 @@ func TestWorld_KeepsThePromisesOfAPlatform(t *testing.T) {
 
 // universe is a world for each app: a world has one, whatever its name is.
 type universe struct {
-	mu     sync.Mutex
-	worlds map[spillway.Ref]*sim.World
+	instances int // of the gateway of a cluster; 0 = each is one machine
+	mu        sync.Mutex
+	worlds    map[spillway.Ref]*sim.World
 }
 
 // with gives the world of an app to do, alone.
@@ -43,6 +54,9 @@ func (u *universe) with(ref spillway.Ref, do func(*sim.World)) {
 	defer u.mu.Unlock()
 	if u.worlds[ref] == nil {
 		u.worlds[ref] = sim.NewWorld(uint64(len(u.worlds)))
+		if u.instances > 0 {
+			u.worlds[ref].Cluster(u.instances)
+		}
 	}
 	do(u.worlds[ref])
 }
@@ -90,6 +104,10 @@ func (u *universe) kill(ref spillway.Ref, g spillway.Group) {
 
 func (u *universe) mute(ref spillway.Ref, on bool) {
 	u.with(ref, func(w *sim.World) { w.Mute(on) })
+}
+
+func (u *universe) users(ref spillway.Ref, n int) {
+	u.with(ref, func(w *sim.World) { w.Users(n) })
 }
 
 // pass lets a tenth of a second pass everywhere.

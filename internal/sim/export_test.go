@@ -9,6 +9,12 @@ import (
 // NewWorld makes a world that nothing runs in yet, with luck of its own.
 func NewWorld(seed uint64) *World { return newWorld(rand.New(rand.NewPCG(seed, 3))) }
 
+// Cluster makes the world a cluster with so many instances of its gateway.
+func (w *World) Cluster(instances int) { w.cluster = newCluster(instances) }
+
+// Users makes so many requests a tick.
+func (w *World) Users(n int) { w.traffic = n }
+
 // Know tells the world of a release and of how its replicas act.
 func (w *World) Know(r spillway.Release, b Behaviour) {
 	w.releases[r.Number], w.behave[r.Number] = r, b

@@ -29,6 +29,9 @@ type Bench struct {
 	// Mute lets the data plane of an app not answer the platform, true, or answer again, false; users are served as
 	// before. nil = a test cannot bring that about.
 	Mute func(spillway.Ref, bool)
+	// Users lets so many users come to an app between two looks, where there is no Client; whoever sets it says whether
+	// all were answered. nil = none can come.
+	Users func(spillway.Ref, int)
 	// Pass lets time pass between two looks. nil = 10 ms of real time.
 	Pass func()
 	// Patience is how long to wait, in real time, for what has to happen sooner or later.
@@ -59,6 +62,7 @@ func promises() []promise {
 		{"a replica that crashes at its start is counted, and its problem said", crashes},
 		{"a command that is not there is fatal", fatal},
 		{"a restart replaces replicas, ready before gone", restarts},
+		{"what is called ready and served answers from that moment on", reached},
 		{"moving all users and removing the old group loses no request", loses},
 		{"a replica that dies is replaced, and that is counted", dies},
 		{"a replica that says it is sick is replaced", sick},

@@ -112,6 +112,67 @@ func closedEdge(s *stage) {
 	}
 }
 
+// reached acts as early as the engine does: it gives users to replicas in the moment in which they are seen to be ready,
+// and asks in the moment in which the route is seen to be served. A data plane that learns later than the platform says
+// would refuse some.
+func reached(s *stage) {
+	var load *traffic
+	for n := 1; n <= 4; n++ {
+		s.release(n, service("www", Well, "backend"), service("backend", Well))
+		tiers := func(public, n int) []spillway.Edge {
+			var edges []spillway.Edge
+			for i := public; i <= n; i++ {
+				edges = append(edges, private("backend", group("www", i), to("backend", i, spillway.Whole)))
+			}
+			return append(edges, s.public("www", to("www", public, spillway.Whole)))
+		}
+		old := max(1, n-1)
+		s.wants(pairs(old, n)...)
+		if n > 1 {
+			s.edges(tiers(old, n)...)
+		} else {
+			s.edges(append(tiers(1, 1)[:1], spillway.Edge{Service: "www", Hosts: []string{s.host("www")}, Closed: "nobody is there"})...)
+		}
+		s.apply()
+		s.eventually("both tiers are ready", func(o rollout.Observation) bool {
+			return find(o, group("www", n)).Ready == 1 && find(o, group("backend", n)).Ready == 1 && s.acknowledged(o)
+		})
+		s.edges(append(tiers(old, n)[:1+n-old], s.public("www", to("www", n, spillway.Whole)))...)
+		s.apply()
+		s.eventually("the route is acknowledged", s.acknowledged)
+		for range 20 {
+			if s.Client == nil {
+				break
+			}
+			if a := s.ask(s.host("www"), "/peer/backend"); a.Release != n || s.behind(a).Release != n {
+				s.t.Errorf("release %d is served, and a request was answered by %d and %d behind it", n, a.Release, s.behind(a).Release)
+			}
+		}
+		switch {
+		case load == nil && s.Client != nil:
+			load = s.load(s.host("www"))
+		case s.Client == nil && s.Users != nil:
+			s.Users(s.ref, 5)
+			defer s.Users(s.ref, 0)
+		}
+		s.wants(pairs(n, n)...)
+		s.edges(tiers(n, n)...)
+		s.settle()
+	}
+	if load != nil {
+		load.stop(s.t)
+	}
+}
+
+// pairs are a replica of each tier of the releases.
+func pairs(from, to int) []rollout.Want {
+	var wants []rollout.Want
+	for n := from; n <= to; n++ {
+		wants = append(wants, want("www", n, 1), want("backend", n, 1))
+	}
+	return wants
+}
+
 func muted(s *stage) {
 	if s.Mute == nil {
 		s.t.Skip("the data plane cannot be kept from answering")
