@@ -281,7 +281,7 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 		return explain("apply "+key(o), err)
 	}
 	a.mu.Lock()
-	a.applied[key(o)] = applied{print: print, before: before, after: want.GetResourceVersion(), at: time.Now()}
+	a.applied[key(o)] = applied{print: print, before: before, after: want.GetResourceVersion(), uid: want.GetUID(), at: time.Now()}
 	a.mu.Unlock()
 	return nil
 }

@@ -109,7 +109,7 @@ func (p *Platform) ensureDeployment(ctx context.Context, a *app, d *appsv1.Deplo
 		}
 	}
 	d.Spec.Replicas = nil
-	if old != nil {
+	if old, ok := old.(*appsv1.Deployment); ok {
 		if err := p.resize(ctx, a, d, old, count); err != nil {
 			return err
 		}
@@ -118,7 +118,10 @@ func (p *Platform) ensureDeployment(ctx context.Context, a *app, d *appsv1.Deplo
 	if err := p.ensure(ctx, a, d, nil); err != nil {
 		return err
 	}
-	return p.resize(ctx, a, d, nil, count)
+	a.mu.Lock()
+	d.UID = a.applied[key(d)].uid
+	a.mu.Unlock()
+	return p.resize(ctx, a, d, d, count)
 }
 
 // autoscaled reports whether a Deployment has its autoscaler. What the cache does not have yet is asked for.
@@ -135,21 +138,26 @@ func (p *Platform) autoscaled(ctx context.Context, d *appsv1.Deployment, there m
 	return err == nil, explain("look for "+key(h), err)
 }
 
-// resize writes the number of replicas of a Deployment, unless it has it; nil = it is not ours.
-func (p *Platform) resize(ctx context.Context, a *app, d *appsv1.Deployment, there client.Object, count *int32) error {
+// resize writes the number of replicas of the Deployment that is there, unless it has it; nil = it is not ours. It names
+// that one by its UID: an apply to one that was deleted meanwhile would make another, of nothing but a number. Then
+// there is nothing to do: the cache tells of the end, and that asks for another look.
+func (p *Platform) resize(ctx context.Context, a *app, d, there *appsv1.Deployment, count *int32) error {
 	if count == nil {
 		return nil
 	}
-	if old, ok := there.(*appsv1.Deployment); ok && old.Spec.Replicas != nil && *old.Spec.Replicas == *count {
+	if there.Spec.Replicas != nil && *there.Spec.Replicas == *count {
 		return nil
 	}
 	a.count(1)
 	size := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "apps/v1", "kind": "Deployment",
-		"metadata": map[string]any{"namespace": d.Namespace, "name": d.Name},
+		"metadata": map[string]any{"namespace": d.Namespace, "name": d.Name, "uid": string(there.UID)},
 		"spec":     map[string]any{"replicas": int64(*count)},
 	}}
 	err := p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(size), client.FieldOwner(SizeManager), client.ForceOwnership)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // it is gone, or another one of that name
+		return nil
+	}
 	return explain("set the number of replicas of "+key(d), err)
 }
 

@@ -283,6 +283,7 @@ type app struct {
 type applied struct {
 	print         string
 	before, after string // resource versions; "" = it was not there
+	uid           types.UID
 	at            time.Time
 }
 
