@@ -369,6 +369,23 @@ func TestJudge_NothingPublicIsTried(t *testing.T) {
 	w.says("release 5 changes no public HTTP service")
 }
 
+// TestJudge_BeforeTheRouteLeadsToTheCandidate has a candidate that starts: it does change a public service.
+func TestJudge_BeforeTheRouteLeadsToTheCandidate(t *testing.T) {
+	w := newWorld(t, 1)
+	r := route(500)
+	r.Route.Edges[0].Backends = r.Route.Edges[0].Backends[:1]
+	w.follow(r)
+	w.look()
+	w.want(spillway.NoTraffic, 0, 0, 0)
+	w.says("the gateway does not lead anybody to release 5")
+	w.gateways[0].answer("1", "castle-www-5", 200, 1)
+	w.follow(route(500))
+	w.look()
+	w.gateways[0].answer("1", "castle-www-5", 200, 9)
+	w.look()
+	w.want(spillway.Undecided, 9, 0, 0)
+}
+
 // TestJudge_AllOfTheUsers: nothing to compare with, so the limit counts.
 func TestJudge_AllOfTheUsers(t *testing.T) {
 	w := newWorld(t, 1)

@@ -77,6 +77,15 @@ func pairsOf(r Route) ([]pair, error) {
 	return pairs, nil
 }
 
+// divides reports whether a route has a public edge of a service that the candidate has another group of: to which it
+// will lead, or did.
+func divides(r spillway.Route) bool {
+	return slices.ContainsFunc(r.Edges, func(e spillway.Edge) bool {
+		return e.From == (spillway.Group{}) && e.Protocol != spillway.TCP &&
+			slices.ContainsFunc(r.Trial.Candidate, func(g spillway.Group) bool { return g.Service == e.Service })
+	})
+}
+
 // include adds a Service that is not in the list.
 func include(list []Service, s Service) []Service {
 	if slices.Contains(list, s) {

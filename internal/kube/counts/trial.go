@@ -29,6 +29,7 @@ type trial struct {
 	pairs    []pair
 	since    time.Time // since when the gateway deals requests as pairs says; zero = it is not known to
 	services []Service // of pairs, sorted
+	awaited  bool      // the candidate has a public service to which the route does not lead yet
 
 	state    judge.State
 	seen     map[string]instance // by name of the instance
@@ -132,7 +133,7 @@ func (t *trial) follow(r Route, times bool) (c changes, err error) {
 	if c.more {
 		clear(t.seen) // what the new ones have counted so far is not known
 	}
-	t.pairs, t.services, t.since = pairs, services, since
+	t.pairs, t.services, t.since, t.awaited = pairs, services, since, len(pairs) == 0 && divides(r.Route)
 	return c, nil
 }
 

@@ -40,6 +40,9 @@ func (t *trial) evidence() spillway.Evidence {
 			e.Verdict = spillway.Undecided // it was, before this program began
 		}
 		return e
+	case t.awaited:
+		e.Reason = fmt.Sprintf("the gateway does not lead anybody to release %d", t.terms.Release)
+		return e
 	case len(t.pairs) == 0:
 		e.Reason = fmt.Sprintf("release %d changes no public HTTP service, so the gateway has nothing to compare", t.terms.Release)
 		return e
