@@ -278,7 +278,11 @@ func (t *turn) gateWaits() (why string, silent spillway.Duration) {
 		return "", 0
 	}
 	if e := r.Evidence; e != nil && r.Exposed && e.Verdict == spillway.NoData {
-		return "the judge has no data: " + e.Reason, max(spillway.Duration(t.now.Sub(e.At)), 1)
+		since := e.At
+		if r.Resumed.After(since) { // it gets another deadline to be heard
+			since = r.Resumed
+		}
+		return "the judge has no data: " + e.Reason, max(spillway.Duration(t.now.Sub(since)), 1)
 	}
 	for _, g := range t.candidate().Config.Gates {
 		if judged(g) || g.Metric == "restarts" || g.DryRun || !t.counts(g) {

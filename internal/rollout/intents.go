@@ -244,11 +244,14 @@ func (t *turn) askPause(in spillway.Intent) string {
 func (t *turn) askResume(in spillway.Intent) string {
 	r := t.concerns(in)
 	if r == nil || !r.Paused {
-		if !t.st.Held {
-			return "nothing is paused"
+		switch why := t.deaf(r); {
+		case t.st.Held:
+			t.st.Held = false
+			return t.asked(in, "automatic deploys may go on")
+		case why != "":
+			return fmt.Sprintf("nothing is paused: release %d waits by itself, because %s, and goes on when it can be judged; promote goes on without that, abort goes back", r.Release, why)
 		}
-		t.st.Held = false
-		return t.asked(in, "automatic deploys may go on")
+		return "nothing is paused"
 	}
 	r.Passed = r.Passed || (t.step().Manual || t.unjudged()) && r.Held >= t.step().Hold // it was for this step that it rested
 	r.Paused, r.Reason, r.Held = false, "", min(r.Held, t.step().Hold)
@@ -256,8 +259,25 @@ func (t *turn) askResume(in spillway.Intent) string {
 		gate.Silent = 0 // it gets another deadline to be heard
 		r.Gates[text] = gate
 	}
+	r.Resumed = t.now
 	t.st.Phase, t.st.Held = spillway.Progressing, false
-	t.event(spillway.EventResumed, r.Release, "release %d goes on from %s", r.Release, t.shown()).By = in.By
+	text := fmt.Sprintf("release %d goes on from %s", r.Release, t.shown())
+	if why := t.deaf(r); why != "" {
+		text = fmt.Sprintf("release %d stays at %s for up to %s more, because %s; promote goes on without being judged", r.Release, t.shown(), t.deadline(), why)
+	}
+	t.event(spillway.EventResumed, r.Release, "%s", text).By = in.By
+	return ""
+}
+
+// deaf says why a rollout that has not turned back waits for what cannot be known now: the judge or a gate has no data.
+// "" = it does not.
+func (t *turn) deaf(r *Rollout) string {
+	if r == nil || r.Forced || t.st.Phase == spillway.RollingBack {
+		return ""
+	}
+	if why, silent := t.gateWaits(); silent > 0 {
+		return why
+	}
 	return ""
 }
 

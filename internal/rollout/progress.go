@@ -197,7 +197,7 @@ func (t *turn) holdStep() {
 		r.Held = min(r.Held, step.Hold)
 		t.after(t.deadline() - silent)
 	case silent > 0:
-		t.pause(why + "; resume, promote or abort")
+		t.pause(why + "; resume (wait for it again), promote (go on without it) or abort")
 	case why == "" && t.unjudged() && !r.Passed:
 		t.pause(t.obs.Plain + "; judge it yourself, then resume (the next step), promote (everybody) or abort")
 	case why == "" && (!step.Certify || t.unjudged() || t.certified() || len(t.candidateGroups()) == 0):

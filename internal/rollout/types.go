@@ -104,6 +104,8 @@ type Rollout struct {
 	// Prepared: the release commands have been run, or there are none.
 	Prepared bool `json:"prepared,omitempty"`
 	Begun    bool `json:"begun,omitempty"` // the next release command has been asked for
+	// Resumed is when a person resumed it last: a judge without data is waited for anew from then on.
+	Resumed time.Time `json:"resumed,omitzero"`
 	// Gates is what was last known of the gates that are not the judge's, by Gate.Text.
 	Gates map[string]GateState `json:"gates,omitempty"`
 }
