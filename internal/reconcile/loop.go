@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // Loop runs Once for every app: one goroutine per app, so that the decisions of an app come one after
@@ -120,7 +121,7 @@ func nudge(wake chan struct{}) {
 // keep runs one app's rounds until ctx ends or the app is gone: when woken, when time is due, and again
 // after an error.
 func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
-	due, retry := time.NewTimer(0), retryMin
+	due, retry, away := time.NewTimer(0), retryMin, true
 	defer due.Stop()
 	for {
 		select {
@@ -130,7 +131,12 @@ func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 		case <-due.C:
 		}
 		began := time.Now()
-		result, err := Once(ctx, l.store, l.platform, app, began)
+		platform := l.platform
+		if away {
+			platform = returning{platform}
+		}
+		result, err := Once(ctx, l.store, platform, app, began)
+		away = away && err != nil
 		l.log.Debug("round", "app", app, "took", time.Since(began))
 		for _, e := range result.Events { // reasons are events; the engine itself never logs
 			l.log.Info("event", "app", app, "kind", e.Kind, "release", e.Release, "text", e.Text)
@@ -157,4 +163,14 @@ func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 		case <-time.After(settle):
 		}
 	}
+}
+
+// returning is a platform as a server sees it that has just begun to decide.
+type returning struct{ Platform }
+
+// Observe says that nobody decided before.
+func (r returning) Observe(ctx context.Context, app spillway.Ref) (rollout.Observation, error) {
+	o, err := r.Platform.Observe(ctx, app)
+	o.Away = true
+	return o, err
 }

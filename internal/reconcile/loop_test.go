@@ -106,6 +106,40 @@ func start(t *testing.T, l *reconcile.Loop) {
 	})
 }
 
+// unready is a platform whose replicas are not ready.
+type unready struct{ *platform }
+
+func (u unready) Observe(ctx context.Context, app spillway.Ref) (rollout.Observation, error) {
+	o, err := u.platform.Observe(ctx, app)
+	for i := range o.Groups {
+		o.Groups[i].Ready = 0
+	}
+	return o, err
+}
+
+func TestLoop_TimeWithoutAServerIsNotTheCandidates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, store, p := newLoop(t)
+		deploy(t, store, "shop")
+		for range 3 {
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			l := reconcile.NewLoop(store, unready{p}, slog.New(slog.DiscardHandler))
+			go func() { done <- l.Run(ctx) }() // owned by the test; ends with ctx; waited for below
+			pass(25 * time.Second)
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			pass(50 * time.Second) // nobody is there
+		}
+		r := phase(t, store, "shop").Rollout
+		if spent := time.Duration(r.Elapsed); spent < 40*time.Second || spent > 75*time.Second {
+			t.Errorf("%s of the deadline are spent in 75s with a server and 150s without", spent)
+		}
+	})
+}
+
 func TestLoop_BringsAReleaseUpAndLooksAgainWhenTimeIsDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, store, _ := newLoop(t)

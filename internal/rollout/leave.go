@@ -122,7 +122,7 @@ func restartsTooOften(t *turn) (spillway.Outcome, string) {
 // notReadyInTime: the step's capacity or the data plane's acknowledgement did not come.
 func notReadyInTime(t *turn) (spillway.Outcome, string) {
 	r := t.st.Rollout
-	if t.st.Phase != spillway.Progressing || r.Acked || t.obs.NoData || r.Elapsed+t.dt < t.patience() {
+	if t.st.Phase != spillway.Progressing || r.Acked || t.obs.NoData || r.Elapsed+t.lapse() < t.patience() {
 		return "", ""
 	}
 	missing := t.missing()

@@ -136,6 +136,14 @@ func (t *turn) deadline() spillway.Duration {
 	return spillway.DefaultDeadline
 }
 
+// lapse is the time since the last decision as it counts against the deadline of a step: time in which it could go on.
+func (t *turn) lapse() spillway.Duration {
+	if t.obs.NoData || t.obs.Away {
+		return 0
+	}
+	return t.dt
+}
+
 // progress climbs: capacity first, then the weight, then its acknowledgement, then the hold and the
 // certificate; then the next step.
 func (t *turn) progress() {
@@ -143,9 +151,7 @@ func (t *turn) progress() {
 	if r.Paused {
 		return
 	}
-	if !t.obs.NoData {
-		r.Elapsed += t.dt
-	}
+	r.Elapsed += t.lapse()
 	if !t.prepare() {
 		t.after(t.patience() - r.Elapsed)
 		return

@@ -160,6 +160,9 @@ type Observation struct {
 	Served spillway.Route
 	// NoData: the data plane did not answer; Served and Evidence are the last known.
 	NoData bool
+	// Away: nobody decided for a while before this, because a server has just begun to. What happened meanwhile was not
+	// acted on, so that time counts against no deadline of capacity.
+	Away bool
 	// Stuck is why what was asked for last is not in place though it should be, in words: the platform refuses an object,
 	// the data plane a route; "" = it is, or is on its way.
 	Stuck string

@@ -58,7 +58,7 @@ func (r *Run) do(a Action) error {
 		return err
 	case "cluster", "write", "behind":
 		return r.World.clusterFault(verb, words[1:])
-	case "crash", "apply", "stale", "proxy", "judge", "kill", "clock", "load", "demand":
+	case "crash", "apply", "stale", "proxy", "judge", "kill", "clock", "load", "demand", "server":
 		return r.World.fault(r.Store, verb, words[1:])
 	case "deploy":
 		if n, err := strconv.Atoi(arg); err == nil {
@@ -126,6 +126,8 @@ func (w *World) fault(s *Store, kind string, words []string) error {
 		s.CrashPre = true
 	case "crash after-save":
 		s.CrashEnd = true
+	case "server returns": // the next round is its first
+		w.returned = true
 	case "apply fails":
 		w.failApply = 1
 	case "apply half":

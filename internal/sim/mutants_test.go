@@ -47,6 +47,7 @@ var mutants = []struct {
 	{"blames a release for what came before it", "leave.go", "n := since(t.st.Rollout.Before, g, o.Restarts)", "n := o.Restarts", "scenario rollback_forgives_old_restarts"},
 	{"shows two colours", "steps.go", "case spillway.BlueGreen, spillway.Recreate:", "case spillway.Recreate:", "scenario blue_green_is_one_switch"},
 	{"counts the time before the watch", "promote.go", "t.watch(0)", "t.watch(t.dt)", "scenario watch_begins_with_the_acknowledgement"},
+	{"counts time without a server", "progress.go", "t.obs.NoData || t.obs.Away {", "t.obs.NoData {", "scenario time_without_a_server_is_not_the_candidates"},
 	{"skips the watch", "promote.go", "case r.Elapsed >= length && why == \"\":", "case why == \"\":", "scenario blue_green_is_one_switch"},
 	{"promotes what does not serve", "promote.go", `case t.silent() != "":`, `case t.silent() == "no":`, "scenario watch_waits_for_a_candidate_that_serves"},
 	{"promotes while the judge cannot be heard", "promote.go", "case t.obs.NoData: // it", "case false: // it", "seed 467"},

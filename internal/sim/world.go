@@ -88,6 +88,7 @@ type World struct {
 	open     []request
 	plane    plane
 	cluster  *cluster              // nil = one machine
+	returned bool                  // a server has just begun to decide
 	heard    spillway.Route        // what the data plane served when it last answered
 	past     []rollout.Observation // newest last; stale observations come from here
 	outside  outside
@@ -177,6 +178,7 @@ func (w *World) observe() rollout.Observation {
 		}
 		o.Groups = append(o.Groups, r)
 	}
+	o.Away, w.returned = w.returned, false
 	w.outside.observe(&o)
 	if w.cluster != nil && !w.cluster.known { // by this server, that is
 		o.NoData = !w.cluster.own && len(w.cluster.parts) > 0
