@@ -82,6 +82,24 @@ func (o *clusterOptions) check() error {
 	return nil
 }
 
+// checkJudge says whether the server can judge releases behind a gateway that is not its own.
+func (o *clusterOptions) checkJudge() spillway.Check {
+	c := spillway.Check{Name: "judge", State: "ok"}
+	switch {
+	case o.gateway == "": // the check of the gateway says it
+		c.Text = "there is no gateway, so a person judges"
+	case o.prometheus != "":
+		c.Text = "releases are judged by what the Prometheus at " + o.prometheus + " has of the gateway"
+	case len(o.metrics) > 0:
+		c.Text = "releases are judged by the gateway's metrics at " + strings.Join(o.metrics, ", ")
+	default:
+		c.State = "warn"
+		c.Text = "no release is judged, because the server does not know where the gateway's metrics are: a rollout waits at its first step, rests after its deadline, and only promote goes on"
+		c.Remedy = "start the server with --gateway-metrics URL or --prometheus URL; one that was installed: spillway kube upgrade --gateway-metrics URL"
+	}
+	return c
+}
+
 // divides is where and how the cluster divides users.
 func (o *clusterOptions) divides() reconcile.Division {
 	if o.gateway == "" {
@@ -99,6 +117,9 @@ func (o *clusterOptions) theGateway() kube.Gateway {
 // that was opened is closed.
 func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*installation, error) {
 	in := &installation{log: log, facts: make(chan spillway.Event, 1000)}
+	if c := o.cluster.checkJudge(); c.State == "warn" {
+		log.Warn(c.Text, "remedy", c.Remedy)
+	}
 	config, namespace, err := kube.Connect(o.cluster.kubeconfig, o.cluster.context, o.cluster.namespace)
 	if err != nil {
 		return nil, err

@@ -137,7 +137,7 @@ func serviceNames(a spillway.App) string {
 func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 	checks := e.platform.Doctor(ctx)
 	if e.daemon == nil { // users come by a gateway, which the platform has looked at
-		return checks
+		return append(checks, e.options.cluster.checkJudge())
 	}
 	info, err := e.proxy.Info(ctx)
 	if err != nil {

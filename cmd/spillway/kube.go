@@ -222,6 +222,10 @@ func (c *cli) installed(ctx context.Context, installer *kube.Installer, s kube.S
 	}
 	if s.Gateway.Name == "" {
 		c.say("without --gateway no service can have public hosts")
+	} else if !slices.ContainsFunc(s.Flags, func(f string) bool {
+		return strings.HasPrefix(f, "--gateway-metrics=") || strings.HasPrefix(f, "--prometheus=")
+	}) {
+		c.say("without --gateway-metrics or --prometheus no release is judged: a rollout waits at its first step until somebody promotes it")
 	}
 	c.say("%s in namespace %s; to use it: spillway context add %s --kubernetes --namespace %s", map[bool]string{true: "the server runs", false: "the server is applied"}[wait > 0], s.Namespace, s.Namespace, s.Namespace)
 	return nil

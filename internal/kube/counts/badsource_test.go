@@ -87,7 +87,7 @@ func TestJudge_NoInstance(t *testing.T) {
 	w := newWorld(t, 0)
 	w.follow(route(500))
 	w.want(spillway.NoData, 0, 0, 0)
-	w.says("it has no instance")
+	w.says("it has no instance that the server was told of: --gateway-metrics or --prometheus")
 }
 
 // TestJudge_LargeExposition: a gateway with many apps costs little.

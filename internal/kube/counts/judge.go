@@ -225,7 +225,7 @@ func (j *Judge) read(ctx context.Context, store string, want wanted) reading {
 	r := reading{at: now, instances: map[string]instance{}, failed: map[string]string{}}
 	addresses := j.conf.Instances()
 	if len(addresses) == 0 {
-		r.failed["gateway"] = "it has no instance"
+		r.failed["gateway"] = "it has no instance that the server was told of: --gateway-metrics or --prometheus"
 	}
 	var crew sync.WaitGroup
 	var mu sync.Mutex
