@@ -143,10 +143,10 @@ func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 		}
 		due.Stop()
 		switch {
-		case ctx.Err() != nil, result.Gone, errors.Is(err, spillway.ErrNotFound):
+		case ctx.Err() != nil, result.Gone, !result.Saved && errors.Is(err, spillway.ErrNotFound):
 			return
 		case err != nil:
-			if !errors.Is(err, spillway.ErrStale) {
+			if result.Saved || !errors.Is(err, spillway.ErrStale) { // that somebody else saved is no news; what a platform says is
 				l.log.Warn("round failed, trying again", "app", app, "error", err, "in", retry)
 			}
 			due.Reset(retry)

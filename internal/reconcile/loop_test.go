@@ -1,12 +1,15 @@
 package reconcile_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,11 +23,12 @@ import (
 
 // platform is ready at once with whatever is wanted, and fails when it is told to.
 type platform struct {
-	mu     sync.Mutex
-	last   map[spillway.Ref]rollout.Desired
-	fails  int
-	rounds map[spillway.Ref]int
-	moved  chan spillway.Ref
+	mu      sync.Mutex
+	last    map[spillway.Ref]rollout.Desired
+	fails   int
+	failure error // nil = that the disk is full
+	rounds  map[spillway.Ref]int
+	moved   chan spillway.Ref
 }
 
 func (p *platform) Observe(_ context.Context, app spillway.Ref) (rollout.Observation, error) {
@@ -44,7 +48,7 @@ func (p *platform) Apply(_ context.Context, app spillway.Ref, _ map[int]spillway
 	defer p.mu.Unlock()
 	if p.fails > 0 {
 		p.fails--
-		return errors.New("no space left on device")
+		return cmp.Or(p.failure, errors.New("no space left on device"))
 	}
 	if !reflect.DeepEqual(p.last[app], d) {
 		p.moved <- app
@@ -102,6 +106,24 @@ func start(t *testing.T, l *reconcile.Loop) {
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestLoop_TellsAllThatAPlatformRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, store, p := newLoop(t)
+		deploy(t, store, "shop")
+		p.fails, p.failure = 3, errors.Join(spillway.ErrStale, spillway.ErrNotFound, errors.New("you may not create services"))
+		var log bytes.Buffer
+		start(t, reconcile.NewLoop(store, p, slog.New(slog.NewTextHandler(&log, nil))))
+		pass(10 * time.Second)
+		synctest.Wait()
+		if !strings.Contains(log.String(), "you may not create services") {
+			t.Errorf("it is not told: %s", log.String())
+		}
+		if st := phase(t, store, "shop"); st.Phase != spillway.Healthy {
+			t.Errorf("the app is given up: %s", st.Phase)
 		}
 	})
 }

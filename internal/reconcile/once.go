@@ -14,6 +14,7 @@ import (
 type Result struct {
 	WakeAt time.Time        // look again then; zero: only when something changes
 	Events []spillway.Event // saved in this round
+	Saved  bool             // what was decided is remembered: an error is the platform's
 	Gone   bool             // the app was destroyed and is forgotten
 }
 
@@ -40,16 +41,16 @@ func Once(ctx context.Context, store Store, platform Platform, app spillway.Ref,
 		}
 	}
 	if err := platform.Apply(ctx, app, saved.Spec.Releases, d.Desired); err != nil {
-		return Result{WakeAt: d.WakeAt, Events: d.Events}, fmt.Errorf("apply %s: %w", app, err)
+		return Result{WakeAt: d.WakeAt, Events: d.Events, Saved: true}, fmt.Errorf("apply %s: %w", app, err)
 	}
 	if rollout.Gone(d.Status, observed) {
 		if err := platform.Forget(ctx, app); err != nil {
-			return Result{}, fmt.Errorf("forget %s: %w", app, err)
+			return Result{Saved: true}, fmt.Errorf("forget %s: %w", app, err)
 		}
 		if err := store.Remove(ctx, app); err != nil {
-			return Result{}, fmt.Errorf("forget %s: %w", app, err)
+			return Result{Saved: true}, fmt.Errorf("forget %s: %w", app, err)
 		}
-		return Result{Events: d.Events, Gone: true}, nil
+		return Result{Events: d.Events, Saved: true, Gone: true}, nil
 	}
-	return Result{WakeAt: d.WakeAt, Events: d.Events}, nil
+	return Result{WakeAt: d.WakeAt, Events: d.Events, Saved: true}, nil
 }
