@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -26,6 +27,30 @@ func TestMayLead_UntilTheGatewayServesWhatWasAskedForLast(t *testing.T) {
 	a.served.Generation = 7
 	if a.mayLead(servers, 7) {
 		t.Error("the servers stay for ever")
+	}
+}
+
+func TestAdopt_AnAppThatWasMadeAgain(t *testing.T) {
+	p := &Platform{pending: make(chan *app, 1)}
+	a := &app{ref: "castle", uid: "old", known: true, asked: spillway.Route{Generation: 9}, served: spillway.Route{Generation: 9}}
+	made := func(uid types.UID, generation int64) []part {
+		o := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{{Kind: "App", UID: uid}}}}
+		return []part{{object: o, generation: generation, edge: spillway.Edge{Service: "www"}}}
+	}
+	if p.adopt(a, made("old", 3)); a.asked.Generation != 9 {
+		t.Errorf("an older route of the same app is adopted: %+v", a.asked)
+	}
+	if !a.renew("new") || a.known || a.asked.Generation != 0 {
+		t.Errorf("what is remembered is of an app that is gone: %+v", a)
+	}
+	if p.adopt(a, made("old", 9)); a.asked.Generation != 0 {
+		t.Errorf("the route of the app that is gone is adopted: %+v", a.asked)
+	}
+	if p.adopt(a, made("new", 2)); a.asked.Generation != 2 || len(p.pending) != 1 {
+		t.Errorf("the route of the new app is not looked at: %+v", a.asked)
+	}
+	if a.renew("new") || a.renew("") {
+		t.Error("the same App, or none, is another one")
 	}
 }
 

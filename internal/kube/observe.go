@@ -11,6 +11,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
@@ -32,8 +34,12 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	o := rollout.Observation{Groups: observeGroups(there, pods), Tasks: observeTasks(there, pods)}
 	a := p.app(ref)
 	parts := routeParts(there)
+	uid := p.uid(ctx, ref)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.renew(uid) {
+		p.follow(ref, spillway.Route{}, time.Time{})
+	}
 	a.trust(parts)
 	p.onlyReached(a, there, o.Groups)
 	p.onlySettled(a, there, pods, o.Groups, time.Now())
@@ -85,6 +91,35 @@ func (a *app) trust(parts []part) {
 	}
 }
 
+// uid is that of the App as the cache has it; "" = it has none.
+func (p *Platform) uid(ctx context.Context, ref spillway.Ref) types.UID {
+	var found v1alpha1.App
+	if !p.isDefined() || p.client.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: v1alpha1.Name(ref)}, &found, client.UnsafeDisableDeepCopy) != nil {
+		return ""
+	}
+	return found.UID
+}
+
+// renew forgets what is remembered when there is another App of the name, and reports whether it did: that one was
+// deleted, and its routes are no older ones of this. a.mu is held.
+func (a *app) renew(uid types.UID) (forgot bool) {
+	if uid == "" || uid == a.uid {
+		return false
+	}
+	if forgot = a.uid != ""; forgot {
+		a.asked, a.served, a.since, a.own, a.known = spillway.Route{}, spillway.Route{}, time.Time{}, false, false
+		a.problem, a.begun, a.failed, a.done = "", time.Time{}, nil, ""
+		a.reached, a.lost, a.leads, a.applied = map[spillway.Group]bool{}, map[spillway.Group]string{}, map[string]leading{}, map[string]applied{}
+	}
+	a.uid = uid
+	return forgot
+}
+
+// formerly reports whether an object was made for an App of the name that is gone. a.mu is held.
+func (a *app) formerly(o client.Object) bool {
+	return a.uid != "" && slices.ContainsFunc(o.GetOwnerReferences(), func(owner metav1.OwnerReference) bool { return owner.Kind == "App" && owner.UID != a.uid })
+}
+
 // adopt has the gateway asked for a route that another process asked for, when that is newer than our own: this server
 // does not lead, and whoever asks it wants to know what is served too. a.mu is held.
 func (p *Platform) adopt(a *app, parts []part) {
@@ -93,8 +128,8 @@ func (p *Platform) adopt(a *app, parts []part) {
 	}
 	route := spillway.Route{Generation: parts[0].generation}
 	for _, part := range parts {
-		if part.generation != route.Generation {
-			return // it is just being written
+		if part.generation != route.Generation || a.formerly(part.object) {
+			return // it is just being written, or on its way out
 		}
 		route.Edges = append(route.Edges, part.edge)
 	}

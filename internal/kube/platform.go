@@ -258,6 +258,7 @@ type app struct {
 	ref spillway.Ref
 
 	mu       sync.Mutex
+	uid      types.UID      // of the App that all of this is about; "" = it was not looked at yet
 	asked    spillway.Route // of the last Apply
 	served   spillway.Route // of the last acknowledgement
 	since    time.Time      // of it
