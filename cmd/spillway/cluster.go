@@ -32,6 +32,7 @@ type clusterOptions struct {
 	gateway     string // NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER
 	gatewayURL  string
 	serviceType string // of public services without a gateway
+	secret      string // with the credentials of registries
 	flavour     string
 	metrics     []string
 	prometheus  string
@@ -50,6 +51,7 @@ func (o *clusterOptions) flags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.metrics, "gateway-metrics", nil, "`URL` of the metrics of each instance of the gateway, by which releases are judged")
 	flags.StringVar(&o.prometheus, "prometheus", "", "base `URL` of a Prometheus that has the gateway's metrics, instead")
 	flags.StringVar(&o.images.Repository, "registry", "", "`HOST/PATH` where the images of what is built are put")
+	flags.StringVar(&o.secret, "registry-secret", "", "`NAME` of the Secret (kubernetes.io/dockerconfigjson) in the namespace by which nodes pull images, and a server in the cluster puts them there")
 	flags.StringSliceVar(&o.images.Insecure, "insecure-registry", nil, "`HOST` of a registry that is reached by plain HTTP")
 	flags.StringVar(&o.images.Base, "base-image", "", "`IMAGE` that programs are put upon (default: none, so they have to be static)")
 }
@@ -73,7 +75,7 @@ func (o *clusterOptions) check() error {
 	}
 	for _, flag := range []struct{ name, value string }{
 		{"kubeconfig", o.kubeconfig}, {"kube-context", o.context}, {"namespace", o.namespace}, {"gateway", o.gateway}, {"gateway-url", o.gatewayURL}, {"service-type", o.serviceType},
-		{"gateway-metrics", strings.Join(o.metrics, "")}, {"prometheus", o.prometheus}, {"registry", o.images.Repository},
+		{"gateway-metrics", strings.Join(o.metrics, "")}, {"prometheus", o.prometheus}, {"registry", o.images.Repository}, {"registry-secret", o.secret},
 	} {
 		if flag.value != "" {
 			return usage("--%s is about a cluster, and this server runs apps on its own machine; add --kubernetes", flag.name)
@@ -128,7 +130,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 		Flavour: counts.Flavour(o.cluster.flavour), Instances: func() []string { return o.cluster.metrics }, Prometheus: o.cluster.prometheus,
 		Changed: func(app spillway.Ref) { in.loop.Wake(app) }, Log: log,
 	})
-	platform, err := kube.Open(kube.Config{Rest: config, Namespace: namespace, Gateway: o.cluster.theGateway(), GatewayURL: o.cluster.gatewayURL, PublicType: o.cluster.serviceType, Judge: judge, Log: log})
+	platform, err := kube.Open(kube.Config{Rest: config, Namespace: namespace, Gateway: o.cluster.theGateway(), GatewayURL: o.cluster.gatewayURL, PublicType: o.cluster.serviceType, PullSecret: o.cluster.secret, Judge: judge, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -11,13 +11,14 @@ import (
 )
 
 func TestKubeInstall_PrintsWhatItWouldApply(t *testing.T) {
-	got := invoke(t.Context(), stateDir(t), "kube", "install", "--print", "--namespace", "shop", "--gateway", "edge/public", "--image", "registry.test/spillway:1", "--prometheus", "http://p:9090")
+	got := invoke(t.Context(), stateDir(t), "kube", "install", "--print", "--namespace", "shop", "--gateway", "edge/public", "--image", "registry.test/spillway:1", "--prometheus", "http://p:9090", "--registry-secret", "pull")
 	if got.code != exitDone {
 		t.Fatal(got.stderr)
 	}
 	for _, part := range []string{
 		"name: apps.spillway.dev", "name: releases.spillway.dev", "kind: RoleBinding", "namespace: edge", "kind: PodDisruptionBudget",
 		"- --gateway=edge/public", "- --prometheus=http://p:9090", "- --listen=127.0.0.1:7300", "image: registry.test/spillway:1", "immutable: true",
+		"- --registry-secret=pull", "imagePullSecrets:", "path: config.json", "name: DOCKER_CONFIG",
 	} {
 		if !strings.Contains(got.stdout, part) {
 			t.Errorf("there is no %q in it", part)

@@ -44,7 +44,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	if err != nil {
 		return err
 	}
-	r := rendering{ref: ref, namespace: p.conf.Namespace, releases: releases, desired: d, gateway: p.conf.Gateway, publicType: corev1.ServiceType(p.conf.PublicType), tracks: tracksOf(there)}
+	r := rendering{ref: ref, namespace: p.conf.Namespace, releases: releases, desired: d, gateway: p.conf.Gateway, publicType: corev1.ServiceType(p.conf.PublicType), pullSecret: p.conf.PullSecret, tracks: tracksOf(there)}
 	r.addresses = p.names.of(ctx, ref, d.Route)
 	if r.owner, err = p.owner(ctx, ref); err != nil {
 		return err

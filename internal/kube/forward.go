@@ -100,7 +100,7 @@ func (r *Remote) bearer(ctx context.Context) (string, error) {
 }
 
 func (r *Remote) missing() error {
-	return fmt.Errorf("there is no Spillway server in namespace %s at %s; install one: spillway kube install --namespace %s --image IMAGE: %w", r.namespace, r.conf.Host, r.namespace, spillway.ErrUnavailable)
+	return fmt.Errorf("there is no Spillway server in namespace %s at %s; install one: spillway kube install --namespace %s --registry HOST/PATH: %w", r.namespace, r.conf.Host, r.namespace, spillway.ErrUnavailable)
 }
 
 // mayNot names the right that lacks.

@@ -45,6 +45,8 @@ type Config struct {
 	Gateway   Gateway      // that public routes are attached to; zero = there is none
 	// PublicType is that of the Services of public services where there is no gateway; "" = ClusterIP.
 	PublicType string
+	// PullSecret is the Secret of the namespace with the credentials by which nodes pull images; "" = none.
+	PullSecret string
 	// GatewayURL is where the gateway is asked whether it serves a route: "http://10.0.0.7". "" = at the addresses
 	// and ports that its status tells.
 	GatewayURL string

@@ -39,7 +39,7 @@ func (r *rendering) pod(w rollout.Want, s spillway.Service) (corev1.PodTemplateS
 	grace := max(drain, 1) + max(seconds(s.Stop.Grace), 1)
 	all := labels(r.ref, w.Group)
 	all[TrackLabel] = track
-	pod := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: all, Annotations: marks(r.ref)}, Spec: podSpec(c, grace)}
+	pod := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: all, Annotations: marks(r.ref)}, Spec: r.podSpec(c, grace)}
 	pod.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
 		MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.ScheduleAnyway,
 		LabelSelector: &metav1.LabelSelector{MatchLabels: selector(r.ref, w.Group)},
@@ -59,20 +59,29 @@ func (r *rendering) taskPod(t rollout.Task, g spillway.Group, s spillway.Service
 	c.Command, c.Args = commandOf(s, s.Release), nil
 	c.Ports = nil
 	c.Env = append(c.Env, corev1.EnvVar{Name: "SPILLWAY_TASK", Value: "release"})
-	spec := podSpec(c, max(seconds(s.Stop.Grace), 1))
+	spec := r.podSpec(c, max(seconds(s.Stop.Grace), 1))
 	spec.RestartPolicy = corev1.RestartPolicyNever
 	all := own(r.ref)
 	all["spillway.dev/task"] = t.Service
 	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: all, Annotations: marks(r.ref)}, Spec: spec}, nil
 }
 
-func podSpec(c corev1.Container, grace int64) corev1.PodSpec {
+func (r *rendering) podSpec(c corev1.Container, grace int64) corev1.PodSpec {
 	no := false
 	return corev1.PodSpec{
-		Containers: []corev1.Container{c}, TerminationGracePeriodSeconds: &grace,
+		ImagePullSecrets: pullSecrets(r.pullSecret),
+		Containers:       []corev1.Container{c}, TerminationGracePeriodSeconds: &grace,
 		AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
 		SecurityContext: &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 	}
+}
+
+// pullSecrets name the Secret by which nodes pull images; "" = there is none.
+func pullSecrets(name string) []corev1.LocalObjectReference {
+	if name == "" {
+		return nil
+	}
+	return []corev1.LocalObjectReference{{Name: name}}
 }
 
 // trackOf names the track that a group was made for.

@@ -39,6 +39,7 @@ type rendering struct {
 	gateway   Gateway
 	// publicType is that of the Services of public edges where there is no gateway; "" = ClusterIP.
 	publicType corev1.ServiceType
+	pullSecret string                    // the Secret by which nodes pull images; "" = none
 	owner      *metav1.OwnerReference    // nil = none
 	tracks     map[spillway.Group]string // of groups that are there: a group keeps the track that it was made for
 	addresses  map[string][]netip.Addr   // of the names of servers that Spillway does not run

@@ -144,7 +144,7 @@ func (s Server) deployment() *appsv1.Deployment {
 				Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &none, MaxSurge: &one},
 			},
 			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: s.meta("", "").Labels}, Spec: corev1.PodSpec{
-				ServiceAccountName: serverName, NodeSelector: nodes, EnableServiceLinks: new(false), TerminationGracePeriodSeconds: &grace,
+				ServiceAccountName: serverName, NodeSelector: nodes, ImagePullSecrets: pullSecrets(s.pullSecret()), EnableServiceLinks: new(false), TerminationGracePeriodSeconds: &grace,
 				SecurityContext: &corev1.PodSecurityContext{
 					RunAsNonRoot: new(true), RunAsUser: new(int64(serverUser)), RunAsGroup: new(int64(serverUser)), FSGroup: new(int64(serverUser)),
 					SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
@@ -154,20 +154,43 @@ func (s Server) deployment() *appsv1.Deployment {
 					LabelSelector: &metav1.LabelSelector{MatchLabels: serverSelector(s.Namespace)},
 				}},
 				Containers: []corev1.Container{s.container()},
-				Volumes: []corev1.Volume{
+				Volumes: append(s.credentials(), []corev1.Volume{
 					{Name: "state", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 					{Name: "temporary", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 					{Name: "tokens", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 						SecretName: tokenName, DefaultMode: new(int32(0o440)), Items: []corev1.KeyToPath{{Key: TokensKey, Path: TokensKey}},
 					}}},
-				},
+				}...),
 			}},
 		},
 	}
 }
 
+// pullSecret is the value of --registry-secret.
+func (s Server) pullSecret() string {
+	for _, flag := range s.Flags {
+		if name, ok := strings.CutPrefix(flag, "--registry-secret="); ok {
+			return name
+		}
+	}
+	return ""
+}
+
+// dockerDir is where the server finds the credentials of registries, as docker keeps them.
+const dockerDir = "/var/run/spillway/docker"
+
+// credentials are the volume with them; none without --registry-secret.
+func (s Server) credentials() []corev1.Volume {
+	if s.pullSecret() == "" {
+		return nil
+	}
+	return []corev1.Volume{{Name: "registry", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+		SecretName: s.pullSecret(), DefaultMode: new(int32(0o440)), Items: []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}},
+	}}}}
+}
+
 func (s Server) container() corev1.Container {
-	return corev1.Container{
+	c := corev1.Container{
 		Name: serverName, Image: s.Image, Args: append(s.firstArgs(), s.Flags...),
 		Env: []corev1.EnvVar{{Name: "SPILLWAY_DIR", Value: serverDir}, {Name: "HOME", Value: "/tmp"}, {Name: "TMPDIR", Value: "/tmp"}},
 		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
@@ -183,6 +206,11 @@ func (s Server) container() corev1.Container {
 			{Name: "tokens", MountPath: serverDir + "/" + TokensKey, SubPath: TokensKey, ReadOnly: true},
 		},
 	}
+	for _, v := range s.credentials() {
+		c.Env = append(c.Env, corev1.EnvVar{Name: "DOCKER_CONFIG", Value: dockerDir})
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: v.Name, MountPath: dockerDir, ReadOnly: true})
+	}
+	return c
 }
 
 // serverOf reads a server back from its Deployment.
