@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -51,14 +52,14 @@ func everybody(rate float64) []load.Plan {
 // readers are users with open connections who only read.
 func readers(rate float64) load.Plan { return load.Plan{Method: "GET", Rate: rate, Workers: 8} }
 
-// send starts load on a host until end, or the end of the test.
+// send starts load on a host until end, or the end of the test: at the gateway, where a plan names no other URL.
 func (in *installation) send(host string, plans ...load.Plan) *traffic {
 	in.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	tr := &traffic{t: in.t, stop: cancel, began: time.Now()}
 	in.t.Cleanup(func() { tr.end() })
 	for _, p := range plans {
-		p.URL = "http://" + gatewayAddress() + "/"
+		p.URL = cmp.Or(p.URL, "http://"+gatewayAddress()+"/")
 		if p.Method == http.MethodPost {
 			p.URL, p.Body = p.URL+"guess", "n=7"
 		}

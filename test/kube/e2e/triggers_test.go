@@ -47,7 +47,9 @@ func newTriggers(t *testing.T) *triggers {
 	tr.commit()
 	tr.deploy().want(t, 0).tells(t, "TLS ends at gateway gateway/public")
 	tr.rest(1)
-	await(t, 20*time.Second, "the first page", func() bool { return open(tr.browser, tr.plain()).err == nil && open(tr.browser, tr.secure()).err == nil })
+	await(t, 20*time.Second, "the first page", func() bool {
+		return open(tr.browser, tr.plain()).err == nil && open(tr.browser, tr.secure()).err == nil
+	})
 	return tr
 }
 

@@ -1,0 +1,204 @@
+//go:build kube
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	apps "k8s.io/api/apps/v1"
+	authorization "k8s.io/api/authorization/v1"
+	core "k8s.io/api/core/v1"
+	rbac "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/spillway-dev/spillway/test/kube/image"
+)
+
+// TestInstalled has a person move an app from one machine to a cluster with what kube install makes: a server in the
+// cluster, of the program itself, with no more rights than it needs.
+func TestInstalled(t *testing.T) {
+	t.Parallel()
+	p := newPerson(t)
+	began := time.Now()
+	install := []string{"kube", "install", "--namespace", p.namespace, "--gateway", "gateway/public", "--gateway-metrics", gatewayMetrics(),
+		"--registry", registry() + "/" + p.namespace, "--insecure-registry", registry(), "--server-base", toolchain(t), "--wait", "3m"}
+	p.spillway(0, install...).tells(t, "the server runs in namespace "+p.namespace, "spillway context add")
+	t.Logf("installed in %.1fs", time.Since(began).Seconds())
+	p.spillway(0, "context", "add", "shop", "--kubernetes", "--namespace", p.namespace)
+	p.spillway(0, p.at("doctor")...).tells(t, "the server may do all that it has to", "https://")
+	p.mayNot("get", "", "secrets", p.namespace)
+	p.mayNot("list", "", "pods", "default")
+	p.mayNot("patch", "gateway.networking.k8s.io", "gateways", "gateway")
+
+	echo := p.anImage()
+	castle := p.aCastle()
+	p.upgrade(castle)
+
+	p.spillway(1, "kube", "uninstall", "--namespace", p.namespace).tells(t, "castle", "nothing was changed")
+	p.spillway(0, p.at("status", "--app", "castle")...)
+	for _, app := range []string{"echo", "castle"} {
+		p.spillway(0, p.at("destroy", "-y", "--app", app)...)
+	}
+	await(t, time.Minute, "the apps to be gone", func() bool {
+		status, _ := p.installation().get(echo, "/", nil)
+		return status == 404
+	})
+	p.spillway(0, "kube", "uninstall", "--namespace", p.namespace)
+	p.nothingLeft()
+}
+
+// mayNot fails the test when the server in the cluster may do something.
+func (p *person) mayNot(verb, group, resource, in string) {
+	p.t.Helper()
+	review := &authorization.SubjectAccessReview{Spec: authorization.SubjectAccessReviewSpec{
+		User:               "system:serviceaccount:" + p.namespace + ":spillway",
+		ResourceAttributes: &authorization.ResourceAttributes{Namespace: in, Verb: verb, Group: group, Resource: resource},
+	}}
+	if err := cluster.Create(p.t.Context(), review); err != nil {
+		p.t.Fatal(err)
+	}
+	if review.Status.Allowed {
+		p.t.Errorf("the server may %s %s in %s", verb, resource, in)
+	}
+}
+
+// anImage deploys an app that is an image of others, looks at it, deploys it again and goes back, and gives its host.
+func (p *person) anImage() string {
+	p.t.Helper()
+	name, err := image.Push(p.t.Context(), registry()+"/"+p.namespace+"/echo:1", program(p.t, "./echo"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	host, file := "echo-"+p.namespace+".localhost", filepath.Join(p.t.TempDir(), "spillway.yaml")
+	write := func(n int) {
+		text := fmt.Sprintf("app: echo\nservices:\n  echo: {image: %q, port: 8080, host: %s, env: {N: \"%d\"}}\nwatch: 1s\n", name, host, n)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	deploy := func(n int) {
+		p.t.Helper()
+		write(n)
+		p.spillway(0, p.at("deploy", "-f", file, filepath.Dir(file))...)
+	}
+	deploy(1)
+	if status, body := p.installation().get(host, "/", nil); status != 200 || !strings.HasPrefix(body, "echo-echo-1-") {
+		p.t.Errorf("users are answered %d: %s", status, body)
+	}
+	deploy(2)
+	p.settled("echo", 2)
+	p.spillway(0, p.at("rollback", "--app", "echo")...)
+	p.settled("echo", 1)
+	return host
+}
+
+// settled waits until a release serves and nothing goes on.
+func (p *person) settled(app string, release int) {
+	p.t.Helper()
+	var r result
+	if !within(90*time.Second, func() bool {
+		r = p.run(p.at("status", "--json", "--app", app)...)
+		text := strings.Join(strings.Fields(r.stdout), "")
+		return strings.Contains(text, fmt.Sprintf(`"stable":%d,`, release)) && strings.Contains(text, `"phase":"Healthy"`)
+	}) {
+		p.t.Fatalf("%s does not come to rest on release %d: %v", app, release, r)
+	}
+}
+
+// aCastle deploys what is built from source, under load: a good release, one that fails, and the way back.
+func (p *person) aCastle() *castle {
+	p.t.Helper()
+	c := newCastle(p.installation())
+	deploy := func(code int, flags ...string) result {
+		p.t.Helper()
+		return p.spillway(code, p.at(append([]string{"deploy", c.dir}, flags...)...)...)
+	}
+	began := time.Now()
+	deploy(0)
+	p.t.Logf("the first deploy, with its build, took %.1fs", time.Since(began).Seconds())
+	p.settled("castle", 1)
+	await(p.t, 20*time.Second, "the first page", func() bool { status, _ := c.in.get(c.host, "/", nil); return status == 200 })
+	users := c.send(40)
+	users.answered(50)
+	c.change()
+	deploy(0)
+	p.settled("castle", 2)
+	c.change()
+	if r := deploy(0, "--detach"); strings.Contains(r.stdout+r.stderr, "serves everybody") {
+		p.t.Errorf("a detached deploy waited: %v", r)
+	}
+	p.settled("castle", 3)
+	c.edit("health: /healthz              # a replica", "health: /nowhere              # a replica")
+	c.edit("watch: 4s", "watch: 4s\ndeadline: 8s")
+	deploy(1).tells(p.t, "404", "release 3 serves everybody", "next:")
+	p.spillway(0, p.at("rollback", "--app", "castle")...)
+	p.settled("castle", 2)
+	p.spillway(0, p.at("logs", "--app", "castle", "--service", "www")...).tells(p.t, "listens on")
+	p.spillway(0, p.at("status", "--app", "castle")...).tells(p.t, "castle", "Healthy", "release 2")
+	p.spillway(0, p.at("events", "--app", "castle")...).tells(p.t, "release 3")
+	p.spillway(2, p.at("status", "--app", "nothing")...)
+	users.flawless(20)
+	c.edit("health: /nowhere ", "health: /healthz ")
+	return c
+}
+
+// upgrade replaces the server by another program while users are served, and deploys by the new one.
+func (p *person) upgrade(c *castle) {
+	p.t.Helper()
+	before := p.serverImage()
+	newer := filepath.Join(p.t.TempDir(), "spillway")
+	text, err := os.ReadFile(binary)
+	if err == nil {
+		err = os.WriteFile(newer, append(text, "newer"...), 0o700)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	users := c.send(40)
+	p.spillway(0, "kube", "upgrade", "--namespace", p.namespace, "--program", newer, "--replicas", "1", "--wait", "3m")
+	if now := p.serverImage(); now == before || !strings.Contains(now, "/spillway-server@sha256:") {
+		p.t.Errorf("the server was %s and is %s", before, now)
+	}
+	p.spillway(0, p.at("doctor")...)
+	c.change()
+	p.spillway(0, p.at("deploy", c.dir)...)
+	users.flawless(20)
+	p.spillway(0, "kube", "upgrade", "--namespace", p.namespace, "--wait", "3m")
+	if now := p.serverImage(); now != before {
+		p.t.Errorf("the same program was %s and is %s", before, now)
+	}
+}
+
+func (p *person) serverImage() string {
+	p.t.Helper()
+	var d apps.Deployment
+	if err := cluster.Get(p.t.Context(), client.ObjectKey{Namespace: p.namespace, Name: "spillway"}, &d); err != nil {
+		p.t.Fatal(err)
+	}
+	return d.Spec.Template.Spec.Containers[0].Image
+}
+
+// nothingLeft fails the test when something of the server or of its apps is left in the cluster.
+func (p *person) nothingLeft() {
+	p.t.Helper()
+	for _, kind := range []client.ObjectList{&apps.DeploymentList{}, &core.ServiceList{}, &rbac.RoleList{}, &rbac.RoleBindingList{}} {
+		gone := within(time.Minute, func() bool {
+			in := client.InNamespace(p.namespace)
+			err := cluster.List(p.t.Context(), kind, in)
+			return err == nil && meta.LenList(kind) == 0
+		})
+		if !gone {
+			p.t.Errorf("there are %d left of %T", meta.LenList(kind), kind)
+		}
+	}
+	var roles rbac.RoleList
+	if err := cluster.List(p.t.Context(), &roles, client.InNamespace("gateway"), client.MatchingLabels{"spillway.dev/server": p.namespace}); err != nil || len(roles.Items) > 0 {
+		p.t.Errorf("rights at the gateway are left: %v %d", err, len(roles.Items))
+	}
+}

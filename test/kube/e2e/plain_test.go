@@ -1,0 +1,103 @@
+//go:build kube
+
+package e2e
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/load"
+)
+
+// TestWithoutAGateway has a cluster that can divide users by replicas alone. That is said before a deploy and while it
+// lasts: with one replica beside one, 5 % are 50 %. A person looks and goes on, and no request fails.
+func TestWithoutAGateway(t *testing.T) {
+	t.Parallel()
+	in := installIn(t, namespace(t))
+	in.flags = []string{"--gateway", "", "--gateway-url", "", "--gateway-metrics", ""}
+	in.start()
+	in.told(20*time.Second, []string{"doctor"}, "users are divided by replicas, and nobody judges")
+	c := newCastle(in)
+	c.edit("    scale: 2                      # replicas", "    scale: 1")
+	c.edit("steps: [25% 1s, 50% 1s]", "steps: [5% 1s, 50% 1s]")
+	c.deploy().want(t, 0)
+	in.healthy("castle", 1, time.Minute)
+	at := "http://" + in.serviceAddress("castle-www") + "/"
+	users := in.send("", load.Plan{Method: http.MethodGet, URL: at, Rate: 40, Workers: 4, Header: http.Header{"Connection": {"close"}}}, load.Plan{Method: http.MethodGet, URL: at, Rate: 20, Workers: 4})
+	share := func() float64 {
+		t.Helper()
+		met := map[string]int{}
+		for range 200 {
+			met[releaseAt(t, at+"api/hello")]++
+		}
+		t.Logf("of 200 users, releases met %v", met)
+		return float64(met["2"]) / 200
+	}
+	c.change()
+	in.spillway("plan", c.dir).want(t, 0).tells(t, "50%", "asked 5%", "divided by replicas")
+	r := c.deploy("--detach").want(t, 0)
+	if strings.Contains(r.stdout+r.stderr, "serves everybody") {
+		t.Errorf("a detached deploy waited: %v", r)
+	}
+	in.status("castle", time.Minute, "the first step to be served", func(o spillway.Overview) bool {
+		return o.Rollout != nil && o.Rollout.Served == spillway.Whole/2
+	})
+	in.told(10*time.Second, []string{"status", "--app", "castle"}, "asked 5%, served 50%", "more replicas make smaller shares")
+	if got := share(); got < 0.35 || got > 0.65 {
+		t.Errorf("%.0f%% of the users met the candidate, want about 50%%, as status says", got*100)
+	}
+	for step := range 2 {
+		in.spillway("resume", "--app", "castle").want(t, 0)
+		if step == 0 {
+			in.status("castle", time.Minute, "the second step", func(o spillway.Overview) bool { return o.Rollout == nil || o.Rollout.Step == 2 })
+		}
+	}
+	in.healthy("castle", 2, time.Minute)
+	if got := share(); got != 1 {
+		t.Errorf("%.0f%% of the users met release 2, want all", got*100)
+	}
+	in.spillway("rollback", "--app", "castle").want(t, 0)
+	in.healthy("castle", 1, time.Minute)
+	c.change().deploy("--detach").want(t, 0)
+	in.status("castle", time.Minute, "the first step to be served", func(o spillway.Overview) bool { return o.Rollout != nil && o.Rollout.Served == spillway.Whole/2 })
+	in.spillway("abort", "--app", "castle").want(t, 0)
+	in.healthy("castle", 1, time.Minute)
+	users.flawless(20)
+}
+
+// serviceAddress is where a Service answers, as it does to pods and to who leads users to it.
+func (in *installation) serviceAddress(name string) string {
+	in.t.Helper()
+	var s core.Service
+	if err := cluster.Get(in.ctx(10*time.Second), client.ObjectKey{Namespace: in.namespace, Name: name}, &s); err != nil {
+		in.t.Fatal(err)
+	}
+	return s.Spec.ClusterIP
+}
+
+// releaseAt is the release that a user with a new connection meets.
+func releaseAt(t *testing.T, url string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var s says
+	if err := json.NewDecoder(response.Body).Decode(&s); err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d %v", url, response.StatusCode, err)
+	}
+	return s.Release
+}
