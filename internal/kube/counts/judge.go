@@ -15,9 +15,9 @@ import (
 // Config is what a Judge needs.
 type Config struct {
 	Flavour Flavour
-	// Instances gives the URL of the metrics of each instance of the gateway: "http://10.0.0.7:9100/metrics". It is
-	// asked before each look, and must not wait for the network. nil = all apps are judged by a Prometheus.
-	Instances func() []string
+	// Instances gives the instances of the gateway that take requests now, and what keeps it from knowing them, "" =
+	// nothing. It is asked before each look, and must not wait for the network. nil = all apps are judged by a Prometheus.
+	Instances func() (all []Instance, problem string)
 	// Prometheus is the base URL of one that is asked instead; "" = Instances. Route.Prometheus goes before it.
 	Prometheus string
 	// Changed is told when evidence of an app is another: another verdict, data lost or found, or new answers. An app
@@ -28,6 +28,14 @@ type Config struct {
 	Every   time.Duration    // between two looks; 0 = 2 s
 	Timeout time.Duration    // of one answer; 0 = 1 s
 	Now     func() time.Time // nil = time.Now
+}
+
+// Instance is where one instance of a gateway shows its metrics.
+type Instance struct {
+	URL string // "http://10.0.0.7:9100/metrics"
+	// Address is where it is reached if the host of the URL is a name that several have: "10.0.0.7:9100". "" = as the
+	// URL says. It tells instances apart, also in the memory of a trial.
+	Address string
 }
 
 // Route is what a Judge has to know of the route of an app.
@@ -48,6 +56,7 @@ type Judge struct {
 	conf   Config
 	client *http.Client
 	wake   chan struct{} // one slot: look now
+	seen   identities
 
 	mu     sync.Mutex
 	trials map[spillway.Ref]*followed
@@ -72,13 +81,14 @@ func New(c Config) *Judge {
 		c.Now = time.Now
 	}
 	if c.Instances == nil {
-		c.Instances = func() []string { return nil }
+		c.Instances = func() ([]Instance, string) { return nil, "" }
 	}
 	c.Every, c.Timeout = cmp.Or(c.Every, 2*time.Second), cmp.Or(c.Timeout, time.Second)
 	return &Judge{
-		conf: c, wake: make(chan struct{}, 1), trials: map[spillway.Ref]*followed{},
+		conf: c, wake: make(chan struct{}, 1), trials: map[spillway.Ref]*followed{}, seen: identities{all: map[string]*identity{}},
 		client: &http.Client{
-			Transport:     &http.Transport{}, // no proxy, whatever the environment says
+			// No proxy, whatever the environment says. No connection stays: it would lead to one instance of several.
+			Transport:     &http.Transport{DialContext: dial, DisableKeepAlives: true},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -223,17 +233,20 @@ func (j *Judge) read(ctx context.Context, store string, want wanted) reading {
 		return r
 	}
 	r := reading{at: now, instances: map[string]instance{}, failed: map[string]string{}}
-	addresses := j.conf.Instances()
-	if len(addresses) == 0 {
-		r.failed["gateway"] = "it has no instance that the server was told of: --gateway-metrics or --prometheus"
+	all, problem := j.conf.Instances()
+	if len(all) == 0 {
+		r.failed["gateway"] = cmp.Or(problem, "it has no instance that the server was told of: --gateway-metrics or --prometheus")
 	}
 	var crew sync.WaitGroup
 	var mu sync.Mutex
-	for _, address := range addresses {
-		name := place(address)
+	for _, i := range all {
+		name := i.name()
 		// read owns the goroutine; the timeout ends it; read waits for it.
 		crew.Go(func() {
-			s, err := scrape(ctx, j.client, address, j.conf.Flavour, want, now)
+			s, err := scrape(ctx, j.client, i, j.conf.Flavour, want, now)
+			if err == nil {
+				err = j.seen.check(name, s.Started, now)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

@@ -32,13 +32,19 @@ type reading struct {
 	lagging bool
 }
 
-// exact is how well Started is known, in seconds.
-const exact = 2
+// failure is the first instance that did not answer, with its reason; "" = all did.
+func (r reading) failure() string {
+	if len(r.failed) == 0 {
+		return ""
+	}
+	first := slices.Min(slices.Collect(maps.Keys(r.failed)))
+	return first + ": " + r.failed[first]
+}
 
 // succeeds reports whether the instance is another process than before; follows, whether what it has counted
 // since it was seen last is known. It is not of a process that was there before and was not looked at.
 func (i instance) succeeds(before instance) (other, follows bool) {
-	other = i.Started != 0 && before.Started != 0 && math.Abs(i.Started-before.Started) > exact
+	other = i.Started != 0 && before.Started != 0 && !sameProcess(i.Started, before.Started)
 	return other, !other || i.Started >= float64(before.At.Unix())
 }
 

@@ -26,7 +26,7 @@ func TestJudge_Run(t *testing.T) {
 	g, told := newGateway(t), make(chan spillway.Ref, 100)
 	g.answer("1", "castle-www-4", 200, 1)
 	j := counts.New(counts.Config{
-		Flavour: counts.Traefik, Every: 10 * time.Millisecond, Instances: func() []string { return []string{g.URL} },
+		Flavour: counts.Traefik, Every: 10 * time.Millisecond, Instances: func() ([]counts.Instance, string) { return []counts.Instance{{URL: g.URL}}, "" },
 		Changed: func(app spillway.Ref) {
 			select {
 			case told <- app:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -37,8 +38,8 @@ type scraped struct {
 }
 
 // scrape asks one instance of a gateway.
-func scrape(ctx context.Context, client *http.Client, address string, flavour Flavour, want wanted, now time.Time) (scraped, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+func scrape(ctx context.Context, client *http.Client, i Instance, flavour Flavour, want wanted, now time.Time) (scraped, error) {
+	req, err := http.NewRequestWithContext(context.WithValue(ctx, dialKey{}, i.Address), http.MethodGet, i.URL, nil)
 	if err != nil {
 		return scraped{}, bare(err)
 	}
@@ -53,6 +54,17 @@ func scrape(ctx context.Context, client *http.Client, address string, flavour Fl
 		s.Started = float64(now.Unix()) - s.age
 	}
 	return s, err
+}
+
+// dialKey is that of Instance.Address in the context of a request.
+type dialKey struct{}
+
+// dial connects to the instance that a request is for, whatever the name in its URL means.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if to, _ := ctx.Value(dialKey{}).(string); to != "" {
+		address = to
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
 }
 
 // fetch gives the body of a good answer.
@@ -165,6 +177,15 @@ func begins(line []byte, metric string) bool {
 
 // countable reports whether a number can be a count.
 func countable(v float64) bool { return v >= 0 && v <= 1<<53 && !math.IsNaN(v) }
+
+// name tells an instance from others, and may be shown.
+func (i Instance) name() string {
+	u, err := url.Parse(i.URL)
+	if err != nil || u.Host == "" || i.Address == "" {
+		return place(i.URL)
+	}
+	return place((&url.URL{Scheme: "http", Host: i.Address, Path: u.Path}).String())
+}
 
 // place is the part of a URL that may be shown, and tells instances apart.
 func place(address string) string {

@@ -166,14 +166,16 @@ func (t *trial) take(r reading, patience time.Duration) (news bool) {
 // errUnheard is that a reading says nothing.
 var errUnheard = errors.New("nobody answered")
 
-// hear keeps whether the source answers.
+// hear keeps whether the source answers. What some instances have counted is a fair sample, because requests are dealt to
+// instances whatever release they get: so the others are told of and judged without, unless they are the most.
 func (t *trial) hear(r reading, patience time.Duration) error {
 	t.some = ""
-	if len(r.failed) > 0 && len(r.instances) > 0 {
-		t.some = fmt.Sprintf("; %d of %d instances of the gateway cannot be read", len(r.failed), len(r.failed)+len(r.instances))
+	if n := len(r.failed); n > 0 && len(r.instances) > 0 {
+		t.some = fmt.Sprintf("; %d of %d instances of the gateway cannot be read, and their requests are not in this: %s", n, n+len(r.instances), r.failure())
 	}
 	gone := len(r.instances) == 0 && len(r.failed) == 0 && !t.quiet // a Prometheus that has lost the gateway
-	if len(r.instances) > 0 || len(r.failed) == 0 && !gone {
+	most := len(r.failed) > len(r.instances)
+	if !most && !gone {
 		t.down, t.lost = time.Time{}, ""
 		return nil
 	}
@@ -184,12 +186,17 @@ func (t *trial) hear(r reading, patience time.Duration) error {
 		}
 	}
 	if t.lost != "" || t.asked.IsZero() || r.at.Sub(t.down) >= patience {
-		why := "prometheus has none of it any more"
-		if !gone {
-			first := slices.Min(slices.Collect(maps.Keys(r.failed)))
-			why = first + ": " + r.failed[first]
+		what, why := "the counters of the gateway", r.failure()
+		if gone {
+			why = "prometheus has none of it any more"
 		}
-		t.lost = fmt.Sprintf("the counters of the gateway cannot be read since %s: %s", t.down.UTC().Format("15:04:05 UTC"), why)
+		if len(r.instances) > 0 {
+			what = fmt.Sprintf("the counters of %d of %d instances of the gateway", len(r.failed), len(r.failed)+len(r.instances))
+		}
+		t.lost = fmt.Sprintf("%s cannot be read since %s: %s", what, t.down.UTC().Format("15:04:05 UTC"), why)
+	}
+	if len(r.instances) > 0 {
+		return nil
 	}
 	return errUnheard
 }

@@ -103,6 +103,7 @@ type world struct {
 	now      time.Time
 	gateways []*gateway
 	changed  int
+	problem  string // of the list of gateways
 }
 
 func newWorld(t *testing.T, instances int, change ...func(*counts.Config)) *world {
@@ -112,11 +113,11 @@ func newWorld(t *testing.T, instances int, change ...func(*counts.Config)) *worl
 	}
 	c := counts.Config{
 		Flavour: counts.Traefik, Now: func() time.Time { return w.now }, Changed: func(spillway.Ref) { w.changed++ },
-		Instances: func() (urls []string) {
+		Instances: func() (all []counts.Instance, problem string) {
 			for _, g := range w.gateways {
-				urls = append(urls, g.URL+"/metrics")
+				all = append(all, counts.Instance{URL: g.URL + "/metrics"})
 			}
-			return urls
+			return all, w.problem
 		},
 	}
 	for _, f := range change {
