@@ -35,6 +35,7 @@ type clusterOptions struct {
 	secret      string // with the credentials of registries
 	flavour     string
 	metrics     []string
+	instances   []string
 	prometheus  string
 	images      oci.Config
 }
@@ -48,7 +49,8 @@ func (o *clusterOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.gatewayURL, "gateway-url", "", "`URL` at which the gateway is reached from here (default: the addresses in its status)")
 	flags.StringVar(&o.serviceType, "service-type", "", "`TYPE` of the Services of public services where there is no gateway: ClusterIP, NodePort or LoadBalancer (default ClusterIP)")
 	flags.StringVar(&o.flavour, "gateway-kind", string(counts.Traefik), "whose metrics the gateway has: traefik, envoy or nginx")
-	flags.StringSliceVar(&o.metrics, "gateway-metrics", nil, "`URL` of the metrics of each instance of the gateway, by which releases are judged")
+	flags.StringSliceVar(&o.metrics, "gateway-metrics", nil, "`URL` of the gateway's metrics, by which releases are judged: http://NAME.NAMESPACE:PORT/metrics of a Service, whose replicas are each read; or one of each instance")
+	flags.StringSliceVar(&o.instances, "gateway-instances", nil, "`NAME.NAMESPACE:PORT` of the Service that users come by, whose replicas are each asked what they serve (default: the Service of --gateway-metrics, if it has the gateway's port)")
 	flags.StringVar(&o.prometheus, "prometheus", "", "base `URL` of a Prometheus that has the gateway's metrics, instead")
 	flags.StringVar(&o.images.Repository, "registry", "", "`HOST/PATH` where the images of what is built are put")
 	flags.StringVar(&o.secret, "registry-secret", "", "`NAME` of the Secret (kubernetes.io/dockerconfigjson) in the namespace by which nodes pull images, and a server in the cluster puts them there")
@@ -71,11 +73,14 @@ func (o *clusterOptions) check() error {
 		if o.flavour != string(counts.Traefik) && o.flavour != string(counts.Envoy) && o.flavour != string(counts.Nginx) {
 			return usage("--gateway-kind %s: it is traefik, envoy or nginx", o.flavour)
 		}
+		if _, err := o.places().Services(); err != nil {
+			return usage("%v", err)
+		}
 		return nil
 	}
 	for _, flag := range []struct{ name, value string }{
 		{"kubeconfig", o.kubeconfig}, {"kube-context", o.context}, {"namespace", o.namespace}, {"gateway", o.gateway}, {"gateway-url", o.gatewayURL}, {"service-type", o.serviceType},
-		{"gateway-metrics", strings.Join(o.metrics, "")}, {"prometheus", o.prometheus}, {"registry", o.images.Repository}, {"registry-secret", o.secret},
+		{"gateway-metrics", strings.Join(o.metrics, "")}, {"gateway-instances", strings.Join(o.instances, "")}, {"prometheus", o.prometheus}, {"registry", o.images.Repository}, {"registry-secret", o.secret},
 	} {
 		if flag.value != "" {
 			return usage("--%s is about a cluster, and this server runs apps on its own machine; add --kubernetes", flag.name)
@@ -110,6 +115,11 @@ func (o *clusterOptions) divides() reconcile.Division {
 	return reconcile.PublicEdges
 }
 
+// places are where the instances of the gateway are found.
+func (o *clusterOptions) places() kube.Places {
+	return kube.Places{Metrics: o.metrics, HTTP: o.instances}
+}
+
 func (o *clusterOptions) theGateway() kube.Gateway {
 	parts := append(strings.Split(o.gateway, "/"), "", "")
 	return kube.Gateway{Namespace: parts[0], Name: parts[1], Section: parts[2]}
@@ -126,11 +136,15 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	if err != nil {
 		return nil, err
 	}
+	instances, err := kube.NewInstances(config, o.cluster.places(), log)
+	if err != nil {
+		return nil, err
+	}
 	judge := counts.New(counts.Config{
-		Flavour: counts.Flavour(o.cluster.flavour), Instances: func() []string { return o.cluster.metrics }, Prometheus: o.cluster.prometheus,
+		Flavour: counts.Flavour(o.cluster.flavour), Instances: instances.Metrics, Prometheus: o.cluster.prometheus,
 		Changed: func(app spillway.Ref) { in.loop.Wake(app) }, Log: log,
 	})
-	platform, err := kube.Open(kube.Config{Rest: config, Namespace: namespace, Gateway: o.cluster.theGateway(), GatewayURL: o.cluster.gatewayURL, PublicType: o.cluster.serviceType, PullSecret: o.cluster.secret, Judge: judge, Log: log})
+	platform, err := kube.Open(kube.Config{Rest: config, Namespace: namespace, Gateway: o.cluster.theGateway(), GatewayURL: o.cluster.gatewayURL, PublicType: o.cluster.serviceType, Instances: instances, PullSecret: o.cluster.secret, Judge: judge, Log: log})
 	if err != nil {
 		return nil, err
 	}

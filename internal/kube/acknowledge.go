@@ -104,17 +104,19 @@ func repoint(e *spillway.Edge, s *corev1.Service) {
 // acknowledge asks until the gateway serves the route that was asked for last. It ends with ctx.
 func (p *Platform) acknowledge(ctx context.Context, a *app) {
 	pause := p.conf.Patience
+	var quiet calm
 	for {
 		a.mu.Lock()
 		route := a.asked
 		a.mu.Unlock()
 		problem := p.serves(ctx, a, route)
+		holds := quiet.holds(problem == "", p.unsure(route))
 		if ctx.Err() != nil {
 			return
 		}
 		a.mu.Lock()
 		again := a.asked.Generation != route.Generation
-		if problem == "" && !again {
+		if holds && !again {
 			a.served, a.known, a.since, a.asking, a.problem = a.asked, true, time.Now(), false, "" // its trial may be newer
 			p.follow(a.ref, a.served, a.since)
 			a.mu.Unlock()
@@ -133,6 +135,9 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 		}
 		pause = min(pause*5/4, 2*time.Second)
 		if again {
+			quiet = calm{}
+		}
+		if again || problem == "" {
 			pause = p.conf.Patience
 		}
 	}
@@ -245,24 +250,18 @@ func accepted(h *gatewayv1.HTTPRoute, g Gateway) string {
 	return fmt.Sprintf("gateway %s says nothing of HTTPRoute %s; is there such a Gateway, and does its listener allow routes of this namespace?", g.Name, h.Name)
 }
 
-// probe asks the gateway, as users would by each of its listeners, which generation it serves: "" = this one.
+// probe asks the gateway, as users would by each of its listeners, which generation it serves: "" = each of its instances
+// serves this one.
 func (p *Platform) probe(ctx context.Context, h *gatewayv1.HTTPRoute, generation int64) string {
 	if len(h.Spec.Hostnames) == 0 {
 		return fmt.Sprintf("HTTPRoute %s has no host any more", h.Name)
 	}
 	host := concrete(string(h.Spec.Hostnames[0]))
-	bases, problem := p.bases(ctx, host)
-	if problem != "" {
-		return problem
-	}
-	for _, base := range bases {
-		to, status, problem := p.look(ctx, fmt.Sprintf("%s%s%d", base, probePrefix, generation), host)
-		if problem != "" {
-			return problem
+	return p.everywhere(ctx, host, func(ctx context.Context, d door) (string, error) {
+		to, status, err := p.look(ctx, d, fmt.Sprintf("%s%d", probePrefix, generation), host)
+		if err == nil && to != probeHost(generation) {
+			return fmt.Sprintf("%s does not serve generation %d of %s yet (it answered %d)", d, generation, host, status), nil
 		}
-		if to != probeHost(generation) {
-			return fmt.Sprintf("the gateway at %s does not serve generation %d of %s yet (it answered %d)", base, generation, host, status)
-		}
-	}
-	return ""
+		return "", err
+	})
 }

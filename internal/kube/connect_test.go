@@ -26,22 +26,22 @@ type leases struct {
 	version int
 }
 
-// door is how one server reaches it.
-type door struct {
+// gate is how one server reaches it.
+type gate struct {
 	*leases
 	mu     sync.Mutex
 	shut   bool                // it is not reached any more
 	before func(*http.Request) // called for each request; nil = nothing is
 }
 
-func (d *door) set(shut bool, before func(*http.Request)) {
+func (d *gate) set(shut bool, before func(*http.Request)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.shut, d.before = shut, before
 }
 
 // RoundTrip answers as the API server does, with a conflict when the Lease was written since.
-func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
+func (d *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 	d.mu.Lock()
 	shut, before := d.shut, d.before
 	d.mu.Unlock()
@@ -93,7 +93,7 @@ func (l *leases) holder() string {
 }
 
 // lead runs Lead of a server and gives how it ended.
-func lead(ctx context.Context, d *door, id string, run func(context.Context) error) chan error {
+func lead(ctx context.Context, d *gate, id string, run func(context.Context) error) chan error {
 	ended := make(chan error, 1)
 	c := &rest.Config{Host: "http://cluster.test", Transport: d, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
 	// Owned by the test, which waits for its answer; it ends with ctx or with the lease.
@@ -104,7 +104,7 @@ func lead(ctx context.Context, d *door, id string, run func(context.Context) err
 func TestLead_GivesTheLeaseBackWhenNothingDecidesAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l leases
-		a, b := &door{leases: &l}, &door{leases: &l}
+		a, b := &gate{leases: &l}, &gate{leases: &l}
 		ctx, stop := context.WithCancel(t.Context())
 		first := lead(ctx, a, "a", func(ctx context.Context) error {
 			<-ctx.Done()
@@ -141,7 +141,7 @@ func TestLead_GivesTheLeaseBackWhenNothingDecidesAnyMore(t *testing.T) {
 func TestLead_EndsBeforeAnotherServerLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l leases
-		a, b := &door{leases: &l}, &door{leases: &l}
+		a, b := &gate{leases: &l}, &gate{leases: &l}
 		var stopped time.Time
 		first := lead(t.Context(), a, "a", func(ctx context.Context) error {
 			<-ctx.Done()
@@ -176,7 +176,7 @@ func TestLead_EndsBeforeAnotherServerLeads(t *testing.T) {
 func TestLead_LosesTheLeaseWhileItIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l leases
-		a := &door{leases: &l}
+		a := &gate{leases: &l}
 		ctx, stop := context.WithCancel(t.Context())
 		first := lead(ctx, a, "a", func(ctx context.Context) error {
 			<-ctx.Done()
@@ -202,7 +202,7 @@ func TestLead_LosesTheLeaseWhileItIsGivenBack(t *testing.T) {
 func TestLead_GivesUpOnALeaseThatCannotBeGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l leases
-		a := &door{leases: &l}
+		a := &gate{leases: &l}
 		ctx, stop := context.WithCancel(t.Context())
 		failed := errors.New("the loop failed")
 		first := lead(ctx, a, "a", func(ctx context.Context) error {

@@ -24,11 +24,12 @@ type Right struct {
 	Group     string // API group, "" = core
 	Resource  string // plural: "deployments"
 	Verbs     []string
+	Name      string // of the one object; "" = all
 	Namespace string // another one than the server's; "" = the server's
 }
 
-// Rights are all that the server needs, no more.
-func Rights(g Gateway) []Right {
+// Rights are all that the server needs, no more. services are those by which the instances of the gateway are found.
+func Rights(g Gateway, services ...ServiceName) []Right {
 	all := []string{"get", "list", "watch", "create", "patch", "delete"}
 	rights := []Right{
 		{Group: "apps", Resource: "deployments", Verbs: all},
@@ -52,6 +53,13 @@ func Rights(g Gateway) []Right {
 	if g.Name != "" {
 		rights = append(rights, Right{Group: gatewayv1.GroupName, Resource: "gateways", Verbs: []string{"get"}, Namespace: g.Namespace})
 	}
+	for n, s := range services {
+		watched := []string{"get", "list", "watch"}
+		rights = append(rights, Right{Resource: "services", Verbs: watched, Name: s.Name, Namespace: s.Namespace})
+		if !slices.ContainsFunc(services[:n], func(other ServiceName) bool { return other.Namespace == s.Namespace }) { // their names are not known before
+			rights = append(rights, Right{Group: "discovery.k8s.io", Resource: "endpointslices", Verbs: watched, Namespace: s.Namespace})
+		}
+	}
 	return rights
 }
 
@@ -66,7 +74,7 @@ func (p *Platform) Doctor(ctx context.Context) []spillway.Check {
 		return []spillway.Check{{Name: "cluster", State: "fail", Text: explain("ask the API server for its version", err).Error(), Remedy: "is " + p.conf.Rest.Host + " reached from here?"}}
 	}
 	checks := []spillway.Check{{Name: "cluster", State: "ok", Text: fmt.Sprintf("Kubernetes %s at %s, namespace %s", version.GitVersion, p.conf.Rest.Host, p.conf.Namespace)}}
-	return append(checks, checkClock(ctx, p.conf.Rest), p.checkRights(ctx), p.checkGateway(ctx))
+	return append(checks, checkClock(ctx, p.conf.Rest), p.checkRights(ctx), p.checkGateway(ctx), p.checkInstances(ctx))
 }
 
 // skew is how far the clocks of the cluster and of the server may be apart before people are told.
@@ -119,7 +127,7 @@ func apiTime(ctx context.Context, c *rest.Config) (time.Time, error) {
 func (p *Platform) checkRights(ctx context.Context) spillway.Check {
 	c := spillway.Check{Name: "rights", State: "ok", Text: "the server may do all that it has to"}
 	var missing []string
-	for _, r := range Rights(p.conf.Gateway) {
+	for _, r := range Rights(p.conf.Gateway, p.conf.Instances.Services()...) {
 		resource, sub, _ := strings.Cut(r.Resource, "/")
 		for _, verb := range r.Verbs {
 			namespace := r.Namespace
@@ -127,7 +135,7 @@ func (p *Platform) checkRights(ctx context.Context) spillway.Check {
 				namespace = p.conf.Namespace
 			}
 			review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: namespace, Group: r.Group, Resource: resource, Subresource: sub, Verb: verb,
+				Namespace: namespace, Group: r.Group, Resource: resource, Subresource: sub, Verb: verb, Name: r.Name,
 			}}}
 			if err := p.live.Create(ctx, review); err != nil {
 				return spillway.Check{Name: "rights", State: "fail", Text: explain("ask what the server may do", err).Error()}
@@ -164,8 +172,8 @@ func (p *Platform) checkGateway(ctx context.Context) spillway.Check {
 	var bases []string
 	for _, e := range entrances {
 		bases = append(bases, e.base)
-		if _, status, trouble := p.look(ctx, e.base+probePrefix, cmp.Or(concrete(e.host), "doctor.spillway.invalid")); trouble != "" {
-			problem = trouble
+		if _, status, err := p.look(ctx, door{base: e.base}, probePrefix, cmp.Or(concrete(e.host), "doctor.spillway.invalid")); err != nil {
+			problem = fmt.Sprintf("the gateway cannot be asked: %v", err)
 		} else if status >= http.StatusInternalServerError {
 			problem = fmt.Sprintf("the gateway at %s answers %d", e.base, status)
 		}
@@ -178,4 +186,42 @@ func (p *Platform) checkGateway(ctx context.Context) spillway.Check {
 		return spillway.Check{Name: "gateway", State: "warn", Text: fmt.Sprintf("%s/%s does not serve %s", g.Namespace, g.Name, strings.Join(broken, "; ")), Remedy: "kubectl describe gateway -n " + g.Namespace + " " + g.Name}
 	}
 	return spillway.Check{Name: "gateway", State: "ok", Text: fmt.Sprintf("%s/%s of class %s answers at %s", g.Namespace, g.Name, found.Spec.GatewayClassName, strings.Join(bases, ", "))}
+}
+
+// sayInstances is how the server is told where the instances of a gateway are.
+const sayInstances = "name the Service that users come by: --gateway-instances NAME.NAMESPACE:PORT"
+
+// checkInstances looks whether every instance of the gateway is known and can be asked.
+func (p *Platform) checkInstances(ctx context.Context) spillway.Check {
+	c := spillway.Check{Name: "instances", State: "warn"}
+	if p.conf.Gateway.Name == "" {
+		return spillway.Check{Name: "instances", State: "ok", Text: "there is no gateway that could have several"}
+	}
+	if all, problem := p.conf.Instances.Metrics(); problem != "" {
+		c.Text = fmt.Sprintf("%d instances of the gateway are judged by, and of others it is not known whether there are any: %s", len(all), problem)
+		c.Remedy = "name the Service that has the port of the metrics: --gateway-metrics http://NAME.NAMESPACE:PORT/metrics; the rights to read it come with spillway kube upgrade"
+		return c
+	}
+	entrances, problem := p.entrances(ctx)
+	if problem != "" {
+		c.Text, c.Remedy = problem, "see the check of the gateway"
+		return c
+	}
+	known := 1
+	for _, e := range entrances {
+		k := p.conf.Instances.serving(portOfURL(e.base))
+		if !k.all {
+			c.Text = fmt.Sprintf("of a gateway of several instances each may serve another route for a moment, and they are not known (%s): so what it answers is believed after %s, at every step", k.problem, calmTime)
+			c.Remedy = sayInstances
+			return c
+		}
+		for _, at := range k.at {
+			if _, _, err := p.look(ctx, door{e.base, at}, probePrefix, cmp.Or(concrete(e.host), "doctor.spillway.invalid")); err != nil {
+				c.Text, c.Remedy = fmt.Sprintf("%s cannot be asked from here: %v", door{e.base, at}, err), "let the server reach that port (a NetworkPolicy?), or "+sayInstances
+				return c
+			}
+		}
+		known = max(known, len(k.at))
+	}
+	return spillway.Check{Name: "instances", State: "ok", Text: fmt.Sprintf("%d of the gateway, and each is asked", known)}
 }

@@ -128,6 +128,12 @@ func (i *Installer) checkPlace(ctx context.Context, s Server) error {
 	if err != nil && !apierrors.IsForbidden(err) { // who may not see it may still write into it
 		return explain("look for namespace "+s.Namespace, err)
 	}
+	for _, n := range s.services() {
+		err := i.client.Get(ctx, client.ObjectKey{Name: n.Namespace}, &corev1.Namespace{})
+		if apierrors.IsNotFound(err) {
+			return fmt.Errorf("there is no namespace %s, in which a flag says that the Service %s of the gateway is; a name that is none of a Service ends with a dot: %s.%s.: %w", n.Namespace, n.Name, n.Name, n.Namespace, spillway.ErrInvalid)
+		}
+	}
 	if s.Gateway.Name == "" {
 		return nil
 	}

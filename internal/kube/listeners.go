@@ -36,11 +36,13 @@ func (e entrance) takes(host string) bool {
 // concrete is a name that a host with a wildcard covers, to ask for.
 func concrete(host string) string { return strings.Replace(host, "*", "spillway-probe", 1) }
 
-// doors remembers for a moment where the gateway is reached: it is asked for often, and moves hardly ever.
+// doors remembers where the gateway is reached, and which of its instances cannot be.
 type doors struct {
 	mu        sync.Mutex
-	entrances []entrance
+	entrances []entrance // believed for a moment: they are asked for often, and move hardly ever
 	until     time.Time
+
+	away map[door]absence
 }
 
 // doorTime is how long a gateway's addresses are believed.
@@ -154,7 +156,7 @@ func (p *Platform) asking(at, host string) *http.Client {
 		return p.http
 	}
 	asks := *p.http
-	asks.Transport = &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
+	asks.Transport = &http.Transport{DisableKeepAlives: true, DialContext: dialDoor, TLSClientConfig: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
 	return &asks
 }
 

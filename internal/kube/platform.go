@@ -50,6 +50,7 @@ type Config struct {
 	// GatewayURL is where the gateway is asked whether it serves a route: "http://10.0.0.7". "" = at the addresses
 	// and ports that its status tells.
 	GatewayURL string
+	Instances  *Instances    // of the gateway; nil = they are not known, so it is asked for a while
 	Log        *slog.Logger  // nil = discard
 	Judge      *counts.Judge // of candidates, by what the gateway counts; nil = nobody judges
 	Patience   time.Duration // between two questions whether a gateway serves a route; 0 = 100 ms
@@ -106,7 +107,7 @@ func Open(c Config) (*Platform, error) {
 	}
 	p := &Platform{
 		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, defined: make(chan struct{}), pending: make(chan *app, 1<<16), unknown: make(chan *app, 1<<16), names: addresses{hosts: map[string]*named{}},
-		http: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		http: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialDoor}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	_, err = live.RESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: "HTTPRoute"}, "v1")
 	switch {
@@ -199,6 +200,9 @@ func (p *Platform) Run(ctx context.Context) error {
 		return err
 	}
 	wg.Go(func() { p.followNames(ctx) })
+	if p.conf.Instances != nil {
+		wg.Go(func() { _ = p.conf.Instances.Run(ctx) }) // it ends with ctx only
+	}
 	wg.Go(func() { p.lookCloser(ctx) })
 	for {
 		select {

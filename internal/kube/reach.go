@@ -3,8 +3,9 @@ package kube
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
-	"net/url"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -129,7 +130,7 @@ func (p *Platform) onlySettled(a *app, there map[string]client.Object, pods []co
 // reach asks the gateway for the groups that are ready and that it was not known to reach, until it reaches all of
 // them or they are gone. It ends with ctx.
 func (p *Platform) reach(ctx context.Context, a *app) {
-	began := map[spillway.Group]time.Time{}
+	began, quiet := map[spillway.Group]time.Time{}, map[spillway.Group]*calm{}
 	for {
 		missing, more := p.missing(ctx, a)
 		if !more || ctx.Err() != nil {
@@ -138,12 +139,22 @@ func (p *Platform) reach(ctx context.Context, a *app) {
 			a.mu.Unlock()
 			return
 		}
+		maps.DeleteFunc(quiet, func(g spillway.Group, _ *calm) bool {
+			return !slices.ContainsFunc(missing, func(w reachable) bool { return w.group == g })
+		})
 		news := false
 		for _, w := range missing {
+			if quiet[w.group] == nil {
+				quiet[w.group] = &calm{}
+			}
 			if began[w.group].IsZero() {
 				began[w.group] = time.Now()
 			}
-			if problem := p.reaches(ctx, w, time.Since(began[w.group])); problem != "" {
+			problem := p.reaches(ctx, w, time.Since(began[w.group]))
+			switch holds := quiet[w.group].holds(problem == "", p.calmTime()); {
+			case problem == "" && !holds:
+				continue
+			case problem != "":
 				p.log.Debug("group is not reached yet", "app", a.ref, "group", w.group, "why", problem)
 				a.mu.Lock()
 				a.lost[w.group] = problem
@@ -192,46 +203,21 @@ func (p *Platform) missing(ctx context.Context, a *app) (list []reachable, more 
 	return list, more
 }
 
-// reaches asks a gateway for a group: first whether it knows the way, then for an answer of a replica, whatever that
-// answer is. One that may be the gateway's own is believed to be the program's after a while.
+// reaches asks a gateway for a group, each of its instances: first whether it knows the way, then for an answer of a
+// replica, whatever that answer is. One that may be the gateway's own is believed to be the program's after a while.
 func (p *Platform) reaches(ctx context.Context, w reachable, since time.Duration) (problem string) {
-	bases, problem := p.bases(ctx, w.host)
-	if problem != "" {
-		return problem
-	}
-	for _, base := range bases {
-		to, status, problem := p.look(ctx, base+routedPath(w.group), w.host)
-		if problem != "" {
-			return problem
+	return p.everywhere(ctx, w.host, func(ctx context.Context, d door) (string, error) {
+		to, status, err := p.look(ctx, d, routedPath(w.group), w.host)
+		if err != nil {
+			return "", err
 		}
 		if to != reachHost {
-			return fmt.Sprintf("the gateway at %s does not know the way to %s yet (it answered %d)", base, w.group, status)
+			return fmt.Sprintf("%s does not know the way to %s yet (it answered %d)", d, w.group, status), nil
 		}
-		_, status, problem = p.look(ctx, base+reachPath(w.group), w.host)
-		if problem != "" {
-			return problem
+		_, status, err = p.look(ctx, d, reachPath(w.group), w.host)
+		if err == nil && status >= http.StatusBadGateway && status <= http.StatusGatewayTimeout && since < doubt {
+			return fmt.Sprintf("%s answers %d for %s", d, status, w.group), nil
 		}
-		if status >= http.StatusBadGateway && status <= http.StatusGatewayTimeout && since < doubt {
-			return fmt.Sprintf("the gateway at %s answers %d for %s", base, status, w.group)
-		}
-	}
-	return ""
-}
-
-// look makes one request to a gateway and gives the host that its answer leads to.
-func (p *Platform) look(ctx context.Context, at, host string) (to string, status int, problem string) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
-	if err != nil {
-		return "", 0, err.Error()
-	}
-	request.Host = host
-	answer, err := p.asking(at, host).Do(request)
-	if err != nil {
-		return "", 0, fmt.Sprintf("the gateway cannot be asked: %v; if it is reached in another way from here, say how: --gateway-url", err)
-	}
-	_ = answer.Body.Close() // nothing in it is read
-	if location, err := url.Parse(answer.Header.Get("Location")); err == nil {
-		to = location.Hostname()
-	}
-	return to, answer.StatusCode, ""
+		return "", err
+	})
 }

@@ -93,13 +93,17 @@ func (s Server) meta(name, namespace string) metav1.ObjectMeta {
 // rights are a Role with what the server needs in a namespace, and who has it.
 func (s Server) rights(name, namespace string) []client.Object {
 	role := &rbacv1.Role{TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "Role"}, ObjectMeta: s.meta(name, namespace)}
-	for _, r := range Rights(s.Gateway) {
+	for _, r := range Rights(s.Gateway, s.services()...) {
 		in := r.Namespace
 		if in == "" {
 			in = s.Namespace
 		}
 		if in == namespace {
-			role.Rules = append(role.Rules, rbacv1.PolicyRule{APIGroups: []string{r.Group}, Resources: []string{r.Resource}, Verbs: r.Verbs})
+			rule := rbacv1.PolicyRule{APIGroups: []string{r.Group}, Resources: []string{r.Resource}, Verbs: r.Verbs}
+			if r.Name != "" {
+				rule.ResourceNames = []string{r.Name}
+			}
+			role.Rules = append(role.Rules, rule)
 		}
 	}
 	return []client.Object{role, &rbacv1.RoleBinding{
@@ -109,12 +113,39 @@ func (s Server) rights(name, namespace string) []client.Object {
 	}}
 }
 
-// gatewayRights are what the server may do in the namespace of its gateway, when that is another one.
-func (s Server) gatewayRights() []client.Object {
-	if s.Gateway.Name == "" || s.Gateway.Namespace == s.Namespace {
-		return nil
+// gatewayRights are what the server may do in the namespaces of its gateway and of its gateway's instances, as far as they
+// are others.
+func (s Server) gatewayRights() (all []client.Object) {
+	namespaces := []string{s.Gateway.Namespace}
+	if s.Gateway.Name == "" {
+		namespaces = nil
 	}
-	return s.rights(serverName+"-"+s.Namespace, s.Gateway.Namespace)
+	for _, n := range s.services() {
+		namespaces = append(namespaces, n.Namespace)
+	}
+	slices.Sort(namespaces)
+	for _, n := range slices.Compact(namespaces) {
+		if n != s.Namespace {
+			all = append(all, s.rights(serverName+"-"+s.Namespace, n)...)
+		}
+	}
+	return all
+}
+
+// services are those that the flags of the server name as instances of the gateway, beyond its own namespace. What cannot
+// be read is none: the server refuses it.
+func (s Server) services() []ServiceName {
+	var p Places
+	for _, flag := range s.Flags {
+		if list, ok := strings.CutPrefix(flag, "--gateway-metrics="); ok {
+			p.Metrics = strings.Split(list, ",")
+		}
+		if list, ok := strings.CutPrefix(flag, "--gateway-instances="); ok {
+			p.HTTP = strings.Split(list, ",")
+		}
+	}
+	all, _ := p.Services()
+	return slices.DeleteFunc(all, func(n ServiceName) bool { return n.Namespace == s.Namespace })
 }
 
 // firstArgs begin the arguments of a server.

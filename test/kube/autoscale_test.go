@@ -114,7 +114,7 @@ func begin(t *testing.T, most int) *story {
 	}
 	s.image = push(s.ctx, t, "burn")
 	s.address = gatewayAddress(s.ctx, t, s.client)
-	s.platform, s.ns = newPlatform(t)
+	s.platform, s.ns = newPlatform(t, "")
 	s.loop = reconcile.NewLoop(s.store, s.platform, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))).Dividing(reconcile.PublicEdges)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)

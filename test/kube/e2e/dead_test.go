@@ -33,6 +33,12 @@ func newDead(t *testing.T, in *installation) (*castle, *traffic) {
 	return c, users
 }
 
+// ledAway reports whether users are led away from a release that is taken back: that it has no share is acknowledged.
+// Before its first share was, that is 0 too.
+func ledAway(o spillway.Overview) bool {
+	return o.Rollout == nil || o.Rollout.Back && o.Rollout.Served == 0
+}
+
 // TestDeadCanary measures from the first request that a user saw fail to weight 0 at the gateway. The delays of the
 // metrics are in it.
 func TestDeadCanary(t *testing.T) {
@@ -40,7 +46,7 @@ func TestDeadCanary(t *testing.T) {
 	c, users := newDead(t, in)
 	done := in.behind("deploy", c.change().with(dead).dir)
 	await(t, time.Minute, "the first failure", func() bool { return !users.first().IsZero() })
-	in.status("castle", time.Minute, "weight 0", func(o spillway.Overview) bool { return o.Rollout == nil || o.Rollout.Served == 0 })
+	in.status("castle", time.Minute, "weight 0", ledAway)
 	took := time.Since(users.first())
 	if took > 15*time.Second {
 		t.Errorf("the dead canary had traffic for %v after its first failure, want at most 15 s", took)
@@ -123,7 +129,7 @@ func TestCanaryWithoutEndpoints_IsHarmful(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, time.Minute, "the first failure", func() bool { return !users.first().IsZero() })
-	in.status("castle", time.Minute, "weight 0", func(o spillway.Overview) bool { return o.Rollout == nil || o.Rollout.Served == 0 })
+	in.status("castle", time.Minute, "weight 0", ledAway)
 	took := time.Since(users.first())
 	if took > 15*time.Second {
 		t.Errorf("the canary without endpoints had traffic for %v after its first failure, want at most 15 s", took)

@@ -35,6 +35,7 @@ type installation struct {
 	dir        string   // state directory
 	listen     string   // of the API
 	kubeconfig string   // of the server
+	gateway    string   // where users reach it: HOST:PORT
 	metrics    string   // URL of the gateway's
 	flags      []string // of the server, besides these
 	client     *api.Client
@@ -63,7 +64,7 @@ func installIn(t *testing.T, namespace string) *installation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := &installation{t: t, namespace: namespace, dir: dir, listen: freeAddress(t), kubeconfig: kubeconfig(), metrics: gatewayMetrics(), client: client}
+	in := &installation{t: t, namespace: namespace, dir: dir, listen: freeAddress(t), kubeconfig: kubeconfig(), gateway: gatewayAddress(), metrics: gatewayMetrics(), client: client}
 	t.Cleanup(func() {
 		if t.Failed() {
 			in.tell()
@@ -118,7 +119,7 @@ func (in *installation) launch() {
 	}
 	defer log.Close()
 	cmd := exec.Command(binary, "server", "--kubernetes", "--dir", in.dir, "--listen", in.listen, "--kubeconfig", in.kubeconfig, "--namespace", in.namespace,
-		"--gateway", "gateway/public", "--gateway-url", "http://"+gatewayAddress(), "--gateway-metrics", in.metrics,
+		"--gateway", "gateway/public", "--gateway-url", "http://"+in.gateway, "--gateway-metrics", in.metrics,
 		"--registry", registry()+"/"+in.namespace, "--insecure-registry", registry())
 	cmd.Args = append(cmd.Args, in.flags...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
@@ -199,7 +200,7 @@ func lastLines(text string, n int) string {
 // get asks the gateway for a page of a host once, and gives status and body; the status is 0 where there is no answer.
 func (in *installation) get(host, path string, header http.Header) (int, string) {
 	in.t.Helper()
-	request, err := http.NewRequestWithContext(in.ctx(10*time.Second), http.MethodGet, "http://"+gatewayAddress()+path, nil)
+	request, err := http.NewRequestWithContext(in.ctx(10*time.Second), http.MethodGet, "http://"+in.gateway+path, nil)
 	if err != nil {
 		in.t.Fatal(err)
 	}

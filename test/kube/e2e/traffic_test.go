@@ -59,7 +59,7 @@ func (in *installation) send(host string, plans ...load.Plan) *traffic {
 	tr := &traffic{t: in.t, stop: cancel, began: time.Now()}
 	in.t.Cleanup(func() { tr.end() })
 	for _, p := range plans {
-		p.URL = cmp.Or(p.URL, "http://"+gatewayAddress()+"/")
+		p.URL = cmp.Or(p.URL, "http://"+in.gateway+"/")
 		if p.Method == http.MethodPost {
 			p.URL, p.Body = p.URL+"guess", "n=7"
 		}
@@ -186,16 +186,16 @@ func (c *castle) visit() *visitors {
 		browser := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
 		defer browser.CloseIdleConnections()
 		for ctx.Err() == nil {
-			v.ask(ctx, browser, c.host)
+			v.ask(ctx, browser, c)
 			<-time.After(25 * time.Millisecond)
 		}
 	}()
 	return v
 }
 
-func (v *visitors) ask(ctx context.Context, browser *http.Client, host string) {
+func (v *visitors) ask(ctx context.Context, browser *http.Client, c *castle) {
 	var s says
-	err := hello(ctx, browser, host, &s)
+	err := hello(ctx, browser, c.in.gateway, c.host, &s)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
@@ -209,8 +209,8 @@ func (v *visitors) ask(ctx context.Context, browser *http.Client, host string) {
 	}
 }
 
-func hello(ctx context.Context, browser *http.Client, host string, into *says) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gatewayAddress()+"/api/hello", nil)
+func hello(ctx context.Context, browser *http.Client, gateway, host string, into *says) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+gateway+"/api/hello", nil)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,200 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// door is where an instance of the gateway is asked.
+type door struct {
+	base string // "http://10.0.0.7": the URL of the gateway
+	at   string // "10.1.2.3:8000": where that instance takes its requests; "" = whoever answers at the URL
+}
+
+// String names it in a sentence.
+func (d door) String() string {
+	if d.at == "" {
+		return "the gateway at " + d.base
+	}
+	return "the gateway's instance " + d.at
+}
+
+// absence is since when an instance cannot be connected to, and when that was seen last.
+type absence struct{ since, last time.Time }
+
+const (
+	// gone is after what time an instance that takes no connection is left out, when others do: its process has ended, and
+	// when one starts again it begins with the newest routes.
+	gone = 10 * time.Second
+	// calmTime is how long an answer of a gateway has to stay the same where its instances are not known, while it is asked
+	// over new connections all the time: some instances learn of a route later than others.
+	calmTime = 2 * time.Second
+)
+
+// calm is since when the answers are good.
+type calm struct{ since time.Time }
+
+// holds reports whether they have been good for long enough.
+func (c *calm) holds(good bool, long time.Duration) bool {
+	if !good {
+		c.since = time.Time{}
+		return false
+	}
+	if c.since.IsZero() {
+		c.since = time.Now()
+	}
+	return time.Since(c.since) >= long
+}
+
+// unsure is for how long the gateway has to say that it serves a route before that is believed.
+func (p *Platform) unsure(route spillway.Route) time.Duration {
+	for _, e := range route.Edges {
+		if p.conf.Gateway.Name != "" && e.From == (spillway.Group{}) && len(e.Hosts) > 0 {
+			return p.calmTime()
+		}
+	}
+	return 0
+}
+
+// calmTime is that of a gateway whose instances are not known, and else 0.
+func (p *Platform) calmTime() time.Duration {
+	p.doors.mu.Lock()
+	entrances := p.doors.entrances
+	p.doors.mu.Unlock()
+	if p.conf.GatewayURL != "" {
+		entrances = []entrance{{base: p.conf.GatewayURL}}
+	}
+	for _, e := range entrances {
+		if !p.conf.Instances.serving(portOfURL(e.base)).all {
+			return calmTime
+		}
+	}
+	return 0
+}
+
+func portOfURL(base string) int {
+	u, err := url.Parse(base)
+	if err != nil {
+		return 0
+	}
+	if port, err := strconv.Atoi(u.Port()); err == nil {
+		return port
+	}
+	return map[string]int{"http": 80, "https": 443}[u.Scheme]
+}
+
+// doorsFor are all the places at which instances of the gateway are asked for a host.
+func (p *Platform) doorsFor(ctx context.Context, host string) (all []door, problem string) {
+	bases, problem := p.bases(ctx, host)
+	for _, base := range bases {
+		k := p.conf.Instances.serving(portOfURL(base))
+		if len(k.at) == 0 || !k.all {
+			all = append(all, door{base: base})
+			continue
+		}
+		for _, at := range k.at {
+			all = append(all, door{base, at})
+		}
+	}
+	return all, problem
+}
+
+// everywhere asks every instance of the gateway the same for a host, at the same time, and gives the first problem; "" = there is
+// none. ask fails when an instance cannot be asked. One that cannot for some time is left out when others can.
+func (p *Platform) everywhere(ctx context.Context, host string, ask func(context.Context, door) (problem string, err error)) string {
+	all, problem := p.doorsFor(ctx, host)
+	if problem != "" {
+		return problem
+	}
+	problems, errs := make([]string, len(all)), make([]error, len(all))
+	var crew sync.WaitGroup
+	for i, d := range all {
+		crew.Go(func() { problems[i], errs[i] = ask(ctx, d) }) // everywhere owns it; the client's timeout ends it; waited for below
+	}
+	crew.Wait()
+	answered := 0
+	for i, d := range all {
+		if errs[i] == nil {
+			answered++
+		}
+		if p.absent(d, errs[i] != nil) {
+			errs[i], problems[i] = nil, ""
+		}
+	}
+	for i, d := range all {
+		switch {
+		case errs[i] != nil && d.at == "":
+			return fmt.Sprintf("the gateway cannot be asked: %v; if it is reached in another way from here, say how: --gateway-url", errs[i])
+		case errs[i] != nil:
+			return fmt.Sprintf("%s takes requests of users and cannot be asked: %v", d, errs[i])
+		case problems[i] != "":
+			return problems[i]
+		}
+	}
+	if answered == 0 {
+		return fmt.Sprintf("none of the gateway's %d instances can be asked; if that port is not theirs, name another: --gateway-instances", len(all))
+	}
+	return ""
+}
+
+// absent keeps whether an instance can be asked, and reports whether it could not for so long that it is taken for gone.
+func (p *Platform) absent(d door, failed bool) bool {
+	p.doors.mu.Lock()
+	defer p.doors.mu.Unlock()
+	if !failed || d.at == "" {
+		delete(p.doors.away, d)
+		return false
+	}
+	now, a := time.Now(), p.doors.away[d]
+	if now.Sub(a.last) > gone { // nobody has asked since
+		a.since = now
+	}
+	a.last = now
+	if p.doors.away == nil {
+		p.doors.away = map[door]absence{}
+	}
+	p.doors.away[d] = a
+	for other, b := range p.doors.away {
+		if now.Sub(b.last) > time.Hour {
+			delete(p.doors.away, other)
+		}
+	}
+	return now.Sub(a.since) >= gone
+}
+
+// dialKey is that of door.at in the context of a request.
+type dialKey struct{}
+
+// dialDoor connects to the instance that a request is for, whatever the name in its URL means.
+func dialDoor(ctx context.Context, network, address string) (net.Conn, error) {
+	if at, _ := ctx.Value(dialKey{}).(string); at != "" {
+		address = at
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+// look makes one request to an instance of the gateway, over a new connection, and gives the host that its answer leads to.
+func (p *Platform) look(ctx context.Context, d door, path, host string) (to string, status int, err error) {
+	request, err := http.NewRequestWithContext(context.WithValue(ctx, dialKey{}, d.at), http.MethodGet, d.base+path, nil)
+	if err != nil {
+		return "", 0, err
+	}
+	request.Host = host
+	answer, err := p.asking(d.base, host).Do(request)
+	if err != nil {
+		return "", 0, err
+	}
+	_ = answer.Body.Close() // nothing in it is read
+	if location, err := url.Parse(answer.Header.Get("Location")); err == nil {
+		to = location.Hostname()
+	}
+	return to, answer.StatusCode, nil
+}
