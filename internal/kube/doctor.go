@@ -209,7 +209,7 @@ func (p *Platform) checkInstances(ctx context.Context) spillway.Check {
 	}
 	known := 1
 	for _, e := range entrances {
-		k := p.conf.Instances.serving(portOfURL(e.base))
+		k := p.conf.Instances.serving(e.base)
 		if !k.all {
 			c.Text = fmt.Sprintf("of a gateway of several instances each may serve another route for a moment, and they are not known (%s): so what it answers is believed after %s, at every step", k.problem, calmTime)
 			c.Remedy = sayInstances

@@ -37,6 +37,8 @@ const (
 	// calmTime is how long an answer of a gateway has to stay the same where its instances are not known, while it is asked
 	// over new connections all the time: some instances learn of a route later than others.
 	calmTime = 2 * time.Second
+	// blindTime is after what time instances are asked again of which none could be.
+	blindTime = time.Minute
 )
 
 // calm is since when the answers are good.
@@ -67,13 +69,13 @@ func (p *Platform) unsure(route spillway.Route) time.Duration {
 // calmTime is that of a gateway whose instances are not known, and else 0.
 func (p *Platform) calmTime() time.Duration {
 	p.doors.mu.Lock()
-	entrances := p.doors.entrances
+	entrances, blind := p.doors.entrances, time.Now().Before(p.doors.blind)
 	p.doors.mu.Unlock()
 	if p.conf.GatewayURL != "" {
 		entrances = []entrance{{base: p.conf.GatewayURL}}
 	}
 	for _, e := range entrances {
-		if !p.conf.Instances.serving(portOfURL(e.base)).all {
+		if blind || !p.conf.Instances.serving(e.base).all {
 			return calmTime
 		}
 	}
@@ -94,9 +96,12 @@ func portOfURL(base string) int {
 // doorsFor are all the places at which instances of the gateway are asked for a host.
 func (p *Platform) doorsFor(ctx context.Context, host string) (all []door, problem string) {
 	bases, problem := p.bases(ctx, host)
+	p.doors.mu.Lock()
+	blind := time.Now().Before(p.doors.blind)
+	p.doors.mu.Unlock()
 	for _, base := range bases {
-		k := p.conf.Instances.serving(portOfURL(base))
-		if len(k.at) == 0 || !k.all {
+		k := p.conf.Instances.serving(base)
+		if len(k.at) == 0 || !k.all || blind {
 			all = append(all, door{base: base})
 			continue
 		}
@@ -107,8 +112,8 @@ func (p *Platform) doorsFor(ctx context.Context, host string) (all []door, probl
 	return all, problem
 }
 
-// everywhere asks every instance of the gateway the same for a host, at the same time, and gives the first problem; "" = there is
-// none. ask fails when an instance cannot be asked. One that cannot for some time is left out when others can.
+// everywhere asks every instance of the gateway the same for a host, at the same time, and gives the first problem; "" =
+// there is none. ask fails when an instance cannot be asked. One that cannot for some time is left out when others can.
 func (p *Platform) everywhere(ctx context.Context, host string, ask func(context.Context, door) (problem string, err error)) string {
 	all, problem := p.doorsFor(ctx, host)
 	if problem != "" {
@@ -140,7 +145,10 @@ func (p *Platform) everywhere(ctx context.Context, host string, ask func(context
 		}
 	}
 	if answered == 0 {
-		return fmt.Sprintf("none of the gateway's %d instances can be asked; if that port is not theirs, name another: --gateway-instances", len(all))
+		p.doors.mu.Lock()
+		p.doors.blind = time.Now().Add(blindTime)
+		p.doors.mu.Unlock()
+		return fmt.Sprintf("none of the gateway's %d instances can be asked, so it is itself", len(all))
 	}
 	return ""
 }

@@ -226,6 +226,31 @@ func (i *Instances) Metrics() (all []counts.Instance, problem string) {
 	return all, problem
 }
 
+// named are the places that were named for a URL: those with its port. When no place has it, all of them by HTTP, as the
+// gateway's listener may have another port than its instances, and by HTTPS the same Services with that port.
+func (i *Instances) named(base string) (all []target) {
+	port, secure := portOfURL(base), strings.HasPrefix(base, "https:")
+	for _, t := range i.http {
+		if t.port == port {
+			all = append(all, t)
+		}
+	}
+	switch {
+	case len(all) > 0:
+		return all
+	case !secure:
+		return i.http
+	}
+	for _, t := range i.http {
+		if _, ok := serviceOf(t.host); !ok {
+			return nil
+		}
+		t.port = port
+		all = append(all, t)
+	}
+	return all
+}
+
 // knowledge is what is known of the instances that take requests.
 type knowledge struct {
 	at      []string // their addresses; none = they are asked at the gateway's own
@@ -233,24 +258,27 @@ type knowledge struct {
 	problem string   // why not
 }
 
-// serving are the instances that take requests at a port of the gateway. They are those of the places that were named for
-// it, else of the Services with the metrics, if these have that port. An only instance is met wherever the gateway is.
-func (i *Instances) serving(port int) (k knowledge) {
+// serving are the instances that take requests at a URL of the gateway. They are those of the places that were named for
+// it, else of the Services with the metrics, if these have its port. An only instance is met wherever the gateway is.
+func (i *Instances) serving(base string) (k knowledge) {
 	if i == nil || len(i.http)+len(i.metrics) == 0 {
 		return knowledge{problem: "nobody has said where its instances are"}
 	}
-	for _, t := range i.http {
+	for _, t := range i.named(base) {
 		at, sure, why := i.at(t)
 		if len(at) == 0 || !sure && why != "" {
 			return knowledge{problem: cmp.Or(why, t.host+" has no address here")}
 		}
 		k.at = append(k.at, at...)
 	}
-	if len(i.http) > 0 {
+	switch {
+	case len(k.at) > 0:
 		k.all = true
 		return k
+	case len(i.http) > 0:
+		return knowledge{problem: fmt.Sprintf("no place was named for port %d", portOfURL(base))}
 	}
-	only := 0
+	only, port := 0, portOfURL(base)
 	for _, t := range i.metrics {
 		at, sure, why := i.at(t)
 		if !sure && len(at) != 1 || why != "" {

@@ -155,10 +155,10 @@ func TestInstances_FollowAService(t *testing.T) {
 	both := []discoveryv1.EndpointPort{port("web", 8000), port("metrics", 9100)}
 	i, cluster := known(t, Places{Metrics: []string{"http://traefik.edge:9100/metrics"}}, nil, traefik(), sliceOf("a", both, "10.1.0.1", "10.1.0.2"))
 	comes(t, "two instances", func() bool { return addressesOf(i) == "10.1.0.1:9100 10.1.0.2:9100 " })
-	if k := i.serving(80); !k.all || !slices.Equal(k.at, []string{"10.1.0.1:8000", "10.1.0.2:8000"}) {
+	if k := i.serving("http://10.0.0.1"); !k.all || !slices.Equal(k.at, []string{"10.1.0.1:8000", "10.1.0.2:8000"}) {
 		t.Errorf("requests are taken at %+v", k)
 	}
-	if k := i.serving(443); k.all || len(k.at) > 0 || !strings.Contains(k.problem, "has no port 443") {
+	if k := i.serving("https://10.0.0.1:443"); k.all || len(k.at) > 0 || !strings.Contains(k.problem, "has no port 443") {
 		t.Errorf("at a port that the Service has not: %+v", k)
 	}
 	if _, err := cluster.DiscoveryV1().EndpointSlices("edge").Update(t.Context(), sliceOf("a", both, "!10.1.0.1", "10.1.0.2", "10.1.0.3"), metav1.UpdateOptions{}); err != nil {
@@ -192,7 +192,7 @@ func TestInstances_WithoutTheRight(t *testing.T) {
 	if got := addressesOf(other); !strings.HasPrefix(got, "10.96.0.9:9100 Service edge/traefik cannot be read") {
 		t.Errorf("read at %s", got)
 	}
-	if k := other.serving(80); k.all || !strings.Contains(k.problem, "cannot be read") {
+	if k := other.serving("http://10.0.0.1"); k.all || !strings.Contains(k.problem, "cannot be read") {
 		t.Errorf("requests are taken at %+v", k)
 	}
 }
@@ -215,8 +215,24 @@ func TestInstances_OfNamesAndAddresses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			i, _ := known(t, test.places, map[string]string{"gw.example.com": "10.2.0.2 10.2.0.1", "dual.example.com": "fd00::7 10.2.0.7"})
 			comes(t, test.metrics, func() bool { return addressesOf(i) == test.metrics })
-			comes(t, "who takes requests", func() bool { return reflect.DeepEqual(i.serving(80), test.serving) })
+			comes(t, "who takes requests", func() bool { return reflect.DeepEqual(i.serving("http://10.0.0.1"), test.serving) })
 		})
+	}
+}
+
+// TestServing_ByHTTPSToo: what was named for one listener of a gateway is not taken for the other one's port.
+func TestServing_ByHTTPSToo(t *testing.T) {
+	i, _ := known(t, Places{HTTP: []string{"10.2.0.3:8000"}}, nil)
+	if k := i.serving("https://10.0.0.1:443"); k.all || len(k.at) > 0 || k.problem != "no place was named for port 443" {
+		t.Errorf("by HTTPS: %+v", k)
+	}
+	i, _ = known(t, Places{HTTP: []string{"10.2.0.3:8000", "10.2.0.3:443"}}, nil)
+	if k := i.serving("https://10.0.0.1"); !k.all || !slices.Equal(k.at, []string{"10.2.0.3:443"}) {
+		t.Errorf("by HTTPS, named: %+v", k)
+	}
+	i, _ = known(t, Places{HTTP: []string{"gateway.edge:80"}}, nil)
+	if named := i.named("https://10.0.0.1"); len(named) != 1 || named[0].port != 443 || i.http[0].port != 80 {
+		t.Errorf("of a Service: %+v", named)
 	}
 }
 
@@ -246,7 +262,7 @@ func answers(status int) http.HandlerFunc {
 
 // asked asks all doors of a platform for a status of 200.
 func asked(t *testing.T, p *Platform) string {
-	return p.everywhere(t.Context(), func(ctx context.Context, d door) (string, error) {
+	return p.everywhere(t.Context(), "www.castle.test", func(ctx context.Context, d door) (string, error) {
 		_, status, err := p.look(ctx, d, "/", "www.castle.test")
 		if err == nil && status != 200 {
 			return d.String() + " answers " + http.StatusText(status), nil
@@ -291,6 +307,9 @@ func TestEverywhere_LeavesOutWhoIsGone(t *testing.T) {
 	p.doors.away[gone1] = absence{since: time.Now().Add(-gone), last: time.Now()}
 	if problem := asked(t, p); !strings.Contains(problem, "none of the gateway's 1 instances can be asked") {
 		t.Errorf("the only one: %q", problem)
+	}
+	if all, _ := p.doorsFor(t.Context(), "www.castle.test"); !slices.Equal(all, []door{{base: "http://gateway.test"}}) || p.calmTime() != calmTime {
+		t.Errorf("then %v is asked, and believed after %v", all, p.calmTime())
 	}
 }
 

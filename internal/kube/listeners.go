@@ -42,7 +42,8 @@ type doors struct {
 	entrances []entrance // believed for a moment: they are asked for often, and move hardly ever
 	until     time.Time
 
-	away map[door]absence
+	away  map[door]absence
+	blind time.Time // until when no instance is asked, because none could be: the gateway is, as if they were not known
 }
 
 // doorTime is how long a gateway's addresses are believed.

@@ -12,6 +12,9 @@
 //     gateway that serves the app, or the app has not had a request since the gateway started.
 //   - No traffic: stable has series and the candidate has none, or they stand still.
 //
+// Instances are counted each by itself. As long as no more than half of them cannot be read, the rest is judged and the
+// evidence says so; beyond that nobody is judged. An address behind which several processes answer by turns is not read.
+//
 // A candidate that fails every request has no series of successes. That is none of the three: its failures are
 // counted, and what is not there is 0.
 //

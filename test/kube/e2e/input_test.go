@@ -132,8 +132,11 @@ func TestNoRight(t *testing.T) {
 func lesser(t *testing.T, in *installation, kind string, verbs ...string) string {
 	t.Helper()
 	rules := map[string][]rbac.PolicyRule{} // by namespace
-	for _, r := range kube.Rights(kube.Gateway{Namespace: "gateway", Name: "public"}) {
+	for _, r := range kube.Rights(kube.Gateway{Namespace: "gateway", Name: "public"}, kube.ServiceName{Namespace: "gateway", Name: "traefik"}) {
 		rule := rbac.PolicyRule{APIGroups: []string{r.Group}, Resources: []string{r.Resource}}
+		if r.Name != "" {
+			rule.ResourceNames = []string{r.Name}
+		}
 		for _, v := range r.Verbs {
 			if r.Resource != kind || !strings.Contains(strings.Join(verbs, " "), v) {
 				rule.Verbs = append(rule.Verbs, v)

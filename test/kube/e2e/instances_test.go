@@ -163,3 +163,25 @@ func TestSeveralInstances_OneIsKilled(t *testing.T) {
 	t.Logf("%s; %v", o.Last.Outcome, users.end())
 	in.told(10*time.Second, []string{"doctor"}, "3 of the gateway, and each is asked")
 }
+
+// A server with the rights of an installation, and no more, reads and asks every instance of its gateway. Without those
+// about the Service it says what it lacks.
+func TestSeveralInstances_NeedFewRights(t *testing.T) {
+	t.Parallel()
+	behind := severalInstances(t) + ":80"
+	for name, test := range map[string]struct {
+		lacks string
+		tells []string
+	}{
+		"all":     {"", []string{"the server may do all that it has to", "3 of the gateway, and each is asked"}},
+		"without": {"services", []string{"the server may not get services in gateway", "Service gateway/traefik cannot be read", "spillway kube upgrade"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := installIn(t, namespace(t))
+			in.gateway, in.metrics = behind, "http://traefik.gateway:9100/metrics"
+			in.kubeconfig = lesser(t, in, test.lacks, "get", "list", "watch")
+			in.start()
+			in.told(20*time.Second, []string{"doctor"}, test.tells...)
+		})
+	}
+}
