@@ -163,6 +163,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
 	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(o.cluster.divides())
 	in.fits = func(app spillway.App) error { return kube.Fits(app, o.cluster.theGateway()) }
+	in.taken = platform.HostsFree
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
 	in.judge = judge.Run

@@ -218,6 +218,11 @@ func (e *engine) allowed(ctx context.Context, saved reconcile.Saved, release spi
 			return err
 		}
 	}
+	if e.taken != nil {
+		if err := e.taken(ctx, release); err != nil {
+			return err
+		}
+	}
 	return e.loop.HostsFree(ctx, release)
 }
 

@@ -48,8 +48,9 @@ type installation struct {
 
 	// The rest is of a cluster; nil on one machine.
 	images *oci.Registry
-	fits   func(spillway.App) error                     // what its data plane cannot do of an app
-	doubts func(context.Context, spillway.App) []string // what its data plane does otherwise than an app says; nil = see doubtfulCertificates
+	fits   func(spillway.App) error                      // what its data plane cannot do of an app
+	doubts func(context.Context, spillway.App) []string  // what its data plane does otherwise than an app says; nil = see doubtfulCertificates
+	taken  func(context.Context, spillway.Release) error // whether others have its hosts
 	wishes *state.Store
 	asked  func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
 	judge  func(context.Context) error

@@ -121,6 +121,9 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 			p.follow(a.ref, a.served, a.since)
 			a.mu.Unlock()
 			p.watchers.Changed(a.ref)
+			if p.lookForRivals(ctx, a) {
+				p.watchers.Changed(a.ref)
+			}
 			return
 		}
 		if a.problem != problem && problem != "" {

@@ -74,7 +74,11 @@ func (p *Platform) Doctor(ctx context.Context) []spillway.Check {
 		return []spillway.Check{{Name: "cluster", State: "fail", Text: explain("ask the API server for its version", err).Error(), Remedy: "is " + p.conf.Rest.Host + " reached from here?"}}
 	}
 	checks := []spillway.Check{{Name: "cluster", State: "ok", Text: fmt.Sprintf("Kubernetes %s at %s, namespace %s", version.GitVersion, p.conf.Rest.Host, p.conf.Namespace)}}
-	return append(checks, checkClock(ctx, p.conf.Rest), p.checkRights(ctx), p.checkGateway(ctx), p.checkInstances(ctx))
+	checks = append(checks, checkClock(ctx, p.conf.Rest), p.checkRights(ctx), p.checkGateway(ctx), p.checkInstances(ctx))
+	if p.conf.Gateway.Name != "" {
+		checks = append(checks, p.checkHosts(ctx))
+	}
+	return checks
 }
 
 // skew is how far the clocks of the cluster and of the server may be apart before people are told.

@@ -35,6 +35,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	a := p.app(ref)
 	parts := routeParts(there)
 	uid := p.uid(ctx, ref)
+	p.stillContested(ctx, a)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.renew(uid) {
@@ -44,7 +45,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	p.onlyReached(a, there, o.Groups)
 	p.onlySettled(a, there, pods, o.Groups, time.Now())
 	p.adopt(a, parts)
-	o.Served, o.Dead = a.served, p.names.dead(a.asked)
+	o.Served, o.Dead = a.served, a.contest.contested(p.names.dead(a.asked))
 	if p.conf.Gateway.Name == "" && len(there) > 0 {
 		o.Plain = noGateway
 		byReplicas(parts, o.Groups)

@@ -78,7 +78,8 @@ type Platform struct {
 
 	watchers reconcile.Watchers
 
-	doors doors
+	doors  doors
+	others others
 }
 
 // Open connects to the cluster. It reads nothing but what kinds the API server knows.
@@ -282,6 +283,7 @@ type app struct {
 	settles  bool                      // a look is due when new replicas have settled
 	reaching bool                      // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied
+	contest  contest
 	acts     int    // of all Applies
 	done     string // sum of what the last Apply that had nothing to write was given and found
 }

@@ -1,0 +1,222 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
+)
+
+const (
+	rivalTime = 10 * time.Second // how long what was seen of others is believed
+	freshTime = 2 * time.Second  // and at a deploy
+	rivalWait = 5 * time.Second  // how long looking may take
+)
+
+// others is what the HTTPRoutes of the cluster were seen to say of hosts. It is looked at rarely, and for all apps at
+// once: there may be thousands of both.
+type others struct {
+	mu   sync.Mutex
+	last seen
+}
+
+// seen is one look. What is in it is never changed.
+type seen struct {
+	at    time.Time
+	all   bool                       // all namespaces; else the server may read its own alone
+	taken map[string]string          // hosts of which a route of somebody else takes all requests at our gateway: "other/shop"
+	own   map[string]map[string]bool // hosts that our own apps have, by the app's label
+}
+
+// lookAtOthers gives what the routes of others say, no older than age.
+func (p *Platform) lookAtOthers(ctx context.Context, age time.Duration) (seen, error) {
+	p.others.mu.Lock()
+	defer p.others.mu.Unlock() // also while the cluster is asked: all who want to know wait for one answer
+	if s := p.others.last; !s.at.IsZero() && time.Since(s.at) < age {
+		return s, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, rivalWait)
+	defer cancel()
+	var list gatewayv1.HTTPRouteList
+	err := p.live.List(ctx, &list)
+	all := err == nil
+	if apierrors.IsForbidden(err) {
+		err = p.live.List(ctx, &list, client.InNamespace(p.conf.Namespace))
+	}
+	if err != nil {
+		return seen{}, explain("look at the routes of others", err)
+	}
+	s := seen{at: time.Now(), all: all, taken: map[string]string{}, own: map[string]map[string]bool{}}
+	for i := range list.Items {
+		p.sort(&list.Items[i], s)
+	}
+	p.others.last = s
+	return s, nil
+}
+
+// sort adds a route to what is seen.
+func (p *Platform) sort(h *gatewayv1.HTTPRoute, s seen) {
+	ours, app := p.ours(h), h.Labels[AppLabel]
+	switch {
+	case ours && s.own[app] == nil:
+		s.own[app] = map[string]bool{}
+	case !ours && (h.DeletionTimestamp != nil || !p.attached(h) || !slices.ContainsFunc(h.Spec.Rules, catchesAll)):
+		return
+	}
+	for _, name := range h.Spec.Hostnames {
+		if host := strings.ToLower(string(name)); ours {
+			s.own[app][host] = true
+		} else {
+			s.taken[host] = h.Namespace + "/" + h.Name
+		}
+	}
+}
+
+// HostsFree checks that no HTTPRoute of somebody else leads all requests of a host of the release elsewhere at the same
+// gateway: ErrConflict, with its name. Of two the gateway obeys the older one. Hosts that the app has already are not
+// looked at: its users must not wait for others to settle that. What the server may not read it cannot see.
+func (p *Platform) HostsFree(ctx context.Context, release spillway.Release) error {
+	hosts := release.Config.Hosts()
+	if p.conf.Gateway.Name == "" || len(hosts) == 0 {
+		return nil
+	}
+	s, err := p.lookAtOthers(ctx, freshTime)
+	if err != nil {
+		return err
+	}
+	for _, host := range hosts {
+		name := strings.ToLower(host)
+		if route := s.taken[name]; route != "" && !s.own[v1alpha1.Label(release.App)][name] {
+			return fmt.Errorf("host %s is led elsewhere by HTTPRoute %s at the same gateway, and that one is older; give this app another host, or delete that route first: %w", host, route, spillway.ErrConflict)
+		}
+	}
+	return nil
+}
+
+// ours reports whether a server of this namespace made a route.
+func (p *Platform) ours(h *gatewayv1.HTTPRoute) bool {
+	return h.Namespace == p.conf.Namespace && h.Labels[ManagedBy] == Manager
+}
+
+// attached reports whether a route may be of a listener that ours are of.
+func (p *Platform) attached(h *gatewayv1.HTTPRoute) bool {
+	g := p.conf.Gateway
+	namespace := g.Namespace
+	if namespace == "" {
+		namespace = p.conf.Namespace
+	}
+	return slices.ContainsFunc(h.Spec.ParentRefs, func(parent gatewayv1.ParentReference) bool {
+		in := h.Namespace
+		if parent.Namespace != nil {
+			in = string(*parent.Namespace)
+		}
+		other := parent.SectionName != nil && g.Section != "" && string(*parent.SectionName) != g.Section
+		return string(parent.Name) == g.Name && in == namespace && !other && (parent.Kind == nil || *parent.Kind == "Gateway")
+	})
+}
+
+// catchesAll reports whether a rule takes every request that no other rule takes. One of a path gets along with ours.
+func catchesAll(rule gatewayv1.HTTPRouteRule) bool {
+	return len(rule.Matches) == 0 || slices.ContainsFunc(rule.Matches, func(m gatewayv1.HTTPRouteMatch) bool {
+		path := m.Path == nil || m.Path.Value == nil || *m.Path.Value == "/" && (m.Path.Type == nil || *m.Path.Type == gatewayv1.PathMatchPathPrefix)
+		return path && len(m.Headers) == 0 && len(m.QueryParams) == 0 && m.Method == nil
+	})
+}
+
+// publicHosts are the hosts of a route, sorted.
+func publicHosts(route spillway.Route) []string {
+	var hosts []string
+	for _, e := range route.Edges {
+		if e.From == (spillway.Group{}) {
+			hosts = append(hosts, e.Hosts...)
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// lookForRivals looks whether others have hosts of an app too: two servers that deploy in the same moment do not see
+// each other. It does so when the app has other hosts than before. news: there are some.
+func (p *Platform) lookForRivals(ctx context.Context, a *app) (news bool) {
+	a.mu.Lock()
+	hosts := publicHosts(a.served)
+	text, last := strings.Join(hosts, " "), a.contest
+	a.mu.Unlock()
+	if p.conf.Gateway.Name == "" || text == last.hosts && (len(last.rivals) == 0 || time.Since(last.at) < rivalTime) {
+		return false
+	}
+	s, err := p.lookAtOthers(ctx, rivalTime)
+	if err != nil {
+		p.log.Debug("it is not known whether others have the hosts of an app", "app", a.ref, "error", err)
+		s.taken, s.at = last.rivals, time.Now() // and not asked again at once
+	}
+	found := contest{hosts: text, rivals: map[string]string{}, at: s.at}
+	for _, host := range hosts {
+		if route := s.taken[strings.ToLower(host)]; route != "" {
+			found.rivals[host] = route
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.contest = found
+	return len(found.rivals) > 0
+}
+
+// stillContested looks again for rivals that were there at the last look.
+func (p *Platform) stillContested(ctx context.Context, a *app) {
+	a.mu.Lock()
+	contested := len(a.contest.rivals) > 0
+	a.mu.Unlock()
+	if contested {
+		p.lookForRivals(ctx, a)
+	}
+}
+
+// contest is who else has the hosts of an app.
+type contest struct {
+	hosts  string // that were looked for
+	rivals map[string]string
+	at     time.Time
+}
+
+// contested adds to what is wrong with an app the hosts that others have too.
+func (c contest) contested(wrong map[string]string) map[string]string {
+	for host, route := range c.rivals {
+		if wrong == nil {
+			wrong = map[string]string{}
+		}
+		wrong[host] = fmt.Sprintf("HTTPRoute %s has this host at the same gateway too, which leads users to the older of the two; delete one of them, or give one another host", route)
+	}
+	return wrong
+}
+
+// checkHosts looks whether others have hosts of the apps of this namespace too.
+func (p *Platform) checkHosts(ctx context.Context) spillway.Check {
+	s, err := p.lookAtOthers(ctx, 0)
+	if err != nil {
+		return spillway.Check{Name: "hosts", State: "fail", Text: err.Error()}
+	}
+	c := spillway.Check{Name: "hosts", State: "ok", Text: "no other HTTPRoute at the gateway has a host of the apps here"}
+	if !s.all {
+		c.Text += ", as far as this namespace goes: the server may not read those of others"
+	}
+	for _, app := range slices.Sorted(maps.Keys(s.own)) {
+		for _, host := range slices.Sorted(maps.Keys(s.own[app])) {
+			if route := s.taken[host]; route != "" {
+				c.State, c.Text = "warn", fmt.Sprintf("host %s of app %s belongs to HTTPRoute %s too, and the gateway leads users to the older of the two", host, app, route)
+				c.Remedy = "delete one of them, or give one another host"
+			}
+		}
+	}
+	return c
+}

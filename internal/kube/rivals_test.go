@@ -1,0 +1,82 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// routeAt is an HTTPRoute of a host at the gateway edge/public.
+func routeAt(namespace, name, host string, rules ...gatewayv1.HTTPRouteRule) *gatewayv1.HTTPRoute {
+	edge := gatewayv1.Namespace("edge")
+	return &gatewayv1.HTTPRoute{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: gatewayv1.HTTPRouteSpec{
+			CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{Namespace: &edge, Name: "public"}}},
+			Hostnames:       []gatewayv1.Hostname{gatewayv1.Hostname(host)}, Rules: rules,
+		},
+	}
+}
+
+func TestHostsFree_AmongTheRoutesOfOthers(t *testing.T) {
+	all, docs := gatewayv1.HTTPRouteRule{}, gatewayv1.HTTPRouteRule{Matches: []gatewayv1.HTTPRouteMatch{{Path: prefix("/docs")}}}
+	elsewhere := routeAt("other", "elsewhere", "www.castle.test", all)
+	elsewhere.Spec.ParentRefs[0].Name = "private"
+	own := routeAt("shop", "castle-www", "www.castle.test", all)
+	own.Labels = map[string]string{ManagedBy: Manager, AppLabel: "castle"}
+	for name, c := range map[string]struct {
+		routes []client.Object
+		narrow bool // the server may read its own namespace alone
+		says   string
+	}{
+		"nobody":                 {nil, false, ""},
+		"another namespace":      {[]client.Object{routeAt("other", "site", "WWW.castle.test", all)}, false, "host www.castle.test is led elsewhere by HTTPRoute other/site"},
+		"this namespace":         {[]client.Object{routeAt("shop", "site", "www.castle.test", all)}, true, "HTTPRoute shop/site"},
+		"may not be seen":        {[]client.Object{routeAt("other", "site", "www.castle.test", all)}, true, ""},
+		"a path of it":           {[]client.Object{routeAt("other", "docs", "www.castle.test", docs)}, false, ""},
+		"another gateway":        {[]client.Object{elsewhere}, false, ""},
+		"another host":           {[]client.Object{routeAt("other", "site", "castle.test", all)}, false, ""},
+		"the app has it already": {[]client.Object{own, routeAt("other", "site", "www.castle.test", all)}, false, ""},
+	} {
+		scheme, err := newScheme()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lists := func(ctx context.Context, through client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+			if len(options) == 0 && c.narrow {
+				return apierrors.NewForbidden(schema.GroupResource{Resource: "httproutes"}, "", errors.New("not in all namespaces"))
+			}
+			return through.List(ctx, list, options...)
+		}
+		live := interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).WithObjects(c.routes...).Build(), interceptor.Funcs{List: lists})
+		p := &Platform{live: live, log: slog.New(slog.DiscardHandler), conf: Config{Namespace: "shop", Gateway: Gateway{Namespace: "edge", Name: "public"}}}
+		release := castle(1, map[string]int{"www": 1, "backend": 1})
+		release.Config.Services[0].Host = []string{"www.castle.test"}
+		err = p.HostsFree(t.Context(), release)
+		if c.says == "" && err != nil || c.says != "" && (!errors.Is(err, spillway.ErrConflict) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v", name, err)
+		}
+
+		a := &app{served: spillway.Route{Edges: []spillway.Edge{{Service: "www", Hosts: []string{"www.castle.test"}}}}}
+		p.lookForRivals(t.Context(), a)
+		wrong := a.contest.contested(nil)["www.castle.test"]
+		if want := c.says != "" || name == "the app has it already"; want != strings.Contains(wrong, "at the same gateway too") {
+			t.Errorf("%s: status says %q", name, wrong)
+		}
+		if check := p.checkHosts(t.Context()); (check.State == "warn") != (name == "the app has it already") {
+			t.Errorf("%s: doctor says %+v", name, check)
+		}
+	}
+}
