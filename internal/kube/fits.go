@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/spillway-dev/spillway"
@@ -37,10 +38,64 @@ func Fits(config spillway.App, g Gateway) error {
 			}
 		}
 	}
+	if g.Name != "" {
+		all = append(all, rulesFit(config)...)
+	}
 	if g.Name == "" && len(config.Routes) > 0 {
 		all = append(all, fmt.Errorf("routes: rules about requests need a gateway, and the server was told of none (%s); or keep such rules in an Ingress of your own: %w", toldGateway, spillway.ErrInvalid))
 	}
 	return errors.Join(all...)
+}
+
+const (
+	mostRules = 16 // of an HTTPRoute, which the API server takes
+	ownRules  = 2  // of them: the one by which the gateway is asked what it serves, and that of all other requests
+	mostHosts = 16 // of an HTTPRoute
+)
+
+// rulesFit checks that the rules and hosts of each public service find room in its HTTPRoute, and those of each host of
+// rules alone in theirs. An API server would refuse the route when the rest of a release is there already.
+func rulesFit(config spillway.App) (all []error) {
+	known := map[string]bool{}
+	fits := func(where string, hosts []string, tracks int) {
+		n := 0
+		for _, rule := range config.Routes {
+			if slices.ContainsFunc(rule.Hosts, func(h string) bool { return slices.Contains(hosts, h) }) {
+				n++
+			}
+		}
+		if room := mostRules - ownRules; n+tracks > room {
+			all = append(all, fmt.Errorf("%s: %s has %d rules of routes and %d matches of tracks, and an HTTPRoute has room for %d in all; make one of several (a prefix or pattern of paths, a list of methods), or give some of them a host of their own: %w",
+				where, strings.Join(hosts, ", "), n, tracks, room, spillway.ErrInvalid))
+		}
+	}
+	for _, s := range config.Services {
+		matches, hosts := 0, slices.Clone(s.Host)
+		for _, t := range s.Tracks {
+			matches += len(t.Match)
+			for _, host := range t.Host { // these have a route of their own
+				known[host] = true
+			}
+		}
+		for _, host := range hosts {
+			known[host] = true
+		}
+		if len(hosts) > mostHosts {
+			all = append(all, fmt.Errorf("service %s: it has %d hosts, and an HTTPRoute has room for %d; write a wildcard (*.example.com), or divide them between services: %w", s.Name, len(hosts), mostHosts, spillway.ErrInvalid))
+		}
+		if len(hosts) > 0 {
+			fits("service "+s.Name, hosts, matches)
+		}
+	}
+	for _, rule := range config.Routes {
+		for _, host := range rule.Hosts {
+			if !known[host] {
+				known[host] = true
+				fits("routes", []string{host}, 0)
+			}
+		}
+	}
+	return all
 }
 
 // toldGateway is how a server is told of a gateway.

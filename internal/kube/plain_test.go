@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -87,6 +88,18 @@ func TestFits_SaysAllThatAClusterCannotDo(t *testing.T) {
 	dark := www
 	dark.Standby = &spillway.Standby{Host: []string{"off.castle.test"}}
 	rule := spillway.HTTPRule{Hosts: []string{"www.castle.test"}, To: []spillway.Target{{Service: "www"}}}
+	many := func(n int, hosts ...string) (rules []spillway.HTTPRule) {
+		for range n {
+			rules = append(rules, spillway.HTTPRule{Hosts: hosts, To: rule.To})
+		}
+		return rules
+	}
+	matched := www
+	matched.Tracks = []spillway.Track{{Name: "canary", Match: make([]spillway.Match, 2)}}
+	hosts := www
+	for i := range 17 {
+		hosts.Host = append(hosts.Host, fmt.Sprintf("h%d.castle.test", i))
+	}
 	limited := rule
 	limited.Rate = &spillway.RateLimit{}
 	gateway := Gateway{Namespace: "edge", Name: "gw"}
@@ -105,6 +118,11 @@ func TestFits_SaysAllThatAClusterCannotDo(t *testing.T) {
 		{"plain", spillway.App{Services: []spillway.Service{www}}, Gateway{}, nil},
 		{"tracks", with("http://10.0.0.1"), Gateway{}, []string{"tracks (legacy)", "--gateway"}},
 		{"a dark host", spillway.App{Services: []spillway.Service{dark}}, Gateway{}, []string{"off.castle.test"}},
+		{"as many rules as there is room for", spillway.App{Services: []spillway.Service{www}, Routes: many(14, www.Host[0])}, gateway, nil},
+		{"too many rules", spillway.App{Services: []spillway.Service{www}, Routes: many(15, www.Host[0])}, gateway, []string{"service www: " + www.Host[0] + " has 15 rules", "room for 14 in all", "a host of their own"}},
+		{"too many with those of tracks", spillway.App{Services: []spillway.Service{matched}, Routes: many(13, www.Host[0])}, gateway, []string{"13 rules of routes and 2 matches of tracks"}},
+		{"too many of a host of rules alone", spillway.App{Services: []spillway.Service{www}, Routes: many(15, "api.castle.test")}, gateway, []string{"routes: api.castle.test has 15 rules"}},
+		{"too many hosts", spillway.App{Services: []spillway.Service{hosts}}, gateway, []string{"and an HTTPRoute has room for 16"}},
 		{"rules", spillway.App{Services: []spillway.Service{www}, Routes: []spillway.HTTPRule{rule}}, Gateway{}, []string{"rules about requests need a gateway"}},
 	} {
 		err := Fits(c.app, c.at)
