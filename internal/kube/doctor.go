@@ -74,6 +74,9 @@ func (p *Platform) Doctor(ctx context.Context) []spillway.Check {
 		return []spillway.Check{{Name: "cluster", State: "fail", Text: explain("ask the API server for its version", err).Error(), Remedy: "is " + p.conf.Rest.Host + " reached from here?"}}
 	}
 	checks := []spillway.Check{{Name: "cluster", State: "ok", Text: fmt.Sprintf("Kubernetes %s at %s, namespace %s", version.GitVersion, p.conf.Rest.Host, p.conf.Namespace)}}
+	if !p.isDefined() {
+		checks = append(checks, spillway.Check{Name: "definitions", State: "fail", Text: "the cluster does not know App and Release, so there are no apps", Remedy: "spillway kube install; the server begins by itself then"})
+	}
 	checks = append(checks, checkClock(ctx, p.conf.Rest), p.checkRights(ctx), p.checkGateway(ctx), p.checkInstances(ctx))
 	if p.conf.Gateway.Name != "" {
 		checks = append(checks, p.checkHosts(ctx))

@@ -190,6 +190,7 @@ func TestNoDefinitions(t *testing.T) {
 	in.kubeconfig = config
 	in.start()
 	in.told(20*time.Second, []string{"status", "--app", "castle"}, "the cluster does not know spillway.dev/v1alpha1 App", "run spillway kube install")
+	in.told(20*time.Second, []string{"doctor"}, "does not know App and Release", "spillway kube install")
 	door.hide("")
 	in.told(20*time.Second, []string{"status", "--app", "castle"}, "there is no app castle")
 	newCastle(in).deploy("--detach").want(t, 0)
