@@ -38,7 +38,7 @@ func TestInstalled(t *testing.T) {
 
 	echo := p.anImage()
 	castle := p.aCastle()
-	p.upgrade(castle)
+	p.upgrade(castle, echo)
 
 	p.spillway(1, "kube", "uninstall", "--namespace", p.namespace).tells(t, "castle", "nothing was changed")
 	p.spillway(0, p.at("status", "--app", "castle")...)
@@ -46,7 +46,7 @@ func TestInstalled(t *testing.T) {
 		p.spillway(0, p.at("destroy", "-y", "--app", app)...)
 	}
 	await(t, time.Minute, "the apps to be gone", func() bool {
-		status, _ := p.installation().get(echo, "/", nil)
+		status, _ := p.installation().get(echo.host, "/", nil)
 		return status == 404
 	})
 	p.spillway(0, "kube", "uninstall", "--namespace", p.namespace)
@@ -68,34 +68,39 @@ func (p *person) mayNot(verb, group, resource, in string) {
 	}
 }
 
-// anImage deploys an app that is an image of others, looks at it, deploys it again and goes back, and gives its host.
-func (p *person) anImage() string {
+// echo is an app that is an image of others.
+type echo struct {
+	*person
+	image, host, file string
+}
+
+// deploy makes another release of it.
+func (e echo) deploy(n int) {
+	e.t.Helper()
+	text := fmt.Sprintf("app: echo\nservices:\n  echo: {image: %q, port: 8080, host: %s, env: {N: \"%d\"}}\nwatch: 1s\n", e.image, e.host, n)
+	if err := os.WriteFile(e.file, []byte(text), 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+	e.spillway(0, e.at("deploy", "-f", e.file, filepath.Dir(e.file))...)
+}
+
+// anImage deploys an app that is an image of others, looks at it, deploys it again and goes back.
+func (p *person) anImage() echo {
 	p.t.Helper()
 	name, err := image.Push(p.t.Context(), registry()+"/"+p.namespace+"/echo:1", program(p.t, "./echo"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	host, file := "echo-"+p.namespace+".localhost", filepath.Join(p.t.TempDir(), "spillway.yaml")
-	write := func(n int) {
-		text := fmt.Sprintf("app: echo\nservices:\n  echo: {image: %q, port: 8080, host: %s, env: {N: \"%d\"}}\nwatch: 1s\n", name, host, n)
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			p.t.Fatal(err)
-		}
-	}
-	deploy := func(n int) {
-		p.t.Helper()
-		write(n)
-		p.spillway(0, p.at("deploy", "-f", file, filepath.Dir(file))...)
-	}
-	deploy(1)
-	if status, body := p.installation().get(host, "/", nil); status != 200 || !strings.HasPrefix(body, "echo-echo-1-") {
+	e := echo{p, name, "echo-" + p.namespace + ".localhost", filepath.Join(p.t.TempDir(), "spillway.yaml")}
+	e.deploy(1)
+	if status, body := p.installation().get(e.host, "/", nil); status != 200 || !strings.HasPrefix(body, "echo-echo-1-") {
 		p.t.Errorf("users are answered %d: %s", status, body)
 	}
-	deploy(2)
+	e.deploy(2)
 	p.settled("echo", 2)
 	p.spillway(0, p.at("rollback", "--app", "echo")...)
 	p.settled("echo", 1)
-	return host
+	return e
 }
 
 // settled waits until a release serves and nothing goes on.
@@ -136,20 +141,19 @@ func (p *person) aCastle() *castle {
 	p.settled("castle", 3)
 	c.edit("health: /healthz              # a replica", "health: /nowhere              # a replica")
 	c.edit("watch: 4s", "watch: 4s\ndeadline: 8s")
-	deploy(1).tells(p.t, "404", "release 3 serves everybody", "next:")
+	deploy(1).tells(p.t, "probe", "release 3 serves everybody", "next:")
 	p.spillway(0, p.at("rollback", "--app", "castle")...)
 	p.settled("castle", 2)
 	p.spillway(0, p.at("logs", "--app", "castle", "--service", "www")...).tells(p.t, "listens on")
 	p.spillway(0, p.at("status", "--app", "castle")...).tells(p.t, "castle", "Healthy", "release 2")
 	p.spillway(0, p.at("events", "--app", "castle")...).tells(p.t, "release 3")
-	p.spillway(2, p.at("status", "--app", "nothing")...)
+	p.spillway(1, p.at("status", "--app", "nothing")...).tells(p.t, "there is no app nothing")
 	users.flawless(20)
-	c.edit("health: /nowhere ", "health: /healthz ")
 	return c
 }
 
 // upgrade replaces the server by another program while users are served, and deploys by the new one.
-func (p *person) upgrade(c *castle) {
+func (p *person) upgrade(c *castle, e echo) {
 	p.t.Helper()
 	before := p.serverImage()
 	newer := filepath.Join(p.t.TempDir(), "spillway")
@@ -166,8 +170,7 @@ func (p *person) upgrade(c *castle) {
 		p.t.Errorf("the server was %s and is %s", before, now)
 	}
 	p.spillway(0, p.at("doctor")...)
-	c.change()
-	p.spillway(0, p.at("deploy", c.dir)...)
+	e.deploy(3)
 	users.flawless(20)
 	p.spillway(0, "kube", "upgrade", "--namespace", p.namespace, "--wait", "3m")
 	if now := p.serverImage(); now != before {

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ import (
 )
 
 // TestWithoutAGateway has a cluster that can divide users by replicas alone. That is said before a deploy and while it
-// lasts: with one replica beside one, 5 % are 50 %. A person looks and goes on, and no request fails.
+// lasts: with one replica beside one, 5 % are 50 %. A person looks and goes on.
 func TestWithoutAGateway(t *testing.T) {
 	t.Parallel()
 	in := installIn(t, namespace(t))
@@ -41,7 +42,7 @@ func TestWithoutAGateway(t *testing.T) {
 		return float64(met["2"]) / 200
 	}
 	c.change()
-	in.spillway("plan", c.dir).want(t, 0).tells(t, "50%", "asked 5%", "divided by replicas")
+	in.spillway("plan", c.dir).want(t, 10).tells(t, "50%", "asked 5%", "divided by replicas")
 	r := c.deploy("--detach").want(t, 0)
 	if strings.Contains(r.stdout+r.stderr, "serves everybody") {
 		t.Errorf("a detached deploy waited: %v", r)
@@ -53,11 +54,11 @@ func TestWithoutAGateway(t *testing.T) {
 	if got := share(); got < 0.35 || got > 0.65 {
 		t.Errorf("%.0f%% of the users met the candidate, want about 50%%, as status says", got*100)
 	}
-	for step := range 2 {
+	for step := range 2 { // at each a person looks
+		in.status("castle", time.Minute, fmt.Sprintf("the rest at step %d", step+1), func(o spillway.Overview) bool {
+			return o.Phase == spillway.Paused && o.Rollout.Step == step+1
+		})
 		in.spillway("resume", "--app", "castle").want(t, 0)
-		if step == 0 {
-			in.status("castle", time.Minute, "the second step", func(o spillway.Overview) bool { return o.Rollout == nil || o.Rollout.Step == 2 })
-		}
 	}
 	in.healthy("castle", 2, time.Minute)
 	if got := share(); got != 1 {
@@ -69,7 +70,13 @@ func TestWithoutAGateway(t *testing.T) {
 	in.status("castle", time.Minute, "the first step to be served", func(o spillway.Overview) bool { return o.Rollout != nil && o.Rollout.Served == spillway.Whole/2 })
 	in.spillway("abort", "--app", "castle").want(t, 0)
 	in.healthy("castle", 1, time.Minute)
-	users.flawless(20)
+	// Nobody tells when a node's kube-proxy has stopped to lead to a replica, so that no more can be promised than this.
+	if s := users.end(); s.Failures*1000 > s.Requests || s.Rate < 20 {
+		t.Errorf("want at most one of a thousand requests to fail, and 20 a second: %v", s)
+		users.tellFailures()
+	} else {
+		t.Logf("load: %v", s)
+	}
 }
 
 // serviceAddress is where a Service answers, as it does to pods and to who leads users to it.
