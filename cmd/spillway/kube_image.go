@@ -58,7 +58,11 @@ Credentials are docker's: docker login HOST. The nodes have to be allowed to pul
 			if to.Repository == "" {
 				return usage("where is the image to be put? Write --registry HOST/PATH, such as registry.example.com/shop")
 			}
-			image, _, err := c.pushServer(cmd.Context(), o, to, nil)
+			file, architecture, err := c.serverProgram(o, nil)
+			if err != nil {
+				return err
+			}
+			image, err := c.pushServer(cmd.Context(), file, architecture, o.base, to)
 			if err != nil {
 				return err
 			}
@@ -75,11 +79,10 @@ Credentials are docker's: docker login HOST. The nodes have to be allowed to pul
 	return cmd
 }
 
-// pushServer puts the image of a server into a registry and gives its name by digest and what it is built for. nodes are
-// the architectures that it may be built for; nil = any.
-func (c *cli) pushServer(ctx context.Context, o imageOptions, to oci.Config, nodes []string) (image, architecture string, err error) {
-	file := cmp.Or(o.program, c.self)
-	if file == "" {
+// serverProgram is the file that the image of a server is made of, and what it is built for. nodes are the architectures
+// that it may be built for; nil = any.
+func (c *cli) serverProgram(o imageOptions, nodes []string) (file, architecture string, err error) {
+	if file = cmp.Or(o.program, c.self); file == "" {
 		if file, err = os.Executable(); err != nil {
 			return "", "", err
 		}
@@ -92,27 +95,33 @@ func (c *cli) pushServer(ctx context.Context, o imageOptions, to oci.Config, nod
 	if len(nodes) > 0 && !slices.Contains(nodes, architecture) {
 		return "", "", fmt.Errorf("no image of the server can be made: %s is built for %s, and the nodes are %s; %s: %w", file, architecture, strings.Join(nodes, ", "), other, spillway.ErrInvalid)
 	}
+	return file, architecture, nil
+}
+
+// pushServer puts the image of a program that is built for an architecture into a registry, upon the base, and gives its
+// name by digest.
+func (c *cli) pushServer(ctx context.Context, file, architecture, base string, to oci.Config) (image string, err error) {
 	dir, err := os.MkdirTemp("", "spillway-image-")
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if err := copyProgram(file, filepath.Join(dir, "spillway")); err != nil {
-		return "", "", fmt.Errorf("copy the program: %w", err)
+		return "", fmt.Errorf("copy the program: %w", err)
 	}
-	to.Base, to.Architecture, to.Temp = o.base, architecture, ""
+	to.Base, to.Architecture, to.Temp = base, architecture, ""
 	to.Log = slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	registry, err := oci.New(to)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	c.say("putting the server into the registry, as %s/%s", to.Repository, serverImage)
 	s := spillway.Service{Name: strings.TrimPrefix(serverImage, "spillway-"), Run: spillway.Command{Exec: []string{"/app/spillway"}}}
 	made, err := registry.Push(ctx, "spillway", s, spillway.Artefact{Dir: dir, Digest: "sha256:" + digestFile(file)})
 	if err != nil {
-		return "", "", fmt.Errorf("the image of the server: %w", err)
+		return "", fmt.Errorf("the image of the server: %w", err)
 	}
-	return made.Image, architecture, nil
+	return made.Image, nil
 }
 
 // withImage gives a server the image of this program where nobody named another: it is new, or has one that was made so.
@@ -130,18 +139,19 @@ func (c *cli) withImage(ctx context.Context, installer *kube.Installer, o kubeOp
 	if err != nil {
 		return s, err
 	}
-	if given.Changed("server-base") {
-		s.Base = o.made.base
-	}
-	o.made.base = s.Base
-	image, architecture, err := c.pushServer(ctx, o.made, to, nodes)
-	if errors.Is(err, spillway.ErrInvalid) && s.Image != "" && o.made.program == "" {
+	file, architecture, err := c.serverProgram(o.made, nodes)
+	if err != nil && s.Image != "" && o.made.program == "" {
 		c.say("the server keeps its image: %s", words(err))
 		return s, nil
 	}
-	if err == nil {
-		s.Image, s.Architecture = image, architecture
+	if err != nil {
+		return s, err
 	}
+	if given.Changed("server-base") || s.Image == "" {
+		s.Base = o.made.base
+	}
+	s.Architecture = architecture
+	s.Image, err = c.pushServer(ctx, file, architecture, s.Base, to)
 	return s, err
 }
 

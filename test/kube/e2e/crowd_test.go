@@ -46,7 +46,7 @@ func browser(t *testing.T) *http.Client {
 		TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 64, DisableCompression: true,
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	return &http.Client{Transport: transport, Timeout: 90 * time.Second}
 }
 
 // page is an answer as a user sees it.
@@ -97,11 +97,11 @@ type watchers struct {
 	seen []page // in the order in which they came; without bodies
 }
 
-// watch lets four users of each URL ask, fifteen times a second each, until end.
+// watch lets eight users of each URL ask, eight times a second each, until end.
 func watch(t *testing.T, browser *http.Client, urls ...string) *watchers {
 	t.Helper()
 	w := &watchers{t: t, stop: make(chan struct{})}
-	for i := range 4 * len(urls) {
+	for i := range 8 * len(urls) {
 		w.done.Go(func() { w.ask(browser, urls[i%len(urls)]) }) // ends with stop; waited for by end
 	}
 	t.Cleanup(func() { w.end() })
@@ -109,7 +109,7 @@ func watch(t *testing.T, browser *http.Client, urls ...string) *watchers {
 }
 
 func (w *watchers) ask(browser *http.Client, url string) {
-	ticker := time.NewTicker(time.Second / 15)
+	ticker := time.NewTicker(time.Second / 8)
 	defer ticker.Stop()
 	for {
 		p := open(browser, url)

@@ -153,7 +153,7 @@ func triggersOneSwitch(tr *triggers) {
 			tr.Fatalf("%s: want a page that says scheme %s, got %v", url, scheme, p)
 		}
 	}
-	open := tr.slowRequest("20s")
+	open := tr.slowRequest("45s")
 	w := tr.watch()
 	tr.version("1", "2")
 	began := time.Now()
