@@ -276,6 +276,7 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 			return err
 		}
 	}
+	want.SetResourceVersion(last.knows(before))
 	err = p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(want), client.FieldOwner(Manager), client.ForceOwnership)
 	if err != nil {
 		return explain("apply "+key(o), err)
@@ -284,6 +285,16 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 	a.applied[key(o)] = applied{print: print, before: before, after: want.GetResourceVersion(), uid: want.GetUID(), at: time.Now()}
 	a.mu.Unlock()
 	return nil
+}
+
+// knows is the version of an object that this server has seen or made, when the cache has it as it was before: a write
+// is refused when somebody wrote it since. Who does not lead any more, and has something under way, changes nothing of
+// what the next one wrote. "" = it was not there.
+func (last applied) knows(before string) string {
+	if last.before == before && last.after != "" && before != "" {
+		return last.after
+	}
+	return before
 }
 
 // free checks that nobody else has an object of that name.
@@ -317,12 +328,12 @@ func (p *Platform) removeAll(ctx context.Context, a *app, there map[string]clien
 	return nil
 }
 
-// remove deletes an object if it still is the one that was seen.
+// remove deletes an object if it still is as it was seen.
 func (p *Platform) remove(ctx context.Context, a *app, o client.Object) error {
 	a.count(1)
-	uid, background := o.GetUID(), metav1.DeletePropagationBackground
-	err := p.client.Delete(ctx, o, client.Preconditions{UID: &uid}, client.PropagationPolicy(background))
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // gone, or another one of that name
+	uid, version, background := o.GetUID(), o.GetResourceVersion(), metav1.DeletePropagationBackground
+	err := p.client.Delete(ctx, o, client.Preconditions{UID: &uid, ResourceVersion: &version}, client.PropagationPolicy(background))
+	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	return explain("delete "+key(o), err)

@@ -154,9 +154,18 @@ func (p *Platform) resize(ctx context.Context, a *app, d, there *appsv1.Deployme
 		"metadata": map[string]any{"namespace": d.Namespace, "name": d.Name, "uid": string(there.UID)},
 		"spec":     map[string]any{"replicas": int64(*count)},
 	}}
+	before := there.GetResourceVersion()
+	a.mu.Lock()
+	size.SetResourceVersion(a.applied[key(d)].knows(before))
+	a.mu.Unlock()
 	err := p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(size), client.FieldOwner(SizeManager), client.ForceOwnership)
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // it is gone, or another one of that name
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // it is gone, or another one of that name, or newer than the cache knows
 		return nil
+	}
+	if err == nil {
+		a.mu.Lock()
+		a.applied[key(d)] = applied{before: before, after: size.GetResourceVersion()}
+		a.mu.Unlock()
 	}
 	return explain("set the number of replicas of "+key(d), err)
 }

@@ -40,9 +40,17 @@ func Connect(kubeconfig, context, namespace string) (*rest.Config, string, error
 // The times of leadership: who does not renew in leaseTime is not the leader any more, and knows it before others do.
 const (
 	leaseTime = 15 * time.Second
-	renewTime = 6 * time.Second // what was sent before has the rest of leaseTime to arrive
+	renewTime = 6 * time.Second
 	retryTime = 2 * time.Second
+	writeTime = leaseTime - renewTime - retryTime - time.Second // the API server gives a request up before another leads
 )
+
+// limited is how a cluster is reached for single requests. The API server is told the limit too.
+func limited(c *rest.Config) *rest.Config {
+	c = rest.CopyConfig(c)
+	c.Timeout = writeTime
+	return c
+}
 
 // ErrNotLeader is that another server leads now, so this one has to stop deciding.
 var ErrNotLeader = errors.New("another server leads now")

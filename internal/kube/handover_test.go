@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
@@ -136,4 +137,23 @@ func TestLed_WhenTheNodesHadTheTimeToLearnWhereAServiceLeads(t *testing.T) {
 			t.Error("another Service counts as this one")
 		}
 	})
+}
+
+func TestKnows_WhatTheCacheHasOrWhatWasMadeOfIt(t *testing.T) {
+	made := applied{before: "7", after: "9"}
+	for before, want := range map[string]string{"": "", "7": "9", "8": "8", "9": "9", "12": "12"} {
+		if got := made.knows(before); got != want {
+			t.Errorf("the cache has %q: it knows %q, want %q", before, got, want)
+		}
+	}
+	if got := (applied{after: "3"}).knows(""); got != "" {
+		t.Errorf("what was not there is made anew, and not as %q", got)
+	}
+}
+
+// A request that is under way when the lease is lost is given up before another server leads.
+func TestLimited_EndsBeforeAnotherLeads(t *testing.T) {
+	if c := limited(&rest.Config{Host: "h"}); c.Timeout+renewTime+retryTime >= leaseTime || c.Host != "h" {
+		t.Errorf("requests may take %s", c.Timeout)
+	}
 }

@@ -69,7 +69,7 @@ const slow = 3 * time.Second
 // stuck says why what was asked for last is not in place; "" = it is, or is on its way. a.mu is held.
 func (a *app) stuck(now time.Time) string {
 	switch {
-	case a.failed != nil && !errors.Is(a.failed, context.Canceled):
+	case a.failed != nil && !errors.Is(a.failed, context.Canceled) && !errors.Is(a.failed, spillway.ErrStale): // which is tried again at once
 		return a.failed.Error()
 	case a.asking && a.problem != "" && now.Sub(a.begun) > slow:
 		return a.problem

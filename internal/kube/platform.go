@@ -102,7 +102,7 @@ func Open(c Config) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	live, err := client.New(c.Rest, client.Options{Scheme: scheme})
+	live, err := client.New(limited(c.Rest), client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, explain("connect to the cluster", err)
 	}
@@ -153,7 +153,7 @@ func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 	if err != nil {
 		return explain("watch the cluster", err)
 	}
-	p.client, err = client.New(p.conf.Rest, client.Options{Scheme: scheme, Cache: &client.CacheOptions{Reader: p.cache}})
+	p.client, err = client.New(limited(p.conf.Rest), client.Options{Scheme: scheme, Cache: &client.CacheOptions{Reader: p.cache}})
 	return explain("connect to the cluster", err)
 }
 
