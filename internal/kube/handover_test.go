@@ -1,12 +1,15 @@
 package kube
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -155,5 +158,12 @@ func TestKnows_WhatTheCacheHasOrWhatWasMadeOfIt(t *testing.T) {
 func TestLimited_EndsBeforeAnotherLeads(t *testing.T) {
 	if c := limited(&rest.Config{Host: "h"}); c.Timeout+renewTime+retryTime >= leaseTime || c.Host != "h" {
 		t.Errorf("requests may take %s", c.Timeout)
+	}
+}
+
+func TestStuck_SaysNothingOfAWriteThatCameTooLate(t *testing.T) {
+	a := &app{failed: explain("apply Deployment/castle-www-4", apierrors.NewConflict(schema.GroupResource{Resource: "deployments"}, "castle-www-4", errors.New("it has been modified")))}
+	if why := a.stuck(time.Now()); why != "" || !errors.Is(a.failed, spillway.ErrStale) {
+		t.Errorf("people are told %q of %v", why, a.failed)
 	}
 }
