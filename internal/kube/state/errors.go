@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 )
 
 // absent reports whether the object asked for is not there, and not its kind or its namespace.
@@ -35,6 +36,8 @@ func details(err error) metav1.StatusDetails {
 func (s *Store) explain(err error, verb, resource string) error {
 	kind, _, _ := strings.Cut(resource, "/")
 	switch d := details(err); {
+	case early(err):
+		return fmt.Errorf("the server has just begun to look at the cluster: %w: %w", err, spillway.ErrUnavailable)
 	case err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		return err
 	case apierrors.IsNotFound(err) && d.Kind == "namespaces":
@@ -63,6 +66,12 @@ func kindOf(resource string) string {
 		return "Release"
 	}
 	return "App"
+}
+
+// early reports whether nothing can be read because the server has just started.
+func early(err error) bool {
+	_, not := errors.AsType[*cache.ErrCacheNotStarted](err)
+	return not
 }
 
 // away reports whether an error is of the connection or of a server that is not able to answer now.

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -44,6 +45,7 @@ func TestStore_SaysWhatIsWrongWithTheCluster(t *testing.T) {
 		"no right":           {apierrors.NewForbidden(resource, "castle", errors.New("no")), spillway.ErrDenied, "the server may not get apps.spillway.dev in namespace " + namespace},
 		"nobody":             {apierrors.NewUnauthorized("no"), spillway.ErrDenied, "does not know who the server is"},
 		"server is starting": {apierrors.NewServiceUnavailable("soon"), spillway.ErrUnavailable, "does not answer"},
+		"we are starting":    {&cache.ErrCacheNotStarted{}, spillway.ErrUnavailable, "just begun"},
 		"slow":               {apierrors.NewTimeoutError("slow", 1), spillway.ErrUnavailable, "does not answer"},
 		"cancelled":          {context.Canceled, context.Canceled, ""},
 	} {
