@@ -110,7 +110,7 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 		route := a.asked
 		a.mu.Unlock()
 		problem := p.serves(ctx, a, route)
-		holds := quiet.holds(problem == "", p.unsure(route))
+		holds := quiet.holds(problem == "", p.unsure(ctx, route))
 		if ctx.Err() != nil {
 			return
 		}
@@ -260,7 +260,7 @@ func (p *Platform) probe(ctx context.Context, h *gatewayv1.HTTPRoute, generation
 		return fmt.Sprintf("HTTPRoute %s has no host any more", h.Name)
 	}
 	host := concrete(string(h.Spec.Hostnames[0]))
-	return p.everywhere(ctx, host, func(ctx context.Context, d door) (string, error) {
+	return p.everywhere(ctx, host, func(ctx context.Context, d opening) (string, error) {
 		to, status, err := p.look(ctx, d, fmt.Sprintf("%s%d", probePrefix, generation), host)
 		if err == nil && to != probeHost(generation) {
 			return fmt.Sprintf("%s does not serve generation %d of %s yet (it answered %d)", d, generation, host, status), nil

@@ -179,7 +179,7 @@ func (p *Platform) checkGateway(ctx context.Context) spillway.Check {
 	var bases []string
 	for _, e := range entrances {
 		bases = append(bases, e.base)
-		if _, status, err := p.look(ctx, door{base: e.base}, probePrefix, cmp.Or(concrete(e.host), "doctor.spillway.invalid")); err != nil {
+		if _, status, err := p.look(ctx, opening{base: e.base}, probePrefix, cmp.Or(concrete(e.host), "doctor.spillway.invalid")); err != nil {
 			problem = fmt.Sprintf("the gateway cannot be asked: %v", err)
 		} else if status >= http.StatusInternalServerError {
 			problem = fmt.Sprintf("the gateway at %s answers %d", e.base, status)
@@ -214,21 +214,25 @@ func (p *Platform) checkInstances(ctx context.Context) spillway.Check {
 		c.Text, c.Remedy = problem, "see the check of the gateway"
 		return c
 	}
-	known := 1
+	var bases []string
 	for _, e := range entrances {
-		k := p.conf.Instances.serving(e.base)
-		if !k.all {
-			c.Text = fmt.Sprintf("of a gateway of several instances each may serve another route for a moment, and they are not known (%s): so what it answers is believed after %s, at every step", k.problem, calmTime)
-			c.Remedy = sayInstances
-			return c
-		}
-		for _, at := range k.at {
-			if _, _, err := p.look(ctx, door{e.base, at}, probePrefix, cmp.Or(concrete(e.host), "doctor.spillway.invalid")); err != nil {
-				c.Text, c.Remedy = fmt.Sprintf("%s cannot be asked from here: %v", door{e.base, at}, err), "let the server reach that port (a NetworkPolicy?), or "+sayInstances
+		bases = append(bases, e.base)
+	}
+	k := p.conf.Instances.serving(bases)
+	if !k.all {
+		c.Text = fmt.Sprintf("of a gateway of several instances each may serve another route for a moment, and they are not known (%s): so what it answers is believed after %s, at every step", k.problem, calmTime)
+		c.Remedy = sayInstances
+		return c
+	}
+	known := 1
+	for _, base := range bases {
+		for _, at := range k.at[base] {
+			if _, _, err := p.look(ctx, opening{base, at}, probePrefix, "doctor.spillway.invalid"); err != nil {
+				c.Text, c.Remedy = fmt.Sprintf("%s cannot be asked from here: %v", opening{base, at}, err), "let the server reach that port (a NetworkPolicy?), or "+sayInstances
 				return c
 			}
 		}
-		known = max(known, len(k.at))
+		known = max(known, len(k.at[base]))
 	}
 	return spillway.Check{Name: "instances", State: "ok", Text: fmt.Sprintf("%d of the gateway, and each is asked", known)}
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// door is where an instance of the gateway is asked.
-type door struct {
+// opening is where an instance of the gateway is asked.
+type opening struct {
 	base string // "http://10.0.0.7": the URL of the gateway
 	at   string // "10.1.2.3:8000": where that instance takes its requests; "" = whoever answers at the URL
 }
 
 // String names it in a sentence.
-func (d door) String() string {
+func (d opening) String() string {
 	if d.at == "" {
 		return "the gateway at " + d.base
 	}
@@ -57,29 +57,21 @@ func (c *calm) holds(good bool, long time.Duration) bool {
 }
 
 // unsure is for how long the gateway has to say that it serves a route before that is believed.
-func (p *Platform) unsure(route spillway.Route) time.Duration {
+func (p *Platform) unsure(ctx context.Context, route spillway.Route) (long time.Duration) {
 	for _, e := range route.Edges {
 		if p.conf.Gateway.Name != "" && e.From == (spillway.Group{}) && len(e.Hosts) > 0 {
-			return p.calmTime()
+			long = max(long, p.calmTime(ctx, concrete(e.Hosts[0])))
 		}
 	}
-	return 0
+	return long
 }
 
-// calmTime is that of a gateway whose instances are not known, and else 0.
-func (p *Platform) calmTime() time.Duration {
-	p.doors.mu.Lock()
-	entrances, blind := p.doors.entrances, time.Now().Before(p.doors.blind)
-	p.doors.mu.Unlock()
-	if p.conf.GatewayURL != "" {
-		entrances = []entrance{{base: p.conf.GatewayURL}}
+// calmTime is that of a host whose users come by a gateway whose instances are not known, and else 0.
+func (p *Platform) calmTime(ctx context.Context, host string) time.Duration {
+	if _, all, _ := p.openings(ctx, host); all {
+		return 0
 	}
-	for _, e := range entrances {
-		if blind || !p.conf.Instances.serving(e.base).all {
-			return calmTime
-		}
-	}
-	return 0
+	return calmTime
 }
 
 func portOfURL(base string) int {
@@ -93,29 +85,31 @@ func portOfURL(base string) int {
 	return map[string]int{"http": 80, "https": 443}[u.Scheme]
 }
 
-// doorsFor are all the places at which instances of the gateway are asked for a host.
-func (p *Platform) doorsFor(ctx context.Context, host string) (all []door, problem string) {
+// openings are all the places at which instances of the gateway are asked as users of a host, and whether those are all
+// that there are. By one listener is enough for that: what an instance serves by another it has read at the same time.
+func (p *Platform) openings(ctx context.Context, host string) (list []opening, all bool, problem string) {
 	bases, problem := p.bases(ctx, host)
 	p.doors.mu.Lock()
 	blind := time.Now().Before(p.doors.blind)
 	p.doors.mu.Unlock()
+	k := p.conf.Instances.serving(bases)
 	for _, base := range bases {
-		k := p.conf.Instances.serving(base)
-		if len(k.at) == 0 || !k.all || blind {
-			all = append(all, door{base: base})
+		if blind || len(k.at[base]) == 0 {
+			list = append(list, opening{base: base})
 			continue
 		}
-		for _, at := range k.at {
-			all = append(all, door{base, at})
+		for _, at := range k.at[base] {
+			list = append(list, opening{base, at})
 		}
 	}
-	return all, problem
+	return list, k.all && !blind, problem
 }
 
-// everywhere asks every instance of the gateway the same for a host, at the same time, and gives the first problem; "" =
-// there is none. ask fails when an instance cannot be asked. One that cannot for some time is left out when others can.
-func (p *Platform) everywhere(ctx context.Context, host string, ask func(context.Context, door) (problem string, err error)) string {
-	all, problem := p.doorsFor(ctx, host)
+// everywhere asks every instance of the gateway the same, at the same time, as a user of a host, and gives the first
+// problem; "" = there is none. ask fails when an instance cannot be asked. One that cannot for some time is left out when
+// others can.
+func (p *Platform) everywhere(ctx context.Context, host string, ask func(context.Context, opening) (problem string, err error)) string {
+	all, _, problem := p.openings(ctx, host)
 	if problem != "" {
 		return problem
 	}
@@ -154,7 +148,7 @@ func (p *Platform) everywhere(ctx context.Context, host string, ask func(context
 }
 
 // absent keeps whether an instance can be asked, and reports whether it could not for so long that it is taken for gone.
-func (p *Platform) absent(d door, failed bool) bool {
+func (p *Platform) absent(d opening, failed bool) bool {
 	p.doors.mu.Lock()
 	defer p.doors.mu.Unlock()
 	if !failed || d.at == "" {
@@ -167,7 +161,7 @@ func (p *Platform) absent(d door, failed bool) bool {
 	}
 	a.last = now
 	if p.doors.away == nil {
-		p.doors.away = map[door]absence{}
+		p.doors.away = map[opening]absence{}
 	}
 	p.doors.away[d] = a
 	for other, b := range p.doors.away {
@@ -178,11 +172,11 @@ func (p *Platform) absent(d door, failed bool) bool {
 	return now.Sub(a.since) >= gone
 }
 
-// dialKey is that of door.at in the context of a request.
+// dialKey is that of opening.at in the context of a request.
 type dialKey struct{}
 
-// dialDoor connects to the instance that a request is for, whatever the name in its URL means.
-func dialDoor(ctx context.Context, network, address string) (net.Conn, error) {
+// dialOpening connects to the instance that a request is for, whatever the name in its URL means.
+func dialOpening(ctx context.Context, network, address string) (net.Conn, error) {
 	if at, _ := ctx.Value(dialKey{}).(string); at != "" {
 		address = at
 	}
@@ -190,7 +184,7 @@ func dialDoor(ctx context.Context, network, address string) (net.Conn, error) {
 }
 
 // look makes one request to an instance of the gateway, over a new connection, and gives the host that its answer leads to.
-func (p *Platform) look(ctx context.Context, d door, path, host string) (to string, status int, err error) {
+func (p *Platform) look(ctx context.Context, d opening, path, host string) (to string, status int, err error) {
 	request, err := http.NewRequestWithContext(context.WithValue(ctx, dialKey{}, d.at), http.MethodGet, d.base+path, nil)
 	if err != nil {
 		return "", 0, err

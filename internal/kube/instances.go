@@ -226,76 +226,66 @@ func (i *Instances) Metrics() (all []counts.Instance, problem string) {
 	return all, problem
 }
 
-// named are the places that were named for a URL: those with its port. When no place has it, all of them by HTTP, as the
-// gateway's listener may have another port than its instances, and by HTTPS the same Services with that port.
-func (i *Instances) named(base string) (all []target) {
-	port, secure := portOfURL(base), strings.HasPrefix(base, "https:")
-	for _, t := range i.http {
-		if t.port == port {
-			all = append(all, t)
-		}
-	}
-	switch {
-	case len(all) > 0:
-		return all
-	case !secure:
-		return i.http
-	}
-	for _, t := range i.http {
-		if _, ok := serviceOf(t.host); !ok {
-			return nil
-		}
-		t.port = port
-		all = append(all, t)
-	}
-	return all
-}
-
 // knowledge is what is known of the instances that take requests.
 type knowledge struct {
-	at      []string // their addresses; none = they are asked at the gateway's own
-	all     bool     // that is every one
-	problem string   // why not
+	at      map[string][]string // their addresses by the URL of a listener; none = they are asked at the URL
+	all     bool                // by one listener at least, every instance
+	problem string              // why not
 }
 
-// serving are the instances that take requests at a URL of the gateway. They are those of the places that were named for
-// it, else of the Services with the metrics, if these have its port. An only instance is met wherever the gateway is.
-func (i *Instances) serving(base string) (k knowledge) {
-	if i == nil || len(i.http)+len(i.metrics) == 0 {
-		return knowledge{problem: "nobody has said where its instances are"}
-	}
-	for _, t := range i.named(base) {
-		at, sure, why := i.at(t)
-		if len(at) == 0 || !sure && why != "" {
-			return knowledge{problem: cmp.Or(why, t.host+" has no address here")}
-		}
-		k.at = append(k.at, at...)
-	}
+// serving are the instances that take requests at URLs of the gateway's listeners. They are those of the places that were
+// named for it, else of the Services with the metrics, as far as these have the ports. An only instance is met wherever the
+// gateway is.
+func (i *Instances) serving(bases []string) knowledge {
 	switch {
-	case len(k.at) > 0:
-		k.all = true
-		return k
+	case i == nil || len(i.http)+len(i.metrics) == 0:
+		return knowledge{problem: "nobody has said where its instances are"}
+	case len(bases) == 0:
+		return knowledge{problem: "its listeners are not known"}
 	case len(i.http) > 0:
-		return knowledge{problem: fmt.Sprintf("no place was named for port %d", portOfURL(base))}
+		return i.named(bases)
 	}
-	only, port := 0, portOfURL(base)
+	k, only := knowledge{at: map[string][]string{}}, 0
 	for _, t := range i.metrics {
 		at, sure, why := i.at(t)
 		if !sure && len(at) != 1 || why != "" {
 			return knowledge{problem: cmp.Or(why, t.host+" has no address here")}
 		}
 		only += len(at)
-		s, ok := serviceOf(t.host)
-		if !ok || !i.services[s].known() {
+		if s, ok := serviceOf(t.host); !ok || !i.services[s].known() {
 			k.problem = cmp.Or(k.problem, t.host+" shows their metrics, and their port for requests is not known")
-			continue
 		}
-		at, why = i.services[s].at(port)
-		k.at, k.problem = append(k.at, at...), cmp.Or(k.problem, why)
 	}
-	if k.problem == "" {
-		k.all = true
-		return k
+	if k.problem != "" {
+		return knowledge{all: only == 1, problem: k.problem}
 	}
-	return knowledge{all: only == 1, problem: k.problem}
+	for _, base := range bases {
+		why := ""
+		for _, t := range i.metrics {
+			s, _ := serviceOf(t.host)
+			at, missing := i.services[s].at(portOfURL(base))
+			k.at[base], why = append(k.at[base], at...), cmp.Or(why, missing)
+		}
+		if why != "" {
+			delete(k.at, base)
+			k.problem = cmp.Or(k.problem, why)
+		}
+	}
+	k.all = len(k.at) > 0 || only == 1
+	return k
+}
+
+// named are the instances at the places that were named for requests, each by the listener whose port it has, else by the
+// first.
+func (i *Instances) named(bases []string) knowledge {
+	k := knowledge{at: map[string][]string{}, all: true}
+	for _, t := range i.http {
+		at, sure, why := i.at(t)
+		if len(at) == 0 || !sure && why != "" {
+			return knowledge{problem: cmp.Or(why, t.host+" has no address here")}
+		}
+		base := bases[max(0, slices.IndexFunc(bases, func(base string) bool { return portOfURL(base) == t.port }))]
+		k.at[base] = append(k.at[base], at...)
+	}
+	return k
 }

@@ -155,10 +155,10 @@ func TestInstances_FollowAService(t *testing.T) {
 	both := []discoveryv1.EndpointPort{port("web", 8000), port("metrics", 9100)}
 	i, cluster := known(t, Places{Metrics: []string{"http://traefik.edge:9100/metrics"}}, nil, traefik(), sliceOf("a", both, "10.1.0.1", "10.1.0.2"))
 	comes(t, "two instances", func() bool { return addressesOf(i) == "10.1.0.1:9100 10.1.0.2:9100 " })
-	if k := i.serving("http://10.0.0.1"); !k.all || !slices.Equal(k.at, []string{"10.1.0.1:8000", "10.1.0.2:8000"}) {
+	if k := i.serving([]string{"http://lb", "https://lb"}); !k.all || len(k.at) != 1 || !slices.Equal(k.at["http://lb"], []string{"10.1.0.1:8000", "10.1.0.2:8000"}) {
 		t.Errorf("requests are taken at %+v", k)
 	}
-	if k := i.serving("https://10.0.0.1:443"); k.all || len(k.at) > 0 || !strings.Contains(k.problem, "has no port 443") {
+	if k := i.serving([]string{"https://lb"}); k.all || len(k.at) > 0 || !strings.Contains(k.problem, "has no port 443") {
 		t.Errorf("at a port that the Service has not: %+v", k)
 	}
 	if _, err := cluster.DiscoveryV1().EndpointSlices("edge").Update(t.Context(), sliceOf("a", both, "!10.1.0.1", "10.1.0.2", "10.1.0.3"), metav1.UpdateOptions{}); err != nil {
@@ -192,7 +192,7 @@ func TestInstances_WithoutTheRight(t *testing.T) {
 	if got := addressesOf(other); !strings.HasPrefix(got, "10.96.0.9:9100 Service edge/traefik cannot be read") {
 		t.Errorf("read at %s", got)
 	}
-	if k := other.serving("http://10.0.0.1"); k.all || !strings.Contains(k.problem, "cannot be read") {
+	if k := other.serving([]string{"http://lb"}); k.all || !strings.Contains(k.problem, "cannot be read") {
 		t.Errorf("requests are taken at %+v", k)
 	}
 }
@@ -207,7 +207,8 @@ func TestInstances_OfNamesAndAddresses(t *testing.T) {
 		"an instance has two families":  {Places{Metrics: []string{"http://dual.example.com:9100"}}, "10.2.0.7:9100 ", knowledge{all: true, problem: "dual.example.com shows their metrics, and their port for requests is not known"}},
 		"the only one is the gateway":   {Places{Metrics: []string{"http://10.2.0.9:9100/metrics"}}, "10.2.0.9:9100 ", knowledge{all: true, problem: "10.2.0.9 shows their metrics, and their port for requests is not known"}},
 		"two by address":                {Places{Metrics: []string{"http://10.2.0.8:9100", "http://10.2.0.9:9100"}}, "10.2.0.8:9100 10.2.0.9:9100 ", knowledge{problem: "10.2.0.8 shows their metrics, and their port for requests is not known"}},
-		"named for requests":            {Places{HTTP: []string{"gw.example.com:8000", "10.2.0.3:8000"}}, "", knowledge{at: []string{"10.2.0.1:8000", "10.2.0.2:8000", "10.2.0.3:8000"}, all: true}},
+		"named for requests":            {Places{HTTP: []string{"gw.example.com:8000", "10.2.0.3:8000"}}, "", knowledge{at: map[string][]string{"http://lb:8000": {"10.2.0.1:8000", "10.2.0.2:8000", "10.2.0.3:8000"}}, all: true}},
+		"by another port":               {Places{HTTP: []string{"10.2.0.3:9000"}}, "", knowledge{at: map[string][]string{"https://lb": {"10.2.0.3:9000"}}, all: true}},
 		"a name that nobody knows":      {Places{HTTP: []string{"none.example.com:80"}}, "", knowledge{problem: "none.example.com has no address here"}},
 		"nothing":                       {Places{}, "", knowledge{problem: "nobody has said where its instances are"}},
 		"a name with metrics of nobody": {Places{Metrics: []string{"http://none.example.com:9100"}}, " ", knowledge{problem: "none.example.com has no address here"}},
@@ -215,30 +216,16 @@ func TestInstances_OfNamesAndAddresses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			i, _ := known(t, test.places, map[string]string{"gw.example.com": "10.2.0.2 10.2.0.1", "dual.example.com": "fd00::7 10.2.0.7"})
 			comes(t, test.metrics, func() bool { return addressesOf(i) == test.metrics })
-			comes(t, "who takes requests", func() bool { return reflect.DeepEqual(i.serving("http://10.0.0.1"), test.serving) })
+			comes(t, "who takes requests", func() bool {
+				return reflect.DeepEqual(i.serving([]string{"https://lb", "http://lb:8000", "http://lb:8001"}), test.serving)
+			})
 		})
-	}
-}
-
-// TestServing_ByHTTPSToo: what was named for one listener of a gateway is not taken for the other one's port.
-func TestServing_ByHTTPSToo(t *testing.T) {
-	i, _ := known(t, Places{HTTP: []string{"10.2.0.3:8000"}}, nil)
-	if k := i.serving("https://10.0.0.1:443"); k.all || len(k.at) > 0 || k.problem != "no place was named for port 443" {
-		t.Errorf("by HTTPS: %+v", k)
-	}
-	i, _ = known(t, Places{HTTP: []string{"10.2.0.3:8000", "10.2.0.3:443"}}, nil)
-	if k := i.serving("https://10.0.0.1"); !k.all || !slices.Equal(k.at, []string{"10.2.0.3:443"}) {
-		t.Errorf("by HTTPS, named: %+v", k)
-	}
-	i, _ = known(t, Places{HTTP: []string{"gateway.edge:80"}}, nil)
-	if named := i.named("https://10.0.0.1"); len(named) != 1 || named[0].port != 443 || i.http[0].port != 80 {
-		t.Errorf("of a Service: %+v", named)
 	}
 }
 
 // behindDoors is a platform whose gateway has instances.
 func behindDoors(t *testing.T, instances ...http.HandlerFunc) *Platform {
-	p := &Platform{conf: Config{Gateway: Gateway{Name: "public"}, GatewayURL: "http://gateway.test"}, http: &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialDoor}}}
+	p := &Platform{conf: Config{Gateway: Gateway{Name: "public"}, GatewayURL: "http://gateway.test"}, http: &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialOpening}}}
 	var places Places
 	for _, serve := range instances {
 		s := httptest.NewServer(serve)
@@ -262,7 +249,7 @@ func answers(status int) http.HandlerFunc {
 
 // asked asks all doors of a platform for a status of 200.
 func asked(t *testing.T, p *Platform) string {
-	return p.everywhere(t.Context(), "www.castle.test", func(ctx context.Context, d door) (string, error) {
+	return p.everywhere(t.Context(), "www.castle.test", func(ctx context.Context, d opening) (string, error) {
 		_, status, err := p.look(ctx, d, "/", "www.castle.test")
 		if err == nil && status != 200 {
 			return d.String() + " answers " + http.StatusText(status), nil
@@ -273,16 +260,16 @@ func asked(t *testing.T, p *Platform) string {
 
 func TestEverywhere_AsksEveryInstance(t *testing.T) {
 	p := behindDoors(t, answers(200), answers(200), answers(200))
-	if problem := asked(t, p); problem != "" || p.calmTime() != 0 {
-		t.Errorf("%q, calm for %v", problem, p.calmTime())
+	if problem := asked(t, p); problem != "" || p.calmTime(t.Context(), "www.castle.test") != 0 {
+		t.Errorf("%q, calm for %v", problem, p.calmTime(t.Context(), "www.castle.test"))
 	}
 	p = behindDoors(t, answers(200), answers(200), answers(404))
 	if problem := asked(t, p); !strings.Contains(problem, "the gateway's instance 127.0.0.1:") || !strings.HasSuffix(problem, "answers Not Found") {
 		t.Errorf("an instance that is behind: %q", problem)
 	}
 	p.conf.Instances = nil
-	if p.calmTime() != calmTime {
-		t.Errorf("instances that are not known: calm for %v", p.calmTime())
+	if p.calmTime(t.Context(), "www.castle.test") != calmTime {
+		t.Errorf("instances that are not known: calm for %v", p.calmTime(t.Context(), "www.castle.test"))
 	}
 }
 
@@ -294,7 +281,7 @@ func TestEverywhere_LeavesOutWhoIsGone(t *testing.T) {
 	if !strings.Contains(problem, "127.0.0.1:1 takes requests of users and cannot be asked") {
 		t.Errorf("at first: %q", problem)
 	}
-	gone1 := door{"http://gateway.test", "127.0.0.1:1"}
+	gone1 := opening{"http://gateway.test", "127.0.0.1:1"}
 	p.doors.away[gone1] = absence{since: time.Now().Add(-gone), last: time.Now()}
 	if problem := asked(t, p); problem != "" {
 		t.Errorf("after 10 s: %q", problem)
@@ -308,8 +295,8 @@ func TestEverywhere_LeavesOutWhoIsGone(t *testing.T) {
 	if problem := asked(t, p); !strings.Contains(problem, "none of the gateway's 1 instances can be asked") {
 		t.Errorf("the only one: %q", problem)
 	}
-	if all, _ := p.doorsFor(t.Context(), "www.castle.test"); !slices.Equal(all, []door{{base: "http://gateway.test"}}) || p.calmTime() != calmTime {
-		t.Errorf("then %v is asked, and believed after %v", all, p.calmTime())
+	if all, _, _ := p.openings(t.Context(), "www.castle.test"); !slices.Equal(all, []opening{{base: "http://gateway.test"}}) || p.calmTime(t.Context(), "www.castle.test") != calmTime {
+		t.Errorf("then %v is asked, and believed after %v", all, p.calmTime(t.Context(), "www.castle.test"))
 	}
 }
 

@@ -42,8 +42,8 @@ type doors struct {
 	entrances []entrance // believed for a moment: they are asked for often, and move hardly ever
 	until     time.Time
 
-	away  map[door]absence
-	blind time.Time // until when no instance is asked, because none could be: the gateway is, as if they were not known
+	away  map[opening]absence // instances that cannot be asked
+	blind time.Time           // until when no instance is asked, because none could be: the gateway is, as if they were not known
 }
 
 // doorTime is how long a gateway's addresses are believed.
@@ -157,7 +157,7 @@ func (p *Platform) asking(at, host string) *http.Client {
 		return p.http
 	}
 	asks := *p.http
-	asks.Transport = &http.Transport{DisableKeepAlives: true, DialContext: dialDoor, TLSClientConfig: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
+	asks.Transport = &http.Transport{DisableKeepAlives: true, DialContext: dialOpening, TLSClientConfig: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
 	return &asks
 }
 

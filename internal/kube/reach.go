@@ -151,7 +151,7 @@ func (p *Platform) reach(ctx context.Context, a *app) {
 				began[w.group] = time.Now()
 			}
 			problem := p.reaches(ctx, w, time.Since(began[w.group]))
-			switch holds := quiet[w.group].holds(problem == "", p.calmTime()); {
+			switch holds := quiet[w.group].holds(problem == "", p.calmTime(ctx, w.host)); {
 			case problem == "" && !holds:
 				continue
 			case problem != "":
@@ -206,7 +206,7 @@ func (p *Platform) missing(ctx context.Context, a *app) (list []reachable, more 
 // reaches asks a gateway for a group, each of its instances: first whether it knows the way, then for an answer of a
 // replica, whatever that answer is. One that may be the gateway's own is believed to be the program's after a while.
 func (p *Platform) reaches(ctx context.Context, w reachable, since time.Duration) (problem string) {
-	return p.everywhere(ctx, w.host, func(ctx context.Context, d door) (string, error) {
+	return p.everywhere(ctx, w.host, func(ctx context.Context, d opening) (string, error) {
 		to, status, err := p.look(ctx, d, routedPath(w.group), w.host)
 		if err != nil {
 			return "", err
