@@ -34,8 +34,8 @@ func (c *cli) kubeCommand() *cobra.Command {
 		Long: `Kube puts what Spillway needs into a cluster, and takes it away. It acts with your rights, as kubectl does.
 
 A server works in one namespace and has rights in that one alone, but for reading its gateway and which
-replicas that has, where these are elsewhere. Its API is open to nobody: it listens inside of its pod. Who may
-forward a port to a pod there and read the Secret spillway-token reaches it:
+replicas that has, where these are elsewhere. Its API is open to nobody: it listens inside of its pod. Who
+may forward a port to a pod there and read the Secret spillway-token reaches it:
 spillway context add NAME --kubernetes --namespace NS`,
 		Example: `  spillway kube install --namespace shop --gateway edge/public --registry registry.example.com/shop
   spillway kube uninstall --namespace shop`,

@@ -38,7 +38,7 @@ func TestResize_MakesNoDeploymentOfANumber(t *testing.T) {
 		}
 		p := &Platform{client: interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{Apply: applies})}
 		seen := &appsv1.Deployment{TypeMeta: metav1.TypeMeta{Kind: "Deployment"}, ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "castle-www-1", UID: "seen"}, Spec: appsv1.DeploymentSpec{Replicas: new(int32(1))}}
-		if err := p.resize(t.Context(), &app{}, seen, seen, new(int32(3))); err != nil {
+		if err := p.resize(t.Context(), &app{applied: map[string]applied{}}, seen, seen, new(int32(3))); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if wrote != (uid == "seen") {

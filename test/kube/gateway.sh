@@ -31,9 +31,9 @@ apply /apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/public <<EN
 END
 # Its metrics have a Service too, as they have where the gateway is a pod.
 apply /api/v1/namespaces/gateway/services/traefik <<END
-{apiVersion: v1, kind: Service, metadata: {name: traefik, namespace: gateway}, spec: {ports: [{name: web, port: 80}, {name: metrics, port: 9100}]}}
+{apiVersion: v1, kind: Service, metadata: {name: traefik, namespace: gateway}, spec: {ports: [{name: web, port: 80}, {name: websecure, port: 443}, {name: metrics, port: 9100}]}}
 END
 apply /apis/discovery.k8s.io/v1/namespaces/gateway/endpointslices/traefik <<END
 {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: traefik, namespace: gateway, labels: {kubernetes.io/service-name: traefik}},
- addressType: IPv4, ports: [{name: web, port: 80}, {name: metrics, port: 9100}], endpoints: [{addresses: [$node], conditions: {ready: true}}]}
+ addressType: IPv4, ports: [{name: web, port: 80}, {name: websecure, port: 443}, {name: metrics, port: 9100}], endpoints: [{addresses: [$node], conditions: {ready: true}}]}
 END

@@ -10,7 +10,7 @@ for n in 1 2 3; do
 done
 apply /apis/discovery.k8s.io/v1/namespaces/gateway/endpointslices/traefik <<END
 {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: traefik, namespace: gateway, labels: {kubernetes.io/service-name: traefik}},
- addressType: IPv4, ports: [{name: web, port: 80}, {name: metrics, port: 9100}],
+ addressType: IPv4, ports: [{name: web, port: 80}, {name: websecure, port: 443}, {name: metrics, port: 9100}],
  endpoints: [{addresses: [$node], conditions: {ready: true}}, {addresses: [$net.0.2], conditions: {ready: true}}, {addresses: [$net.0.3], conditions: {ready: true}}]}
 END
 touch "$dir/run/gateways"

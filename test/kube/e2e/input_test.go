@@ -142,6 +142,9 @@ func lesser(t *testing.T, in *installation, kind string, verbs ...string) string
 				rule.Verbs = append(rule.Verbs, v)
 			}
 		}
+		if len(rule.Verbs) == 0 {
+			continue
+		}
 		where := r.Namespace
 		if where == "" {
 			where = in.namespace

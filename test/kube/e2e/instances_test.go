@@ -173,8 +173,8 @@ func TestSeveralInstances_NeedFewRights(t *testing.T) {
 		lacks string
 		tells []string
 	}{
-		"all":     {"", []string{"the server may do all that it has to", "3 of the gateway, and each is asked"}},
-		"without": {"services", []string{"the server may not get services in gateway", "Service gateway/traefik cannot be read", "spillway kube upgrade"}},
+		"all":     {"nothing", []string{"the server may do all that it has to", "3 of the gateway, and each is asked"}},
+		"without": {"services", []string{"watch services in gateway", "Service gateway/traefik cannot be read", "spillway kube upgrade"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := installIn(t, namespace(t))
