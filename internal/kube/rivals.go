@@ -146,13 +146,13 @@ func publicHosts(route spillway.Route) []string {
 }
 
 // lookForRivals looks whether others have hosts of an app too: two servers that deploy in the same moment do not see
-// each other. It does so when the app has other hosts than before. news: there are some.
+// each other. It does so once for each route that is served. news: there are some.
 func (p *Platform) lookForRivals(ctx context.Context, a *app) (news bool) {
 	a.mu.Lock()
 	hosts := publicHosts(a.served)
-	text, last := strings.Join(hosts, " "), a.contest
+	generation, last := a.served.Generation, a.contest
 	a.mu.Unlock()
-	if p.conf.Gateway.Name == "" || text == last.hosts && (len(last.rivals) == 0 || time.Since(last.at) < rivalTime) {
+	if p.conf.Gateway.Name == "" || generation == last.generation && (len(last.rivals) == 0 || time.Since(last.at) < rivalTime) {
 		return false
 	}
 	s, err := p.lookAtOthers(ctx, rivalTime)
@@ -160,7 +160,7 @@ func (p *Platform) lookForRivals(ctx context.Context, a *app) (news bool) {
 		p.log.Debug("it is not known whether others have the hosts of an app", "app", a.ref, "error", err)
 		s.taken, s.at = last.rivals, time.Now() // and not asked again at once
 	}
-	found := contest{hosts: text, rivals: map[string]string{}, at: s.at}
+	found := contest{generation: generation, rivals: map[string]string{}, at: s.at}
 	for _, host := range hosts {
 		if route := s.taken[strings.ToLower(host)]; route != "" {
 			found.rivals[host] = route
@@ -184,9 +184,9 @@ func (p *Platform) stillContested(ctx context.Context, a *app) {
 
 // contest is who else has the hosts of an app.
 type contest struct {
-	hosts  string // that were looked for
-	rivals map[string]string
-	at     time.Time
+	generation int64 // of the route whose hosts were looked for
+	rivals     map[string]string
+	at         time.Time
 }
 
 // contested adds to what is wrong with an app the hosts that others have too.

@@ -69,7 +69,7 @@ func TestHostsFree_AmongTheRoutesOfOthers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 
-		a := &app{served: spillway.Route{Edges: []spillway.Edge{{Service: "www", Hosts: []string{"www.castle.test"}}}}}
+		a := &app{served: spillway.Route{Generation: 1, Edges: []spillway.Edge{{Service: "www", Hosts: []string{"www.castle.test"}}}}}
 		p.lookForRivals(t.Context(), a)
 		wrong := a.contest.contested(nil)["www.castle.test"]
 		if want := c.says != "" || name == "the app has it already"; want != strings.Contains(wrong, "at the same gateway too") {
