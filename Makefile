@@ -3,7 +3,7 @@
 #   make run         start it, deploy examples/castle and follow; Ctrl-C stops it all
 #   make check       format, vet, staticcheck, unit tests with the race detector
 #   make test        check, a short simulation and the end-to-end tests, on one machine and on a Kubernetes cluster
-#   make test-kube   the part of it that runs on a cluster; eight minutes
+#   make test-kube   the part of it that runs on a cluster; ten minutes
 #   make sim         millions of simulated rounds and the judge's tables in full, half an hour or so
 #   make storm       whole storms on the proxy: swaps, hand-overs and changes under load, some minutes
 #   make fuzz        every fuzz target for FUZZTIME (5m)

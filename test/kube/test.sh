@@ -14,4 +14,4 @@ case " ${KUBE_WITH-} " in *" metrics "*) ;; *) skip="$skip|Autoscal|HPA|Story4_A
 case " ${KUBE_WITH-} " in *" gateways "*) ;; *) skip="$skip|SeveralInstances" ;; esac
 go vet -tags kube ./...
 go test -tags kube -count=1 -parallel 16 -timeout 15m -skip "$skip" . # most of it is waiting
-go test -tags kube -count=1 -parallel 3 -timeout 25m -skip "$skip" ./e2e
+go test -tags kube -count=1 -parallel 4 -timeout 25m -skip "$skip" ./e2e

@@ -129,13 +129,13 @@ func (p *person) aCastle() *castle {
 	p.t.Logf("the first deploy, with its build, took %.1fs", time.Since(began).Seconds())
 	p.settled("castle", 1)
 	await(p.t, 20*time.Second, "the first page", func() bool { status, _ := c.in.get(c.host, "/", nil); return status == 200 })
-	users := c.send(40)
+	users := c.send(80)
 	users.answered(50)
 	c.change()
 	deploy(0)
 	p.settled("castle", 2)
 	c.change()
-	if r := deploy(0, "--detach"); strings.Contains(r.stdout+r.stderr, "serves everybody") {
+	if r := deploy(0, "--detach", "--strategy", "blue-green"); strings.Contains(r.stdout+r.stderr, "serves everybody") {
 		p.t.Errorf("a detached deploy waited: %v", r)
 	}
 	p.settled("castle", 3)
