@@ -61,7 +61,9 @@ func (r *rendering) objects() ([]client.Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		services = append(services, r.groupService(w.Group, s))
+		if r.ledTo(w.Group, s) {
+			services = append(services, r.groupService(w.Group, s))
+		}
 		replicas = append(replicas, deployment)
 		if w.Scaling.Max > 0 {
 			rest = append(rest, r.autoscaler(w, s))
@@ -111,6 +113,14 @@ func (r *rendering) annotate(o metav1.Object, more map[string]string) {
 	}
 	maps.Copy(all, more)
 	o.SetAnnotations(all)
+}
+
+// ledTo reports whether a gateway leads to a group, or is asked for it. Who needs a private service reaches it by the
+// Service of its own edge, and one that nobody asks for costs an address of the cluster.
+func (r *rendering) ledTo(g spillway.Group, s spillway.Service) bool {
+	return r.askedAt(g, s) != "" || slices.ContainsFunc(r.desired.Route.Edges, func(e spillway.Edge) bool {
+		return r.gateway.Name != "" && e.From == (spillway.Group{}) && slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Group == g })
+	})
 }
 
 // groupService is the address of a group: what routes lead to.

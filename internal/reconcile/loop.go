@@ -146,7 +146,8 @@ func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 		case ctx.Err() != nil, result.Gone, !result.Saved && errors.Is(err, spillway.ErrNotFound):
 			return
 		case err != nil:
-			if result.Saved || !errors.Is(err, spillway.ErrStale) { // that somebody else saved is no news; what a platform says is
+			// That somebody else was faster is no news: to save, or, unless it goes on, to write what is to be.
+			if !errors.Is(err, spillway.ErrStale) || result.Saved && retry > 2*retryMin {
 				l.log.Warn("round failed, trying again", "app", app, "error", err, "in", retry)
 			}
 			due.Reset(retry)

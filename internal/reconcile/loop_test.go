@@ -128,6 +128,22 @@ func TestLoop_TellsAllThatAPlatformRefuses(t *testing.T) {
 	})
 }
 
+// TestLoop_SaysNothingOfAWriteThatCameTooLate: the next round knows what was written meanwhile.
+func TestLoop_SaysNothingOfAWriteThatCameTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, store, p := newLoop(t)
+		deploy(t, store, "shop")
+		p.fails, p.failure = 2, spillway.ErrStale
+		var log bytes.Buffer
+		start(t, reconcile.NewLoop(store, p, slog.New(slog.NewTextHandler(&log, nil))))
+		pass(10 * time.Second)
+		synctest.Wait()
+		if strings.Contains(log.String(), "level=WARN") || phase(t, store, "shop").Phase != spillway.Healthy {
+			t.Errorf("%s: %s", phase(t, store, "shop").Phase, log.String())
+		}
+	})
+}
+
 // unready is a platform whose replicas are not ready.
 type unready struct{ *platform }
 
