@@ -66,24 +66,26 @@ type GateOverview struct {
 
 // RolloutOverview is a rollout in progress.
 type RolloutOverview struct {
-	ID       int64          `json:"id"`
-	Release  int            `json:"release"`
-	Stable   int            `json:"stable"`
-	Strategy Strategy       `json:"strategy"`
-	Step     int            `json:"step"` // 1-based
-	Steps    int            `json:"steps"`
-	Asked    Share          `json:"asked"`   // weight of the candidate in the route asked for
-	Served   Share          `json:"served"`  // weight of the candidate in the route that the data plane serves
-	Waiting  string         `json:"waiting"` // what it waits for, in words: "2 of 3 replicas of www ready"
-	Budget   int            `json:"budget"`
-	Users    Share          `json:"users,omitempty"` // the budget as a share of the users; 0 = Budget counts
-	Evidence *Evidence      `json:"evidence,omitempty"`
-	Left     Duration       `json:"left,omitempty"` // of the hold or the watch
-	Back     bool           `json:"back,omitempty"`
-	Reason   string         `json:"reason,omitempty"`
-	Began    time.Time      `json:"began"`
-	Track    string         `json:"track,omitempty"` // "" = stable
-	Gates    []GateOverview `json:"gates,omitempty"` // those that are not part of Evidence
+	ID       int64    `json:"id"`
+	Release  int      `json:"release"`
+	Stable   int      `json:"stable"`
+	Strategy Strategy `json:"strategy"`
+	Step     int      `json:"step"` // 1-based
+	Steps    int      `json:"steps"`
+	Asked    Share    `json:"asked"`  // weight of the candidate in the route asked for
+	Served   Share    `json:"served"` // weight of the candidate in the route that the data plane serves
+	// Unacknowledged: the route that was asked for last is not known to be served, so that Served may change yet.
+	Unacknowledged bool           `json:"unacknowledged,omitempty"`
+	Waiting        string         `json:"waiting"` // what it waits for, in words: "2 of 3 replicas of www ready"
+	Budget         int            `json:"budget"`
+	Users          Share          `json:"users,omitempty"` // the budget as a share of the users; 0 = Budget counts
+	Evidence       *Evidence      `json:"evidence,omitempty"`
+	Left           Duration       `json:"left,omitempty"` // of the hold or the watch
+	Back           bool           `json:"back,omitempty"`
+	Reason         string         `json:"reason,omitempty"`
+	Began          time.Time      `json:"began"`
+	Track          string         `json:"track,omitempty"` // "" = stable
+	Gates          []GateOverview `json:"gates,omitempty"` // those that are not part of Evidence
 }
 
 // LastRollout is how the previous rollout ended.

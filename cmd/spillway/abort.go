@@ -37,7 +37,7 @@ func (c *cli) abort(ctx context.Context) error {
 		if o.Rollout != nil {
 			candidate = o.Rollout.Release
 		}
-		return o.Rollout == nil || o.Rollout.Served == 0 && !o.NoData
+		return o.Rollout == nil || o.Rollout.Served == 0 && !o.Rollout.Unacknowledged && !o.NoData
 	})
 	if err != nil {
 		return fmt.Errorf("abort %s is asked for, but it was not seen at weight 0: %w", app, err)

@@ -127,7 +127,9 @@ func TestAbort_WaitsUntilTheProxyServesWeightZero(t *testing.T) {
 	leaving.Phase, leaving.Rollout.Asked = spillway.RollingBack, 0
 	out := leaving
 	out.Rollout = &spillway.RolloutOverview{Release: 8, Stable: 7}
-	e.scripts = map[spillway.Verb][]round{spillway.VerbAbort: {{overview: trying(7, 8, spillway.Percent(25), 0)}, {overview: leaving}, {overview: leaving}, {overview: out}}}
+	late := leaving // the route before was not served yet either, so that 0 may be what was before it
+	late.Rollout = &spillway.RolloutOverview{Release: 8, Stable: 7, Unacknowledged: true}
+	e.scripts = map[spillway.Verb][]round{spillway.VerbAbort: {{overview: trying(7, 8, spillway.Percent(25), 0)}, {overview: leaving}, {overview: late}, {overview: out}}}
 	t.Chdir(t.TempDir())
 	got := invoke(t.Context(), serve(t, e), "abort")
 	if want := "release 8 of castle has weight 0 after TIME; release 7 serves everybody\n"; got.code != exitDone || steady(got.stdout) != want {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
@@ -90,7 +91,10 @@ func (p *Platform) placeAll(ctx context.Context, a *app, r *rendering, wanted []
 	names, refused := map[string]bool{}, map[string]error{}
 	for _, o := range wanted {
 		names[key(o)] = true
-		err := p.place(ctx, a, r, o, there)
+		err := leadsAstray(o, refused)
+		if err == nil {
+			err = p.place(ctx, a, r, o, there)
+		}
 		if errors.Is(err, spillway.ErrUnavailable) || ctx.Err() != nil {
 			return names, err, true // the others would fail too, each after its time
 		} else if err != nil {
@@ -102,6 +106,23 @@ func (p *Platform) placeAll(ctx context.Context, a *app, r *rendering, wanted []
 		stop = stop || strings.HasPrefix(name, "HTTPRoute/")
 	}
 	return names, failed, stop
+}
+
+// leadsAstray is an error for a route that leads users to a Service that was refused: one of that name may be somebody
+// else's. A route that leads nobody there, as after an abort, is none.
+func leadsAstray(o client.Object, refused map[string]error) error {
+	route, ok := o.(*gatewayv1.HTTPRoute)
+	if !ok {
+		return nil
+	}
+	for _, rule := range route.Spec.Rules {
+		for _, b := range rule.BackendRefs {
+			if err := refused["Service/"+string(b.Name)]; err != nil && weightOf(b) > 0 {
+				return fmt.Errorf("HTTPRoute %s is as it was: it would lead users to what is not there: %w", route.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // mayLead reports whether a gateway may still lead users by an object that is not wanted any more: until it serves the

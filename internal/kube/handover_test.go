@@ -167,3 +167,34 @@ func TestStuck_SaysNothingOfAWriteThatCameTooLate(t *testing.T) {
 		t.Errorf("people are told %q of %v", why, a.failed)
 	}
 }
+
+// TestLeadsAstray: a Service that was refused may be there, as somebody else's.
+func TestLeadsAstray(t *testing.T) {
+	weight := func(n int32) *int32 { return &n }
+	route := func(one, two *int32) *gatewayv1.HTTPRoute {
+		ref := func(name gatewayv1.ObjectName, w *int32) gatewayv1.HTTPBackendRef {
+			return gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{BackendObjectReference: gatewayv1.BackendObjectReference{Name: name}, Weight: w}}
+		}
+		rule := gatewayv1.HTTPRouteRule{BackendRefs: []gatewayv1.HTTPBackendRef{ref("castle-www-1", one), ref("castle-www-2", two)}}
+		return &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Name: "castle-www"}, Spec: gatewayv1.HTTPRouteSpec{Rules: []gatewayv1.HTTPRouteRule{rule}}}
+	}
+	refused := map[string]error{"Service/castle-www-2": spillway.ErrConflict}
+	if err := leadsAstray(route(weight(90), weight(10)), refused); !errors.Is(err, spillway.ErrConflict) {
+		t.Errorf("users are led to a Service of somebody else: %v", err)
+	}
+	if err := leadsAstray(route(weight(100), nil), refused); err == nil {
+		t.Error("a reference without a weight is one of 1")
+	}
+	if err := leadsAstray(route(weight(100), weight(0)), refused); err != nil {
+		t.Errorf("users cannot be led away from it: %v", err)
+	}
+	if err := leadsAstray(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "castle-www-2"}}, refused); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestProbes_AreOfOneAppAlone(t *testing.T) {
+	if probeHost("shop", "castle", 1) == probeHost("other", "castle", 1) || reachHost("shop", "castle") == reachHost("shop", "castle--staging") {
+		t.Error("the gateway's answer for one app is taken for another's")
+	}
+}

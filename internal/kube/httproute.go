@@ -2,6 +2,7 @@ package kube
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"regexp"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 )
 
 // Gateway is the Gateway of the Gateway API that public routes are attached to. The zero value is none.
@@ -27,9 +29,15 @@ type Gateway struct {
 // redirect, without asking a replica.
 const probePrefix = "/.well-known/spillway/"
 
-// probeHost is the host that the answer to a probe leads to. The name cannot exist (RFC 6761).
-func probeHost(generation int64) string {
-	return fmt.Sprintf("generation-%d.spillway.invalid", generation)
+// probeHost is the host that the answer to a probe leads to. The name cannot exist (RFC 6761), and is of this app alone:
+// another namespace may have an app with the same host, and routes of the same number.
+func probeHost(namespace, app string, generation int64) string {
+	return fmt.Sprintf("generation-%d.%s.spillway.invalid", generation, identity(namespace, app))
+}
+
+// identity tells apps of a cluster apart, in a label of a host name.
+func identity(namespace, app string) string {
+	return fmt.Sprintf("%.6x", sha256.Sum256([]byte(namespace+"/"+app)))
 }
 
 // httpRoutes are the public edges. Those of TCP are not possible with the Gateway API's standard channel.
@@ -78,7 +86,7 @@ func (r *rendering) reachRoutes() []client.Object {
 				CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{r.parent()}},
 				Hostnames:       []gatewayv1.Hostname{gatewayv1.Hostname(host)},
 				Rules: []gatewayv1.HTTPRouteRule{
-					redirectRule(routedPath(w.Group), reachHost),
+					redirectRule(routedPath(w.Group), reachHost(r.namespace, v1alpha1.Label(r.ref))),
 					{
 						Matches:     []gatewayv1.HTTPRouteMatch{{Path: exact(reachPath(w.Group))}},
 						BackendRefs: r.backends(s.Name, []spillway.Backend{{Group: w.Group}}, func(spillway.Backend) spillway.Share { return 1 }),
@@ -107,8 +115,10 @@ func (r *rendering) askedAt(g spillway.Group, s spillway.Service) string {
 	return ""
 }
 
-// reachHost is the host that a gateway redirects to which knows the way to a group.
-const reachHost = "reach.spillway.invalid"
+// reachHost is the host that a gateway redirects to which knows the way to a group of an app.
+func reachHost(namespace, app string) string {
+	return "reach." + identity(namespace, app) + ".spillway.invalid"
+}
 
 // routedPath is answered by the gateway itself, once it knows the way to the group.
 func routedPath(g spillway.Group) string { return probePrefix + "routed/" + g.String() }
@@ -136,7 +146,7 @@ func (r *rendering) httpRoute(name string, e spillway.Edge) (*gatewayv1.HTTPRout
 	for _, host := range e.Hosts {
 		route.Spec.Hostnames = append(route.Spec.Hostnames, gatewayv1.Hostname(host))
 	}
-	route.Spec.Rules = append(route.Spec.Rules, probeRule(r.desired.Route.Generation))
+	route.Spec.Rules = append(route.Spec.Rules, r.probeRule())
 	for _, rule := range r.desired.Route.Rules {
 		if !slices.ContainsFunc(rule.Hosts, func(h string) bool { return slices.Contains(e.Hosts, h) }) {
 			continue
@@ -175,8 +185,9 @@ func (r *rendering) parent() gatewayv1.ParentReference {
 }
 
 // probeRule has the gateway answer by itself for the generation that it serves.
-func probeRule(generation int64) gatewayv1.HTTPRouteRule {
-	return redirectRule(fmt.Sprintf("%s%d", probePrefix, generation), probeHost(generation))
+func (r *rendering) probeRule() gatewayv1.HTTPRouteRule {
+	generation := r.desired.Route.Generation
+	return redirectRule(fmt.Sprintf("%s%d", probePrefix, generation), probeHost(r.namespace, v1alpha1.Label(r.ref), generation))
 }
 
 func redirectRule(path, to string) gatewayv1.HTTPRouteRule {

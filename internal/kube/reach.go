@@ -25,6 +25,7 @@ const doubt = 5 * time.Second
 type reachable struct {
 	group spillway.Group
 	host  string
+	to    string // where a gateway leads that knows the way
 }
 
 // reachables are the ways of reachRoutes that are there.
@@ -36,7 +37,7 @@ func reachables(there map[string]client.Object) map[spillway.Group]reachable {
 			continue
 		}
 		if g, ok := groupOf(h.Labels); ok {
-			all[g] = reachable{g, concrete(string(h.Spec.Hostnames[0]))}
+			all[g] = reachable{g, concrete(string(h.Spec.Hostnames[0])), reachHost(h.Namespace, h.Labels[AppLabel])}
 		}
 	}
 	return all
@@ -211,7 +212,7 @@ func (p *Platform) reaches(ctx context.Context, w reachable, since time.Duration
 		if err != nil {
 			return "", err
 		}
-		if to != reachHost {
+		if to != w.to {
 			return fmt.Sprintf("%s does not know the way to %s yet (it answered %d)", d, w.group, status), nil
 		}
 		_, status, err = p.look(ctx, d, reachPath(w.group), w.host)

@@ -40,7 +40,7 @@ func (t *turn) describeRollout() *spillway.RolloutOverview {
 	}
 	o := &spillway.RolloutOverview{
 		ID: r.ID, Release: r.Release, Stable: r.Stable, Strategy: r.Strategy, Step: r.Step + 1, Steps: len(r.Steps),
-		Asked: t.shown(), Track: r.Track, Gates: t.describeGates(), Served: t.served(r), Waiting: t.waiting(), Budget: t.candidate().Config.Budget, Users: t.candidate().Config.BudgetUsers,
+		Asked: t.shown(), Track: r.Track, Gates: t.describeGates(), Served: t.served(r), Unacknowledged: !t.acked(), Waiting: t.waiting(), Budget: t.candidate().Config.Budget, Users: t.candidate().Config.BudgetUsers,
 		Evidence: r.Evidence, Back: r.Back, Reason: r.Reason, Began: r.Began,
 	}
 	if e := t.obs.Evidence; e != nil && e.Trial == r.ID {

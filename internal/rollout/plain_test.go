@@ -110,7 +110,7 @@ func TestDescribe_TellsWhyWhatWasDecidedIsNotInPlace(t *testing.T) {
 	w.status, w.obs.Stuck = d.Status, why
 	w.obs.Served.Generation = d.Status.Route.Generation - 1
 	o := rollout.Describe(w.spec, w.status, w.obs, w.now)
-	if !strings.HasSuffix(o.Rollout.Waiting, ": "+why) || !slices.Contains(o.Problems, "what was decided is not in place: "+why) {
+	if !o.Rollout.Unacknowledged || !strings.HasSuffix(o.Rollout.Waiting, ": "+why) || !slices.Contains(o.Problems, "what was decided is not in place: "+why) {
 		t.Errorf("waiting %q, problems %q", o.Rollout.Waiting, o.Problems)
 	}
 	for range 700 { // its deadline passes
