@@ -55,7 +55,9 @@ func (p *person) run(args ...string) result {
 func (p *person) at(args ...string) []string { return append(args, "--context", "shop") }
 
 // installation is the person's namespace for those helpers that need no server of the test's own.
-func (p *person) installation() *installation { return &installation{t: p.t, namespace: p.namespace, gateway: gatewayAddress()} }
+func (p *person) installation() *installation {
+	return &installation{t: p.t, namespace: p.namespace, gateway: gatewayAddress()}
+}
 
 // program builds a package of this module, static, and gives the file.
 func program(t *testing.T, pkg string) string {
