@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -276,7 +277,8 @@ func TestEverywhere_AsksEveryInstance(t *testing.T) {
 // TestEverywhere_LeavesOutWhoIsGone: after some time, and never all.
 func TestEverywhere_LeavesOutWhoIsGone(t *testing.T) {
 	p := behindDoors(t, answers(200))
-	p.conf.Instances.http = append(p.conf.Instances.http, target{host: "127.0.0.1", port: 1})
+	there := fmt.Sprintf("127.0.0.1:%d", p.conf.Instances.http[0].port)
+	p.conf.Instances, _ = known(t, Places{HTTP: []string{there, "127.0.0.1:1"}}, nil)
 	problem := asked(t, p)
 	if !strings.Contains(problem, "127.0.0.1:1 takes requests of users and cannot be asked") {
 		t.Errorf("at first: %q", problem)
@@ -290,7 +292,7 @@ func TestEverywhere_LeavesOutWhoIsGone(t *testing.T) {
 	if problem := asked(t, p); problem == "" {
 		t.Error("what was gone an hour ago is left out at once")
 	}
-	p.conf.Instances.http = p.conf.Instances.http[1:]
+	p.conf.Instances, _ = known(t, Places{HTTP: []string{"127.0.0.1:1"}}, nil)
 	p.doors.away[gone1] = absence{since: time.Now().Add(-gone), last: time.Now()}
 	if problem := asked(t, p); !strings.Contains(problem, "none of the gateway's 1 instances can be asked") {
 		t.Errorf("the only one: %q", problem)
