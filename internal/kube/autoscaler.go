@@ -139,8 +139,8 @@ func (p *Platform) autoscaled(ctx context.Context, d *appsv1.Deployment, there m
 }
 
 // resize writes the number of replicas of the Deployment that is there, unless it has it; nil = it is not ours. It names
-// that one by its UID: an apply to one that was deleted meanwhile would make another, of nothing but a number. Then
-// there is nothing to do: the cache tells of the end, and that asks for another look.
+// that one by its UID: an apply to one that was deleted meanwhile would make another, of nothing but a number. ErrStale when it
+// is another one, or newer than the cache knows: what was asked for was not done.
 func (p *Platform) resize(ctx context.Context, a *app, d, there *appsv1.Deployment, count *int32) error {
 	if count == nil {
 		return nil
@@ -159,7 +159,7 @@ func (p *Platform) resize(ctx context.Context, a *app, d, there *appsv1.Deployme
 	size.SetResourceVersion(a.applied[key(d)].knows(before))
 	a.mu.Unlock()
 	err := p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(size), client.FieldOwner(SizeManager), client.ForceOwnership)
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // it is gone, or another one of that name, or newer than the cache knows
+	if apierrors.IsNotFound(err) { // the cache tells of the end
 		return nil
 	}
 	if err == nil {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -14,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/spillway-dev/spillway"
 )
 
 // TestResize_MakesNoDeploymentOfANumber has the Deployment deleted, or replaced, after it was seen. The client answers
@@ -38,7 +41,7 @@ func TestResize_MakesNoDeploymentOfANumber(t *testing.T) {
 		}
 		p := &Platform{client: interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{Apply: applies})}
 		seen := &appsv1.Deployment{TypeMeta: metav1.TypeMeta{Kind: "Deployment"}, ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "castle-www-1", UID: "seen"}, Spec: appsv1.DeploymentSpec{Replicas: new(int32(1))}}
-		if err := p.resize(t.Context(), &app{applied: map[string]applied{}}, seen, seen, new(int32(3))); err != nil {
+		if err := p.resize(t.Context(), &app{applied: map[string]applied{}}, seen, seen, new(int32(3))); (err != nil) != (uid != "seen") || err != nil && !errors.Is(err, spillway.ErrStale) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if wrote != (uid == "seen") {
