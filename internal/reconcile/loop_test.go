@@ -178,6 +178,32 @@ func TestLoop_TimeWithoutAServerIsNotTheCandidates(t *testing.T) {
 	})
 }
 
+// TestLoop_AShortTimeWithoutAServerDoesNotCountEither: a moment alone is not saved, but that it does not count is.
+func TestLoop_AShortTimeWithoutAServerDoesNotCountEither(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, store, p := newLoop(t)
+		deploy(t, store, "shop")
+		for _, there := range []time.Duration{400 * time.Millisecond, 2 * time.Second} {
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			l := reconcile.NewLoop(store, unready{p}, slog.New(slog.DiscardHandler))
+			go func() { done <- l.Run(ctx) }() // owned by the test; ends with ctx; waited for below
+			for range there / (100 * time.Millisecond) {
+				pass(100 * time.Millisecond)
+				l.Wake("shop")
+			}
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			pass(3 * time.Second) // nobody is there
+		}
+		if spent := time.Duration(phase(t, store, "shop").Rollout.Elapsed); spent > 2500*time.Millisecond {
+			t.Errorf("%s of the deadline are spent in 2.4s with a server and 3s without", spent)
+		}
+	})
+}
+
 func TestLoop_BringsAReleaseUpAndLooksAgainWhenTimeIsDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, store, _ := newLoop(t)

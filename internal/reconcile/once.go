@@ -33,8 +33,8 @@ func Once(ctx context.Context, store Store, platform Platform, app spillway.Ref,
 		return Result{}, fmt.Errorf("observe %s: %w", app, err)
 	}
 	d := rollout.Decide(saved.Spec, saved.Status, observed, now)
-	// Where there are no data time does not count, so it is saved that it did not.
-	moment := !observed.NoData && OnlyTime(saved.Status, d.Status)
+	// Where there are no data, or nobody decided, time does not count, so it is saved that it did not.
+	moment := !observed.NoData && !observed.Away && OnlyTime(saved.Status, d.Status)
 	if len(d.Events) > 0 || !reflect.DeepEqual(saved.Status, d.Status) && !moment {
 		if err := store.Save(ctx, app, saved.Version, d.Status, d.Events); err != nil {
 			return Result{}, fmt.Errorf("save %s: %w", app, err)
