@@ -101,11 +101,26 @@ func (p *Platform) placeAll(ctx context.Context, a *app, r *rendering, wanted []
 			refused[key(o)] = err
 		}
 	}
+	failed, stop = together(refused)
+	return names, failed, stop
+}
+
+// together is what was refused as one error; stop: a route was among it. A write that came too late is tried again at once,
+// and must not keep people from being told of the others.
+func together(refused map[string]error) (failed error, stop bool) {
+	var late error
 	for _, name := range sortedKeys(refused) {
-		failed = errors.Join(failed, refused[name])
+		if errors.Is(refused[name], spillway.ErrStale) {
+			late = errors.Join(late, refused[name])
+		} else {
+			failed = errors.Join(failed, refused[name])
+		}
 		stop = stop || strings.HasPrefix(name, "HTTPRoute/")
 	}
-	return names, failed, stop
+	if failed == nil {
+		failed = late
+	}
+	return failed, stop
 }
 
 // leadsAstray is an error for a route that leads users to a Service that was refused: one of that name may be somebody

@@ -198,3 +198,13 @@ func TestProbes_AreOfOneAppAlone(t *testing.T) {
 		t.Error("the gateway's answer for one app is taken for another's")
 	}
 }
+
+func TestTogether_AConflictHidesNothing(t *testing.T) {
+	failed, stop := together(map[string]error{"Service/castle-www-2": spillway.ErrConflict, "HTTPRoute/castle-www": spillway.ErrStale})
+	if errors.Is(failed, spillway.ErrStale) || !errors.Is(failed, spillway.ErrConflict) || !stop {
+		t.Errorf("%v, stop %v", failed, stop)
+	}
+	if failed, stop = together(map[string]error{"Deployment/castle-www-2": spillway.ErrStale}); !errors.Is(failed, spillway.ErrStale) || stop {
+		t.Errorf("%v, stop %v", failed, stop)
+	}
+}
