@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,7 +32,7 @@ const patience = 30 * time.Second
 
 // Apply makes the cluster have exactly the objects that d means. What is there already is not written again. An object
 // that is refused keeps none of the others from being applied: what a candidate lacks must not hold up the route that
-// leads users away from it. As long as a route is refused nothing is deleted: users may still come by the old one.
+// leads users away from it. As long as a route of users is refused nothing is deleted: they may still come by the old one.
 func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) (err error) {
 	a := p.app(ref)
 	defer func() {
@@ -67,8 +66,8 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	if err := p.dropAutoscalers(ctx, a, wanted, there); err != nil {
 		return err
 	}
-	names, failed, stop := p.placeAll(ctx, a, &r, wanted, there)
-	if stop {
+	names, failed, held := p.placeAll(ctx, a, &r, wanted, there)
+	if held {
 		return failed
 	}
 	gone := func(o client.Object) bool {
@@ -85,9 +84,9 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	return failed
 }
 
-// placeAll applies all that is wanted, and gives their names. What is refused holds up no other; stop: nothing may be
-// deleted, because a route was refused or the cluster does not answer.
-func (p *Platform) placeAll(ctx context.Context, a *app, r *rendering, wanted []client.Object, there map[string]client.Object) (names map[string]bool, failed error, stop bool) {
+// placeAll applies all that is wanted, and gives their names. What is refused holds up no other; held: nothing may be
+// deleted, because a route of users was refused or the cluster does not answer.
+func (p *Platform) placeAll(ctx context.Context, a *app, r *rendering, wanted []client.Object, there map[string]client.Object) (names map[string]bool, failed error, held bool) {
 	names, refused := map[string]bool{}, map[string]error{}
 	for _, o := range wanted {
 		names[key(o)] = true
@@ -99,15 +98,22 @@ func (p *Platform) placeAll(ctx context.Context, a *app, r *rendering, wanted []
 			return names, err, true // the others would fail too, each after its time
 		} else if err != nil {
 			refused[key(o)] = err
+			held = held || leadsUsers(o)
 		}
 	}
-	failed, stop = together(refused)
-	return names, failed, stop
+	return names, together(refused), held
 }
 
-// together is what was refused as one error; stop: a route was among it. A write that came too late is tried again at once,
-// and must not keep people from being told of the others.
-func together(refused map[string]error) (failed error, stop bool) {
+// leadsUsers reports whether users come by an object. By the way on which the gateway is asked for a group nobody does: if
+// that held up what has to go, the route would wait for what is left of the one before, and the group for the route.
+func leadsUsers(o client.Object) bool {
+	_, route := o.(*gatewayv1.HTTPRoute)
+	return route && o.GetAnnotations()[edgeAnnotation] != ""
+}
+
+// together is what was refused as one error. A write that came too late is tried again at once, and must not keep people
+// from being told of the others.
+func together(refused map[string]error) (failed error) {
 	var late error
 	for _, name := range sortedKeys(refused) {
 		if errors.Is(refused[name], spillway.ErrStale) {
@@ -115,12 +121,11 @@ func together(refused map[string]error) (failed error, stop bool) {
 		} else {
 			failed = errors.Join(failed, refused[name])
 		}
-		stop = stop || strings.HasPrefix(name, "HTTPRoute/")
 	}
 	if failed == nil {
 		failed = late
 	}
-	return failed, stop
+	return failed
 }
 
 // leadsAstray is an error for a route that leads users to a Service that was refused: one of that name may be somebody

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,11 +201,29 @@ func TestProbes_AreOfOneAppAlone(t *testing.T) {
 }
 
 func TestTogether_AConflictHidesNothing(t *testing.T) {
-	failed, stop := together(map[string]error{"Service/castle-www-2": spillway.ErrConflict, "HTTPRoute/castle-www": spillway.ErrStale})
-	if errors.Is(failed, spillway.ErrStale) || !errors.Is(failed, spillway.ErrConflict) || !stop {
-		t.Errorf("%v, stop %v", failed, stop)
+	failed := together(map[string]error{"Service/castle-www-2": spillway.ErrConflict, "HTTPRoute/castle-www": spillway.ErrStale})
+	if errors.Is(failed, spillway.ErrStale) || !errors.Is(failed, spillway.ErrConflict) {
+		t.Error(failed)
 	}
-	if failed, stop = together(map[string]error{"Deployment/castle-www-2": spillway.ErrStale}); !errors.Is(failed, spillway.ErrStale) || stop {
-		t.Errorf("%v, stop %v", failed, stop)
+	if failed = together(map[string]error{"Deployment/castle-www-2": spillway.ErrStale}); !errors.Is(failed, spillway.ErrStale) {
+		t.Error(failed)
+	}
+}
+
+// Only what users come by holds up what has to go.
+func TestLeadsUsers(t *testing.T) {
+	r := canary()
+	objects, err := r.objects()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var leads []string
+	for _, o := range objects {
+		if leadsUsers(o) {
+			leads = append(leads, key(o))
+		}
+	}
+	if want := []string{"HTTPRoute/castle-www"}; !slices.Equal(leads, want) {
+		t.Errorf("users come by %v, want %v", leads, want)
 	}
 }
