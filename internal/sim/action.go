@@ -56,7 +56,7 @@ func (r *Run) do(a Action) error {
 		n, err := strconv.Atoi(arg)
 		r.World.users = n
 		return err
-	case "cluster", "write", "behind":
+	case "cluster", "write", "behind", "foreign":
 		return r.World.clusterFault(verb, words[1:])
 	case "crash", "apply", "stale", "proxy", "judge", "kill", "clock", "load", "demand", "server":
 		return r.World.fault(r.Store, verb, words[1:])

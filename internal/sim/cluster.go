@@ -27,7 +27,8 @@ type cluster struct {
 	known    bool           // the gateway acknowledged one to it
 	learned  int            // tick at which the nodes have heard of the last change of a replica
 	unseen   map[string]bool
-	late     []write // of a server that does not lead any more
+	foreign  map[spillway.Group]bool // somebody else has a Service of the name of the group's
+	late     []write                 // of a server that does not lead any more
 	faults
 }
 
@@ -64,6 +65,7 @@ type write struct {
 	key     string
 	version int // that the writer knows
 	public  bool
+	astray  bool // it would lead users to a Service that is somebody else's
 	removes bool
 	do      func()
 }
@@ -72,7 +74,7 @@ type write struct {
 const slowest = 4
 
 func newCluster(instances int) *cluster {
-	c := &cluster{parts: map[string]part{}, versions: map[string]int{}, seen: map[string]int{}, gateway: make([]instance, max(1, instances))}
+	c := &cluster{parts: map[string]part{}, versions: map[string]int{}, seen: map[string]int{}, foreign: map[spillway.Group]bool{}, gateway: make([]instance, max(1, instances))}
 	for i := range c.gateway {
 		c.gateway[i].has = map[string]part{}
 	}
@@ -80,7 +82,8 @@ func newCluster(instances int) *cluster {
 }
 
 // clusterFault makes the world a cluster with so many instances of its gateway, "cluster 3", or arms a fault of one:
-// "write 3 refused", "write 2 dies", "write 1 late", "behind 2".
+// "write 3 refused", "write 2 dies", "write 1 late", "behind 2", "foreign 2" (a Service of the name of www.2; 0 = none any
+// more).
 func (w *World) clusterFault(verb string, words []string) error {
 	c := w.cluster
 	if len(words) == 0 || c == nil && verb != "cluster" {
@@ -94,6 +97,11 @@ func (w *World) clusterFault(verb string, words []string) error {
 		w.cluster = newCluster(n)
 	case verb == "behind":
 		c.observed = n
+	case verb == "foreign" && n == 0:
+		clear(c.foreign)
+	case verb == "foreign":
+		g := spillway.Group{Service: "www", Release: n}
+		c.foreign[g] = c.foreign[g] || !slices.Contains(w.allGroups(), g) && w.wanted[g].Replicas == 0 // else it has the name
 	case word == "refused":
 		c.refused = n
 	case word == "dies":
@@ -143,6 +151,9 @@ func (w *World) onlyReached(g *rollout.Group) {
 		if !r.draining && w.led(r) {
 			reached++
 		}
+	}
+	if w.cluster.foreign[g.Group] {
+		reached = 0
 	}
 	if reached == 0 || !w.public(g.Group) {
 		g.Ready = reached
@@ -265,8 +276,7 @@ func (w *World) write(d rollout.Desired) error {
 	if w.plane.served.Generation == d.Route.Generation {
 		w.plane.served = d.Route
 	}
-	var failed error
-	held := w.halfApply > 0
+	failed, held := c.clash(d), w.halfApply > 0
 	for _, x := range w.writes(d) {
 		c.refused, c.dies, c.fenced = c.refused-1, c.dies-1, c.fenced-1
 		switch {
@@ -277,6 +287,8 @@ func (w *World) write(d rollout.Desired) error {
 			c.late, failed = append(c.late, x), errCrash
 		case c.refused == 0:
 			failed, held = errFault, held || x.public
+		case x.astray:
+			failed, held = errFault, true
 		case x.removes && held:
 		case !c.may(x):
 			failed = errFault
@@ -290,6 +302,19 @@ func (w *World) write(d rollout.Desired) error {
 	w.halfApply, w.twice = 0, 0
 	c.faults = faults{observed: c.observed}
 	return failed
+}
+
+// clash is the refusal of the Services whose names somebody else has. It holds up nothing that is not led there.
+func (c *cluster) clash(d rollout.Desired) error {
+	if slices.ContainsFunc(d.Groups, func(want rollout.Want) bool { return want.Replicas > 0 && c.foreign[want.Group] }) {
+		return errFault
+	}
+	return nil
+}
+
+// astray reports whether an edge leads users to a Service that is somebody else's.
+func (c *cluster) astray(e spillway.Edge) bool {
+	return slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Weight > 0 && c.foreign[b.Group] })
 }
 
 // may reports whether the cluster takes a write: the writer knew the object as it is. It is another one then.
@@ -325,7 +350,7 @@ func (w *World) writes(d rollout.Desired) []write {
 		if now, there := c.parts[key]; there && now.generation == d.Route.Generation {
 			continue
 		}
-		x := write{key: key, version: c.seen[key], public: e.From.Release == 0, do: func() { w.place(key, part{e, d.Route.Generation}) }}
+		x := write{key: key, version: c.seen[key], public: e.From.Release == 0, astray: e.From.Release == 0 && c.astray(e), do: func() { w.place(key, part{e, d.Route.Generation}) }}
 		if x.public {
 			public = append(public, x)
 		} else {

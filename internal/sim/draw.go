@@ -125,7 +125,7 @@ func (l *life) when() string {
 
 func (l *life) fault() Action {
 	if l.nodes > 0 && l.rng.IntN(2) == 0 {
-		return Action(fmt.Sprintf(l.one("write %d refused", "write %d dies", "write %d late", "behind %d"), 1+l.rng.IntN(6)))
+		return Action(fmt.Sprintf(l.one("write %d refused", "write %d dies", "write %d late", "behind %d", "foreign %d"), 1+l.rng.IntN(6)))
 	}
 	return Action(l.one(
 		"crash before-save", "crash after-save", "apply fails", "apply half", "apply twice",

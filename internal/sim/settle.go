@@ -20,6 +20,7 @@ func (r *Run) Settle() error {
 	w.outside.says, w.outside.dead = "", false
 	if c := w.cluster; c != nil {
 		c.faults, c.late = faults{}, nil
+		clear(c.foreign)
 	}
 	r.Store.CrashPre, r.Store.CrashEnd = false, false
 	r.Actions = append(r.Actions, "settle")
