@@ -67,7 +67,7 @@ func (b *kubeBench) argoContender() contender {
 		},
 		start: func(dir, kubeconfig string) (*process, error) {
 			return start(dir, "argo-rollouts", nil, b.argo, "--kubeconfig", kubeconfig, "--namespace", namespace, "--namespaced", "--leader-elect=false",
-				"--qps", "100", "--burst", "200", "--loglevel", "warn", "--metricsport", "18090", "--healthzPort", "18080")
+				"--qps", "-1", "--loglevel", "warn", "--metricsport", "18090", "--healthzPort", "18080")
 		},
 	}
 }

@@ -39,6 +39,7 @@ type contest struct {
 	QuietCPU    float64        // seconds of it
 	Reactions   []float64      // ms from a change of an App to the first write of its new Deployment, sorted
 	Decisions   []float64      // ms of each round meanwhile, sorted
+	Waits       []float64      // ms that each waited for its turn, sorted
 	Started     float64        // seconds from the start until a change made before it was acted on
 	StartCalls  map[string]int
 	StartMemory memory
@@ -211,6 +212,7 @@ func (r *kubeResults) alone(m contest) string {
 		[]string{"the most until then, MB", mega(all.Most), ""},
 		[]string{"decision (load, observe, decide, save, apply), p50, ms", number(share(m.Decisions, 0.5), 1), ""},
 		[]string{fmt.Sprintf("the same, p99 of %s, ms", number(float64(len(m.Decisions)), 0)), number(share(m.Decisions, 0.99), 1), "200"},
+		[]string{"its wait for its turn before that, p99, ms", number(share(m.Waits, 0.99), 1), ""},
 		[]string{"from a change of an App to the write of its new Deployment, p50, ms", number(share(m.Reactions, 0.5), 1), ""},
 		[]string{fmt.Sprintf("the same, p99 of %d, ms", len(m.Reactions)), number(share(m.Reactions, 0.99), 1), ""},
 		[]string{"API calls in a quiet minute, without the lease", number(float64(sumOf(m.Quiet)), 0), ""},

@@ -344,9 +344,10 @@ func (s *scene) many(ctx context.Context) error {
 		s.Reactions = append(s.Reactions, s.count.wrote(prefix).Sub(began).Seconds()*1000)
 	}
 	pass(ctx, settled)
-	s.Decisions, err = rounds(s.process.log, from.Size())
+	s.Decisions, s.Waits, err = rounds(s.process.log, from.Size())
 	slices.Sort(s.Reactions)
-	s.said("%s: reaction p50 %.1f p99 %.1f ms, decision p50 %.1f p99 %.1f ms of %d", s.title, share(s.Reactions, 0.5), share(s.Reactions, 0.99), share(s.Decisions, 0.5), share(s.Decisions, 0.99), len(s.Decisions))
+	s.said("%s: reaction p50 %.1f p99 %.1f ms, decision p50 %.1f p99 %.1f ms of %d, after a wait of p99 %.1f ms", s.title,
+		share(s.Reactions, 0.5), share(s.Reactions, 0.99), share(s.Decisions, 0.5), share(s.Decisions, 0.99), len(s.Decisions), share(s.Waits, 0.99))
 	return err
 }
 
@@ -398,20 +399,23 @@ func (s *scene) remember(apps int) error {
 	return err
 }
 
-// rounds are the times of decisions in ms that a log tells from an offset on, sorted.
-func rounds(file string, from int64) ([]float64, error) {
+// rounds are the times of decisions in ms that a log tells from an offset on, and how long each waited for its turn
+// before, sorted.
+func rounds(file string, from int64) (took, waited []float64, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var list []float64
-	for _, m := range regexp.MustCompile(`msg=round app=\S+ took=(\S+)`).FindAllSubmatch(text[from:], -1) {
-		if d, err := time.ParseDuration(string(m[1])); err == nil {
-			list = append(list, d.Seconds()*1000)
+	for _, m := range regexp.MustCompile(`msg=round app=\S+ waited=(\S+) took=(\S+)`).FindAllSubmatch(text[from:], -1) {
+		for i, list := range []*[]float64{&waited, &took} {
+			if d, err := time.ParseDuration(string(m[i+1])); err == nil {
+				*list = append(*list, d.Seconds()*1000)
+			}
 		}
 	}
-	slices.Sort(list)
-	return list, nil
+	slices.Sort(took)
+	slices.Sort(waited)
+	return took, waited, nil
 }
 
 // pass lets time go by.

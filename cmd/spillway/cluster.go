@@ -23,6 +23,9 @@ import (
 	"github.com/spillway-dev/spillway/internal/reconcile"
 )
 
+// rounds is how many decisions are carried out at the same time: each is some calls to the one API server.
+const rounds = 16
+
 // clusterOptions are the flags of a server that runs apps on Kubernetes.
 type clusterOptions struct {
 	on          bool
@@ -161,7 +164,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.proxy, in.doubts = foreign{o.cluster, platform}, platform.Doubts
 	in.platform, in.store, in.wishes, in.asked = platform, stored, stored, platform.Asked
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
-	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(o.cluster.divides())
+	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(o.cluster.divides()).AtOnce(rounds)
 	in.fits = func(app spillway.App) error { return kube.Fits(app, o.cluster.theGateway()) }
 	in.taken = platform.HostsFree
 	in.engine = &engine{installation: in, options: o}

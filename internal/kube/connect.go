@@ -32,7 +32,7 @@ func Connect(kubeconfig, context, namespace string) (*rest.Config, string, error
 	if namespace, _, err = found.Namespace(); err != nil {
 		return nil, "", fmt.Errorf("find the namespace: %w", err)
 	}
-	c.QPS, c.Burst = 100, 200 // the API server has fair queues of its own
+	c.QPS = -1 // no limit of our own: the API server has fair queues
 	c.UserAgent = "spillway"
 	return c, namespace, nil
 }

@@ -16,7 +16,8 @@ import (
 type Loop struct {
 	store    Store
 	platform Platform
-	divides  Division // what the platform's data plane can divide
+	divides  Division      // what the platform's data plane can divide
+	slots    chan struct{} // one for each round that runs; nil = as many as there are apps
 	log      *slog.Logger
 
 	hosts sync.Mutex // held while a host is looked for and taken
@@ -30,6 +31,7 @@ const (
 	settle   = 20 * time.Millisecond // between two rounds of an app, so that a burst of changes is one round
 	retryMin = 50 * time.Millisecond
 	retryMax = 5 * time.Second
+	patience = time.Second // a round waits no longer for those of others
 )
 
 // NewLoop makes a loop that does nothing before Run.
@@ -41,6 +43,30 @@ func NewLoop(store Store, platform Platform, log *slog.Logger) *Loop {
 func (l *Loop) Dividing(at Division) *Loop {
 	l.divides = at
 	return l
+}
+
+// AtOnce has rounds wait for each other as soon as so many run, for a moment at most; before Run. Where each takes some
+// calls to a server that all share, a few that are soon done decide on what they just saw; hundreds at once would all
+// be slow. One that hangs holds up nobody.
+func (l *Loop) AtOnce(rounds int) *Loop {
+	l.slots = make(chan struct{}, rounds)
+	return l
+}
+
+// enter waits for the round's turn, and gives what ends it.
+func (l *Loop) enter(ctx context.Context) (leave func()) {
+	if l.slots == nil {
+		return func() {}
+	}
+	waited := time.NewTimer(patience)
+	defer waited.Stop()
+	select {
+	case l.slots <- struct{}{}:
+		return func() { <-l.slots }
+	case <-waited.C:
+	case <-ctx.Done():
+	}
+	return func() {}
 }
 
 // Divides is where the platform's data plane can divide requests.
@@ -130,14 +156,17 @@ func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 		case <-wake:
 		case <-due.C:
 		}
+		asked := time.Now()
+		leave := l.enter(ctx)
 		began := time.Now()
 		platform := l.platform
 		if away {
 			platform = returning{platform}
 		}
 		result, err := Once(ctx, l.store, platform, app, began)
+		leave()
 		away = away && err != nil
-		l.log.Debug("round", "app", app, "took", time.Since(began))
+		l.log.Debug("round", "app", app, "waited", began.Sub(asked), "took", time.Since(began))
 		for _, e := range result.Events { // reasons are events; the engine itself never logs
 			l.log.Info("event", "app", app, "kind", e.Kind, "release", e.Release, "text", e.Text)
 		}

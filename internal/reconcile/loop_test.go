@@ -400,3 +400,64 @@ func TestDeploy_IsRefusedWhileTheAppIsBeingDestroyed(t *testing.T) {
 		}
 	})
 }
+
+// slow is a platform whose rounds take a while, or for ever for one app, and that remembers how many ran at once.
+type slow struct {
+	*platform
+	takes time.Duration
+	hangs spillway.Ref
+
+	mu        sync.Mutex
+	now, most int
+}
+
+func (s *slow) Observe(ctx context.Context, app spillway.Ref) (rollout.Observation, error) {
+	if app == s.hangs {
+		<-ctx.Done()
+		return rollout.Observation{}, ctx.Err()
+	}
+	s.mu.Lock()
+	s.now++
+	s.most = max(s.most, s.now)
+	s.mu.Unlock()
+	pass(s.takes)
+	s.mu.Lock()
+	s.now--
+	s.mu.Unlock()
+	return s.platform.Observe(ctx, app)
+}
+
+func TestLoop_RoundsWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, store, p := newLoop(t)
+		for i := range 20 {
+			deploy(t, store, spillway.Ref("shop"+strconv.Itoa(i)))
+		}
+		s := &slow{platform: p, takes: 10 * time.Millisecond}
+		start(t, reconcile.NewLoop(store, s, slog.New(slog.DiscardHandler)).AtOnce(3))
+		pass(2 * time.Minute)
+		synctest.Wait()
+		if s.most != 3 {
+			t.Errorf("%d rounds ran at once, want 3", s.most)
+		}
+		for i := range 20 {
+			if st := phase(t, store, spillway.Ref("shop"+strconv.Itoa(i))); st.Phase != spillway.Healthy {
+				t.Errorf("shop%d is %s", i, st.Phase)
+			}
+		}
+	})
+}
+
+func TestLoop_ARoundThatHangsHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, store, p := newLoop(t)
+		deploy(t, store, "hung")
+		deploy(t, store, "shop")
+		start(t, reconcile.NewLoop(store, &slow{platform: p, hangs: "hung"}, slog.New(slog.DiscardHandler)).AtOnce(1))
+		pass(2 * time.Minute)
+		synctest.Wait()
+		if st := phase(t, store, "shop"); st.Phase != spillway.Healthy {
+			t.Errorf("shop is %s", st.Phase)
+		}
+	})
+}

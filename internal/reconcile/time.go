@@ -8,8 +8,9 @@ import (
 )
 
 // unsaved is how much time may go by before it is worth a save of its own. It is far below what one decision takes as
-// time that went by: what is not saved is added up again from Status.Now, and nothing of it is lost.
-const unsaved = 5 * time.Second
+// time that went by: what is not saved is added up again from Status.Now, and nothing of it is lost; a server that dies
+// waits for so long once more.
+const unsaved = 10 * time.Second
 
 // OnlyTime reports whether a status differs from an earlier one in nothing but that a moment has gone by.
 // It need not be saved: deciding from the earlier one again later gives the same, since every time in it is the sum of
