@@ -61,7 +61,7 @@ type Intent struct {
 	// rollout runs. Promote with a Track, when no rollout of it runs, makes its release stable.
 	Track     string    `json:"track,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"` // deploy: begin then; zero = as soon as it may
-	Force     bool      `json:"force,omitempty"`     // deploy: begin in a freeze window and without the app's delay
+	Force     bool      `json:"force,omitempty"`     // deploy: begin in a freeze window and without the app's delay; rollback: to a bad release too
 }
 
 // Event is one fact in the history of an app.

@@ -225,16 +225,20 @@ func TestRollback(t *testing.T) {
 		"to what serves already": {now: after(7), arg: "7", says: "nothing to deploy: release 7 of castle is what runs"},
 		"which is harmful too": {now: after(7), script: []round{{overview: castleAt(7, 1), events: []spillway.Event{ended(6, spillway.RolledBack, "release 6 was rolled-back")}}},
 			code: exitRolledBack, says: "release 6 of castle was rolled back"},
-		"to no number": {now: after(7), arg: "six", code: exitUsage, says: "name a release by its number"},
+		"to a bad one, by force": {now: after(7), script: whole(), arg: "6 --force", asked: 6, says: "release 6 of castle serves everybody"},
+		"to no number":           {now: after(7), arg: "six", code: exitUsage, says: "name a release by its number"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := deploying()
 			e.rounds, e.scripts = []round{{overview: tt.now}}, map[spillway.Verb][]round{spillway.VerbRollback: tt.script}
 			args := []string{"rollback", "-a", "castle"}
 			if tt.arg != "" {
-				args = append(args, tt.arg)
+				args = append(args, strings.Fields(tt.arg)...)
 			}
 			got := invoke(t.Context(), serve(t, e), args...)
+			if forced := strings.Contains(tt.arg, "--force"); len(e.intents) > 0 && e.intents[0].Force != forced {
+				t.Errorf("asked for %+v, want force %v", e.intents[0], forced)
+			}
 			if got.code != tt.code || !strings.Contains(got.stdout+got.stderr, tt.says) {
 				t.Errorf("exit code %d, want %d and %q\n%s%s", got.code, tt.code, tt.says, got.stdout, got.stderr)
 			}

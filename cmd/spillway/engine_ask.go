@@ -31,6 +31,9 @@ func (e *engine) sensible(ctx context.Context, saved reconcile.Saved, in spillwa
 	}
 	switch in.Verb {
 	case spillway.VerbRollback, spillway.VerbDeploy, spillway.VerbPromote:
+		if why := saved.Status.Bars(in); why != "" {
+			return fmt.Errorf("%s: %w", why, spillway.ErrConflict)
+		}
 		return e.runnable(ctx, saved, in)
 	case spillway.VerbScale, spillway.VerbRestart:
 		return countable(saved, in)

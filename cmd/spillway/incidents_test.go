@@ -7,12 +7,37 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/pipeline"
 	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
+
+// What was rolled back as harmful is given to nobody unasked.
+func TestAsk_ARollbackToWhatWasHarmfulIsRefused(t *testing.T) {
+	saved := reconcile.Saved{
+		Status: rollout.Status{Stable: 4, Good: []int{3}, Bad: map[int]rollout.Blame{
+			2: {Outcome: spillway.RolledBack, Reason: "3 of 3 requests failed on release 2", At: time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)},
+		}},
+		Spec: rollout.Spec{App: "castle", Releases: map[int]spillway.Release{2: {Number: 2}, 3: {Number: 3}, 4: {Number: 4}}},
+	}
+	e := &engine{installation: &installation{}}
+	err := e.sensible(t.Context(), saved, spillway.Intent{Verb: spillway.VerbRollback, Release: 2})
+	want := "release 2 was rolled back on 2027-03-01 at 12:00 UTC: 3 of 3 requests failed on release 2; the last good one is release 3: spillway rollback; " +
+		"to try release 2 again and have it judged: spillway deploy 2; to give it everybody all the same: spillway rollback 2 --force: " + spillway.ErrConflict.Error()
+	if !errors.Is(err, spillway.ErrConflict) || err.Error() != want {
+		t.Errorf("got  %v\nwant %v", err, want)
+	}
+	for _, in := range []spillway.Intent{
+		{Verb: spillway.VerbRollback, Release: 2, Force: true}, {Verb: spillway.VerbRollback, Release: 3}, {Verb: spillway.VerbRollback}, {Verb: spillway.VerbDeploy, Release: 2},
+	} {
+		if err := e.sensible(t.Context(), saved, in); err != nil {
+			t.Errorf("%+v: %v", in, err)
+		}
+	}
+}
 
 // A rollback looks whether all that its target needs is there, before anything is touched: also a build that
 // somebody removed by hand, and also when the target is not named. (docs/incidents.md)

@@ -47,7 +47,7 @@ func (c *cli) oopsCommand() *cobra.Command {
 			if current {
 				return c.oopsCurrent(cmd.Context())
 			}
-			return c.rollback(cmd.Context(), "", false)
+			return c.rollback(cmd.Context(), "", rollbackOptions{})
 		},
 	}
 	rollback.Flags().BoolVarP(&current, "current", "c", false, "change nothing, say which colour is active and which is off")

@@ -10,28 +10,37 @@ import (
 	"github.com/spillway-dev/spillway/internal/api"
 )
 
+// rollbackOptions are the flags of rollback.
+type rollbackOptions struct {
+	detach bool
+	force  bool // to a release that is known to be bad too
+}
+
 func (c *cli) rollbackCommand() *cobra.Command {
-	detach := false
+	var o rollbackOptions
 	cmd := c.verb(groupStart, &cobra.Command{
 		Use:   "rollback [RELEASE] [flags]",
 		Short: "Back to the last good release, or to the one named",
 		Long: `Rollback serves an earlier release again, as it was built then. While a rollout runs, or is watched
-after 100 %, it goes back to the release before it, whose replicas are still warm. Automatic deploys
+after 100 %, it goes back to the release before it, whose replicas are still warm. A release whose own
+rollout was rolled back as harmful, or failed, is given to nobody without --force. Automatic deploys
 stay away until spillway resume. With --track it concerns the users of that track: they go back to the
 release that it had before, or are stable's.`,
 		Example: `  spillway rollback          the last good release
   spillway rollback 39       release 39
+  spillway rollback 39 --force   whatever became of release 39
   spillway rollback --track canary`,
 		Args:              atMost(1, "RELEASE"),
-		RunE:              func(cmd *cobra.Command, args []string) error { return c.rollback(cmd.Context(), first(args), detach) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return c.rollback(cmd.Context(), first(args), o) },
 		ValidArgsFunction: c.completeReleases,
 	})
-	cmd.Flags().BoolVar(&detach, "detach", false, "do not watch")
+	cmd.Flags().BoolVar(&o.detach, "detach", false, "do not watch")
+	cmd.Flags().BoolVar(&o.force, "force", false, "also to a release that was rolled back as harmful or failed")
 	c.trackFlag(cmd, "roll this track back instead of stable")
 	return cmd
 }
 
-func (c *cli) rollback(ctx context.Context, arg string, detach bool) error {
+func (c *cli) rollback(ctx context.Context, arg string, how rollbackOptions) error {
 	target := 0
 	if arg != "" {
 		n, err := strconv.Atoi(arg)
@@ -44,14 +53,14 @@ func (c *cli) rollback(ctx context.Context, arg string, detach bool) error {
 	if err != nil {
 		return err
 	}
-	intent := spillway.Intent{Verb: spillway.VerbRollback, Release: target, Track: c.track}
+	intent := spillway.Intent{Verb: spillway.VerbRollback, Release: target, Track: c.track, Force: how.force}
 	if target == 0 {
 		o, err := client.Overview(ctx, app)
 		if err != nil {
 			return err
 		}
 		if waits(o, c.track) {
-			return c.rollbackPast(ctx, client, app, intent, detach)
+			return c.rollbackPast(ctx, client, app, intent, how.detach)
 		}
 		target = rollbackTarget(o, c.track)
 		switch {
@@ -61,7 +70,7 @@ func (c *cli) rollback(ctx context.Context, arg string, detach bool) error {
 			return fmt.Errorf("%s has no earlier good release to roll back to; what there is: spillway releases", app)
 		}
 	}
-	return c.askAndFollow(ctx, client, app, intent, target, detach)
+	return c.askAndFollow(ctx, client, app, intent, target, how.detach)
 }
 
 // rollbackPast rolls back while a deploy waits. Whether that was all that was meant, or what serves is left too, is

@@ -168,7 +168,7 @@ func (t *turn) wakeAt() time.Time {
 func (s Status) clone() Status {
 	s.Good, s.Prepared = slices.Clone(s.Good), slices.Clone(s.Prepared)
 	s.Sizes, s.Restart, s.Drain = maps.Clone(s.Sizes), maps.Clone(s.Restart), maps.Clone(s.Drain)
-	s.Chosen = maps.Clone(s.Chosen)
+	s.Chosen, s.Bad = maps.Clone(s.Chosen), maps.Clone(s.Bad)
 	s.Route, s.Wants = cloneRoute(s.Route), slices.Clone(s.Wants)
 	if s.Rollout != nil {
 		r := *s.Rollout

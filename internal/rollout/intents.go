@@ -128,13 +128,15 @@ func (t *turn) askRollback(in spillway.Intent) string {
 		return "there is no such release"
 	case !mine && t.queueOf(in.Track) == nil && target == t.holds(in.Track):
 		return "this release serves already"
+	case t.st.Bars(in) != "":
+		return t.st.Bars(in)
 	}
 	t.st.Held = true
 	in.Release = target
 	if r != nil && !mine && in.Track != "" { // its users do not wait for somebody else's rollout
 		t.closeTrack(in.Track)
 	}
-	t.queue(Queued{Release: target, Strategy: in.Strategy, Back: true, Intent: in.Seq, Track: in.Track, By: in.By}, in)
+	t.queue(Queued{Release: target, Strategy: in.Strategy, Back: true, Force: in.Force, Intent: in.Seq, Track: in.Track, By: in.By}, in)
 	return ""
 }
 

@@ -56,6 +56,7 @@ func (t *turn) takeBack() {
 	e := t.event(spillway.EventProblem, last.Release, "release %d was found harmful in the moment of its promotion: %s", last.Release, t.obs.Evidence.Reason)
 	e.Track = last.Track
 	last.Outcome, last.Reason = spillway.RolledBack, t.obs.Evidence.Reason
+	t.blame(last.Release, last.Outcome, last.Reason)
 	if t.holds(last.Track) != last.Release {
 		return
 	}
@@ -186,6 +187,7 @@ func (t *turn) finish(outcome spillway.Outcome, reason string) {
 	r := t.st.Rollout
 	t.event(spillway.EventFinished, r.Release, "%s", ended(r.Release, r.Track, outcome, reason)).Outcome = outcome
 	t.st.Last = &Result{ID: r.ID, Release: r.Release, Outcome: outcome, Reason: reason, At: t.now, Evidence: r.Evidence, Track: r.Track}
+	t.conclude(r, outcome, reason)
 	t.st.Rollout = nil
 	t.again(r, outcome)
 	if len(t.waitingDeploys()) > 0 {

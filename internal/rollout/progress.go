@@ -36,6 +36,9 @@ func (t *turn) begin(q Queued) {
 	case q.Release == t.holds(q.Track):
 		t.finish(spillway.Succeeded, "it served already")
 		return
+	case q.Back && t.st.Bars(spillway.Intent{Verb: spillway.VerbRollback, Release: q.Release, Track: q.Track, Force: q.Force}) != "":
+		t.finish(spillway.Cancelled, "it was found bad while it waited: "+t.st.Bad[q.Release].Reason)
+		return
 	case q.Track != "" && !slices.Contains(t.stable().Config.Lanes(), q.Track):
 		t.finish(spillway.Failed, fmt.Sprintf("the stable release has no track %s; deploy the file that names it to stable first", q.Track))
 		return

@@ -72,11 +72,7 @@ func (t *turn) promote(reason string) {
 	r := t.st.Rollout
 	if r.Track != "" {
 		lane := t.st.Lanes[r.Track]
-		was := lane.Release
-		if r.Back {
-			was = 0 // what one went back from is no way back
-		}
-		lane.Release, lane.Good = r.Release, remembered(lane.Good, was, r.Release)
+		lane.Release, lane.Good = r.Release, remembered(lane.Good, t.wayBack(lane.Release), r.Release)
 		if r.Release == t.st.Stable { // its users are stable's, also when stable moves on
 			lane.Release = 0
 		}
@@ -84,11 +80,8 @@ func (t *turn) promote(reason string) {
 		t.finish(spillway.Succeeded, reason)
 		return
 	}
-	old, was := t.stable(), r.Stable
-	if r.Back {
-		was = 0
-	}
-	t.st.Good = remembered(t.st.Good, was, r.Release)
+	old := t.stable()
+	t.st.Good = remembered(t.st.Good, t.wayBack(r.Stable), r.Release)
 	t.st.Stable = r.Release
 	t.keepStandby(old, t.stable())
 	t.finish(spillway.Succeeded, reason)

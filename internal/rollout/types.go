@@ -27,6 +27,9 @@ type Status struct {
 	Rollouts int64    `json:"rollouts"`          // how many were started; numbers them
 	Queue    *Queued  `json:"queue,omitempty"`   // the newest deploy that waits
 	Last     *Result  `json:"last,omitempty"`    // how the last rollout ended
+	// Bad are releases whose last rollout was rolled back by itself or failed, the newest 20. None is in Good, here or of
+	// a lane, and a rollback goes to one only when it is forced.
+	Bad map[int]Blame `json:"bad,omitempty"`
 
 	Sizes   map[string]int   `json:"sizes,omitempty"`   // replicas chosen by scale, by service; absent = as the release says
 	Chosen  map[string]int   `json:"chosen,omitempty"`  // replicas that autoscalers chose last, by service; see follow

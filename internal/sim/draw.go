@@ -84,7 +84,11 @@ func (l *life) draw(releases int) Action {
 func (l *life) steer(release int) Action {
 	switch pick := l.rng.IntN(34); {
 	case pick < 5:
-		return Action(fmt.Sprintf("rollback %d", release*l.rng.IntN(2)))
+		release *= l.rng.IntN(2)
+		if release%4 == 3 { // whatever is known against it
+			return Action(fmt.Sprintf("rollback %d force", release))
+		}
+		return Action(fmt.Sprintf("rollback %d", release))
 	case pick < 7:
 		return "rollback " + Action(l.track())
 	case pick < 11:

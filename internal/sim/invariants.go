@@ -22,6 +22,7 @@ type checks struct {
 	broken error
 	last   map[string]spillway.Intent // the last deploy asked for, by track
 	had    map[string]map[int]bool    // releases that each track has ever had
+	bad    map[int]bool               // releases whose last rollout that began was rolled back by itself
 	dark   dark
 }
 
@@ -33,7 +34,7 @@ type dark struct {
 }
 
 func newChecks() checks {
-	return checks{last: map[string]spillway.Intent{}, had: map[string]map[int]bool{}}
+	return checks{last: map[string]spillway.Intent{}, had: map[string]map[int]bool{}, bad: map[int]bool{}}
 }
 
 func (c *checks) fail(format string, args ...any) {
@@ -69,7 +70,7 @@ func (c *checks) decision(w *World, saved reconcile.Saved, obs rollout.Observati
 	for _, check := range []func(round){
 		round.weights, round.capacity, round.climbs, round.target, round.promotes, round.tiers, round.events, round.sizesSurvive,
 		round.judged, round.history, round.tracks, round.trackRuns, round.trackReady, round.gates, round.standby, round.wayBack, round.colours,
-		round.waits, round.needs, round.toldRoutes, round.autoscaled,
+		round.waits, round.spares, round.needs, round.toldRoutes, round.autoscaled,
 	} {
 		check(r)
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,29 @@ func (r round) waits() {
 		in := r.spec.Intents[0]
 		if in.Verb == spillway.VerbRollback && in.Release == 0 && in.Track == "" && (o == nil || o.Release != r.was.Good[0]) {
 			r.fail("a rollback always begins: to release %d", r.was.Good[0])
+		}
+	}
+}
+
+// spares: a rollback gives nobody a release that was rolled back by itself, unless it is forced, and none promises to.
+func (r round) spares() {
+	if l := r.was.Last; l != nil {
+		held := l.Release == r.was.Stable || slices.ContainsFunc(slices.Collect(maps.Values(r.was.Lanes)), func(lane rollout.Lane) bool { return lane.Release == l.Release })
+		r.bad[l.Release] = l.Outcome == spillway.RolledBack && !held || r.bad[l.Release] && l.Outcome != spillway.Succeeded
+	}
+	forced := slices.ContainsFunc(r.spec.Intents, func(in spillway.Intent) bool { return in.Force })
+	if o := r.started(); o != nil && o.Back && r.bad[o.Release] && !forced {
+		q := r.was.Queue
+		if o.Track != "" {
+			q = r.was.Lanes[o.Track].Queue
+		}
+		if q == nil || !q.Force {
+			r.fail("a rollback spares users what was harmful: release %d", o.Release)
+		}
+	}
+	for _, n := range r.is.Good {
+		if r.bad[n] {
+			r.fail("a rollback spares users what was harmful: release %d is promised", n)
 		}
 	}
 }

@@ -1,0 +1,130 @@
+package rollout
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+)
+
+const (
+	keepBad   = 20  // releases that no rollback goes to, remembered
+	longBlame = 300 // bytes of a reason that are kept: it may end with lines of a program
+)
+
+// Blame is why no rollback goes to a release.
+type Blame struct {
+	Outcome spillway.Outcome `json:"outcome"` // RolledBack or Failed
+	Reason  string           `json:"reason"`
+	At      time.Time        `json:"at"`
+}
+
+// conclude takes from the end of a rollout whether its release is one to go back to. A bad one is bad until it is tried
+// again and succeeds; a rollback, which was forced then, tries nothing. A good one that only did not become ready this time
+// stays good: what has changed since is not the release.
+func (t *turn) conclude(r *Rollout, outcome spillway.Outcome, reason string) {
+	switch {
+	case len(r.Steps) == 0: // it had not begun
+	case outcome == spillway.Succeeded && !r.Back:
+		delete(t.st.Bad, r.Release)
+	case outcome == spillway.RolledBack && !t.serves(r.Release), outcome == spillway.Failed && !t.serves(r.Release) && !slices.Contains(t.st.Good, r.Release):
+		t.blame(r.Release, outcome, reason)
+	}
+}
+
+// blame keeps rollbacks from a release.
+func (t *turn) blame(release int, outcome spillway.Outcome, reason string) {
+	if t.st.Bad == nil {
+		t.st.Bad = map[int]Blame{}
+	}
+	t.st.Bad[release] = Blame{Outcome: outcome, Reason: shortened(reason), At: t.now}
+	without := func(good []int) []int {
+		return slices.DeleteFunc(good, func(n int) bool { return n == release })
+	}
+	t.st.Good = without(t.st.Good)
+	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
+		lane := t.st.Lanes[track]
+		lane.Good = without(lane.Good)
+		t.setLane(track, lane)
+	}
+	maps.DeleteFunc(t.st.Bad, func(n int, _ Blame) bool { _, ok := t.spec.Releases[n]; return !ok })
+	for _, n := range slices.Sorted(maps.Keys(t.st.Bad)) {
+		if len(t.st.Bad) > keepBad {
+			delete(t.st.Bad, n)
+		}
+	}
+}
+
+// wayBack is a release that leaves a track, if one may go back to it; else 0. What one went back from is no way back,
+// unless that was to a bad release, by force.
+func (t *turn) wayBack(was int) int {
+	r := t.st.Rollout
+	_, bad := t.st.Bad[was]
+	_, worse := t.st.Bad[r.Release]
+	if bad || r.Back && !worse {
+		return 0
+	}
+	return was
+}
+
+// serves reports whether a track has a release, stable's included.
+func (t *turn) serves(release int) bool {
+	held := func(l Lane) bool { return l.Release == release }
+	return t.st.Stable == release || slices.ContainsFunc(slices.Collect(maps.Values(t.st.Lanes)), held)
+}
+
+func shortened(reason string) string {
+	if len(reason) <= longBlame {
+		return reason
+	}
+	return strings.ToValidUTF8(reason[:longBlame], "") + " …"
+}
+
+// Bars says why a rollback does not go to the release that it names, and what to do instead; "" = nothing is known
+// against it, or it is forced. What serves is never barred, so the way out of a rollout is always free.
+func (s Status) Bars(in spillway.Intent) string {
+	b, bad := s.Bad[in.Release]
+	holds := s.Stable
+	if in.Track != "" {
+		holds = s.Lanes[in.Track].Release
+	}
+	if !bad || in.Verb != spillway.VerbRollback || in.Force || in.Release == holds {
+		return ""
+	}
+	track := ""
+	if in.Track != "" {
+		track = " --track " + in.Track
+	}
+	what, good := "was rolled back", "what there is: spillway releases"
+	if b.Outcome == spillway.Failed {
+		what = "failed"
+	}
+	switch n := s.lastGood(in.Track); {
+	case n == 0 && holds != 0:
+		good = fmt.Sprintf("release %d serves, and no earlier one is known to be good", holds)
+	case n != 0:
+		good = fmt.Sprintf("the last good one is release %d: spillway rollback%s", n, track)
+	}
+	return fmt.Sprintf("release %d %s on %s: %s; %s; to try release %d again and have it judged: spillway deploy %d%s; to give it everybody all the same: spillway rollback %d%s --force",
+		in.Release, what, b.At.UTC().Format("2006-01-02 at 15:04 MST"), strings.TrimRight(b.Reason, ". \n"), good, in.Release, in.Release, track, in.Release, track)
+}
+
+// lastGood is where a rollback without a number goes; 0 = nowhere, or it only takes something back.
+func (s Status) lastGood(track string) int {
+	good := s.Good
+	switch r := s.Rollout; {
+	case track != "" && r != nil && r.Track == track:
+		return r.From
+	case track != "":
+		good = slices.DeleteFunc(slices.Clone(s.Lanes[track].Good), func(n int) bool { return n == s.Stable })
+	case r != nil && r.Track == "":
+		return r.Stable
+	}
+	if len(good) == 0 {
+		return 0
+	}
+	return good[0]
+}
