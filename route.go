@@ -88,7 +88,7 @@ type Trial struct {
 	Release   int             `json:"release"`          // the candidate
 	Stable    int             `json:"stable"`           // what it is compared with
 	Candidate []Group         `json:"candidate"`        // groups that only the candidate release has
-	Budget    int             `json:"budget"`           // failed requests that it may cost
+	Budget    int             `json:"budget"`           // failed requests that it may cost; math.MaxInt32 = any number: it is a way back
 	Margin    Share           `json:"margin"`           // a certificate says: error rate < stable's + Margin
 	Tolerance int             `json:"tolerance"`        // hundredths: 100 = "not worse", 200 = "less than 2x stable"
 	Limit     Share           `json:"limit"`            // absolute gate: error rate above it is harmful where no comparison is possible; 0 = half

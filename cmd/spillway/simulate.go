@@ -123,7 +123,7 @@ func writeTimeline(w io.Writer, q sim.Question, t sim.Timeline) error {
 		event := m.Event
 		switch {
 		case event == "":
-			event = verdictWords(m.Verdict)
+			event = verdictWords(m, t.Budget)
 		case i == len(t.Moments)-1 && t.Outcome != "":
 			event, _, _ = strings.Cut(event, ": ") // why is in the line before
 		}
@@ -160,11 +160,13 @@ func clock(d time.Duration) string {
 }
 
 // verdictWords says what the numbers alone say.
-func verdictWords(v spillway.Verdict) string {
-	switch v {
-	case spillway.Certified:
+func verdictWords(m sim.Moment, budget int) string {
+	switch {
+	case m.Verdict == spillway.Certified:
 		return "certified for this step"
-	case spillway.Undecided:
+	case m.Verdict == spillway.Undecided && budget > 0 && m.Failures >= int64(budget):
+		return "not shown to be worse than release 1"
+	case m.Verdict == spillway.Undecided:
 		return "no harm shown"
 	}
 	return ""

@@ -115,7 +115,10 @@ func spent(r *spillway.RolloutOverview) string {
 	if r.Evidence != nil {
 		failures = r.Evidence.Failures
 	}
-	if r.Users > 0 {
+	switch {
+	case r.Back:
+		return fmt.Sprintf("%s; a rollback is not held to a budget", count(int(failures), "failed request"))
+	case r.Users > 0:
 		return fmt.Sprintf("%s, of those of %s of the users", count(int(failures), "failed request"), r.Users)
 	}
 	return fmt.Sprintf("%d of %s spent", failures, count(r.Budget, "failed request"))

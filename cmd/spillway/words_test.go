@@ -141,3 +141,17 @@ func TestFailing(t *testing.T) {
 		}
 	}
 }
+
+func TestSpent_SaysWhatARolloutCost(t *testing.T) {
+	e := &spillway.Evidence{Failures: 70}
+	for want, r := range map[string]spillway.RolloutOverview{
+		"70 of 20 failed requests spent":                         {Budget: 20, Evidence: e},
+		"0 of 20 failed requests spent":                          {Budget: 20},
+		"70 failed requests; a rollback is not held to a budget": {Budget: 20, Evidence: e, Back: true},
+		"70 failed requests, of those of 0.1% of the users":      {Users: spillway.Percent(1) / 10, Evidence: e},
+	} {
+		if got := spent(&r); got != want {
+			t.Errorf("spent(%+v) = %q, want %q", r, got, want)
+		}
+	}
+}

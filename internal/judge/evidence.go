@@ -50,9 +50,24 @@ func (s *State) Evidence(t spillway.Trial) spillway.Evidence {
 	case spillway.Certified:
 		e.Reason = fmt.Sprintf("%s: %s more failures than on release %d are ruled out", s.counts(&t), points(t.Margin), t.Stable) + s.untimed(&t)
 	default:
-		e.Reason = s.counts(&t) + ": no harm shown" + s.missing(e.Needs) + s.untimed(&t)
+		e.Reason = s.counts(&t) + ": " + s.doubt(&t, e.Needs)
 	}
 	return e
+}
+
+// doubt is what can be said of a candidate that is neither harmful nor certified. Failures beyond a budget are harm, also
+// where the judge may not hold them against it.
+func (s *State) doubt(t *spillway.Trial, needs int64) string {
+	more := s.missing(needs) + s.untimed(t)
+	switch {
+	case t.Budget >= math.MaxInt32 && t.Users <= 0 && s.Candidate.Failures > 0:
+		return "a way back is not held to a budget, so whether that is too many is for a person to say"
+	case s.Candidate.Failures < budget(t):
+		return "no harm shown" + more
+	case t.Stable == 0 || s.Baseline.Requests == 0:
+		return fmt.Sprintf("its budget is %s, and there is nothing to compare it with", s.allowance(t)) + more
+	}
+	return fmt.Sprintf("its budget is %s, and it is not shown to be worse than release %d", s.allowance(t), t.Stable) + more
 }
 
 // accusation is the sentence of a harmful candidate, with the numbers of the rule that held.

@@ -1,6 +1,8 @@
 package judge_test
 
 import (
+	"math"
+	"slices"
 	"testing"
 
 	"github.com/spillway-dev/spillway"
@@ -11,7 +13,8 @@ func TestEvidence_SaysWhatItMeans(t *testing.T) {
 	good, bad := judge.Answer{Candidate: true, Weight: 500}, judge.Answer{Candidate: true, Weight: 500, Failed: true}
 	base, baseBad := judge.Answer{Weight: 500}, judge.Answer{Weight: 500, Failed: true}
 	chosen := judge.Answer{Candidate: true}
-	whole := judge.Answer{Candidate: true, Weight: spillway.Whole, Failed: true}
+	whole, wholeGood := judge.Answer{Candidate: true, Weight: spillway.Whole, Failed: true}, judge.Answer{Candidate: true, Weight: spillway.Whole}
+	back := func(t *spillway.Trial) { t.Budget, t.Limit = math.MaxInt32, spillway.Whole }
 	type batch struct {
 		n int
 		a judge.Answer
@@ -53,6 +56,14 @@ func TestEvidence_SaysWhatItMeans(t *testing.T) {
 			"12 of 12 requests failed on release 7, without another release to compare: 1 in 128 chance if no more than 50 % failed"},
 		{"budget", func(t *spillway.Trial) { t.Budget = 2 }, []batch{{1, good}, {2, bad}}, spillway.Harmful, "1 in 97", 0,
 			"2 of 3 requests failed on release 7: more than half, and its budget is 2"},
+		{"over its budget, as stable is", nil, append([]batch{{1000, base}, {100, good}}, slices.Repeat([]batch{{19, baseBad}, {1, bad}}, 20)...), spillway.Undecided, "", 0,
+			"20 of 120 requests failed on release 7, 380 of 1380 on release 6: its budget is 20, and it is not shown to be worse than release 6"},
+		{"over its budget, with nothing beside it", nil, append([]batch{{40, wholeGood}}, slices.Repeat([]batch{{1, wholeGood}, {1, whole}}, 20)...), spillway.Undecided, "", 5360,
+			"20 of 80 requests failed on release 7, 0 of 0 on release 6: its budget is 20, and there is nothing to compare it with; certified after about 5360 more good requests"},
+		{"a way back", back, []batch{{77, wholeGood}, {70, whole}}, spillway.Undecided, "", 18065,
+			"70 of 147 requests failed on release 7, 0 of 0 on release 6: a way back is not held to a budget, so whether that is too many is for a person to say"},
+		{"a good way back", back, []batch{{147, wholeGood}}, spillway.Undecided, "", 185,
+			"0 of 147 requests failed on release 7, 0 of 0 on release 6: no harm shown; certified after about 185 more good requests"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
