@@ -80,8 +80,9 @@ func (c *cli) kubeUpgradeCommand() *cobra.Command {
 		Short: "Replace the server by a newer one, or give it other flags",
 		Long: `Upgrade applies the definitions and the server of this program again. The flags that the server has are kept
 where no flag says otherwise, as are its token and all apps. Where the image of the server was made of a program
-spillway, it is made of this one now; another image is kept without --image. A new server is started before an old one ends, and
-users are served by the gateway meanwhile. It needs a server that install made.`,
+spillway, or is one that the nodes cannot run, it is made of this one now; another image is kept without --image,
+--program and --server-base. A new server is started before an old one ends, and users are served by the gateway
+meanwhile. It needs a server that install made.`,
 		Example: `  spillway kube upgrade --namespace shop                   # to this program
   spillway kube upgrade --namespace shop --image registry.example.com/spillway:2
   spillway kube upgrade --namespace shop --prometheus http://prometheus.monitoring:9090`,
@@ -154,6 +155,9 @@ func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error
 	if o.replicas < 1 {
 		return usage("--replicas %d: at least one has to run", o.replicas)
 	}
+	if err := o.check(cmd.Flags()); err != nil {
+		return err
+	}
 	token, file, err := api.NewToken(time.Now())
 	if err != nil {
 		return err
@@ -187,6 +191,9 @@ func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error
 	}
 	if s, err = c.withImage(cmd.Context(), installer, o, cmd.Flags(), s); err != nil {
 		return err
+	}
+	if s.Image != "" {
+		c.say("the image of the server is %s", s.Image)
 	}
 	if err := installer.Install(cmd.Context(), appfile.Schema(), s); err != nil {
 		return err

@@ -124,12 +124,21 @@ func (c *cli) pushServer(ctx context.Context, file, architecture, base string, t
 	return made.Image, nil
 }
 
-// withImage gives a server the image of this program where nobody named another: it is new, or has one that was made so.
-// A program that no image can be made of leaves the image that there is.
+// withImage gives a server the image of this program where nobody named another, or where another that was named cannot
+// run. A program that no image can be made of leaves the image that there is.
 func (c *cli) withImage(ctx context.Context, installer *kube.Installer, o kubeOptions, given *pflag.FlagSet, s kube.Server) (kube.Server, error) {
-	made := s.Image == "" || strings.Contains(s.Image, "/"+serverImage+"@")
 	to := oci.Config{Repository: flagOf(s.Flags, "registry"), Insecure: strings.FieldsFunc(flagOf(s.Flags, "insecure-registry"), func(r rune) bool { return r == ',' })}
-	if given.Changed("image") || to.Repository == "" || !made {
+	if to.Repository == "" && given.Changed("program") || to.Repository == "" && given.Changed("server-base") {
+		return s, usage("an image of the server is to be made, and no registry is known to put it into: add --registry HOST/PATH")
+	}
+	if given.Changed("image") || to.Repository == "" {
+		return s, nil
+	}
+	makes, why := madeAnew(s.Image, given, func() string { return installer.ImageProblem(ctx, s) })
+	if why != "" {
+		c.say("%s", why)
+	}
+	if !makes {
 		return s, nil
 	}
 	if err := installer.CheckPlace(ctx, s); err != nil { // before something is sent
@@ -140,7 +149,7 @@ func (c *cli) withImage(ctx context.Context, installer *kube.Installer, o kubeOp
 		return s, err
 	}
 	file, architecture, err := c.serverProgram(o.made, nodes)
-	if err != nil && s.Image != "" && o.made.program == "" {
+	if err != nil && s.Image != "" && !given.Changed("program") && !given.Changed("server-base") {
 		c.say("the server keeps its image: %s", words(err))
 		return s, nil
 	}
@@ -153,6 +162,39 @@ func (c *cli) withImage(ctx context.Context, installer *kube.Installer, o kubeOp
 	s.Architecture = architecture
 	s.Image, err = c.pushServer(ctx, file, architecture, s.Base, to)
 	return s, err
+}
+
+// madeAnew says whether a server that has an image, "" = none, gets another that is made of a program, when none is
+// named; and why, where that is not plain. An image that somebody named before is kept while nothing else is asked for
+// and problem, which is what keeps it from running, is nothing.
+func madeAnew(image string, given *pflag.FlagSet, problem func() string) (makes bool, why string) {
+	if image == "" || strings.Contains(image, "/"+serverImage+"@") || given.Changed("program") || given.Changed("server-base") {
+		return true, ""
+	}
+	if wrong := problem(); wrong != "" {
+		return true, fmt.Sprintf("the server does not run with the image %s, which was named before (%s): it gets one that is made here", image, wrong)
+	}
+	return false, fmt.Sprintf("the server keeps the image %s, which was named before; for another: --image IMAGE, and for one that is made: --program FILE", image)
+}
+
+// check finds flags of an image that say nothing, or two things.
+func (o *kubeOptions) check(given *pflag.FlagSet) error {
+	if given.Changed("image") && o.image == "" {
+		return usage("--image names nothing: write --image IMAGE, or leave it out to have one made of this program, which needs --registry")
+	}
+	if given.Changed("program") && o.made.program == "" {
+		return usage("--program names nothing: write --program FILE, or leave it out for this program")
+	}
+	for _, flag := range []string{"program", "server-base"} {
+		switch {
+		case !given.Changed(flag):
+		case o.image != "":
+			return usage("--%s is of an image that is made, and --image %s is one that there is: leave one of them out", flag, o.image)
+		case o.print:
+			return usage("--print makes no image, so --%s is of no use: make one by spillway kube image, which has that flag, and name it with --image", flag)
+		}
+	}
+	return nil
 }
 
 // flagOf is the value of a flag among those of a server; "" when it is not there.

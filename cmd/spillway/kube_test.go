@@ -42,6 +42,49 @@ func TestKubeInstall_RefusesWhatCannotBe(t *testing.T) {
 	}
 }
 
+func TestKubeInstall_SaysWhichFlagOfAnImageIsOfNoUse(t *testing.T) {
+	for args, want := range map[string]string{
+		"--image=": "--image names nothing", "--registry registry.test/shop --program=": "--program names nothing",
+		"--image registry.test/spillway:1 --program x":             "--image registry.test/spillway:1 is one that there is: leave one of them out",
+		"--image registry.test/spillway:1 --server-base golang:1":  "--server-base is of an image that is made",
+		"--print --namespace shop --registry r.test/s --program x": "spillway kube image",
+	} {
+		for _, verb := range []string{"install", "upgrade"} {
+			got := invoke(t.Context(), stateDir(t), append([]string{"kube", verb, "--kubeconfig", "/nowhere"}, strings.Fields(args)...)...)
+			if got.code != exitUsage || !strings.Contains(got.stderr, want) {
+				t.Errorf("%s %s: exit code %d, want %q\n%s", verb, args, got.code, want, got.stderr)
+			}
+		}
+	}
+}
+
+func TestMadeAnew_ReplacesAnImageThatCannotRun(t *testing.T) {
+	const named, made = "registry.test/spillway:1", "registry.test/shop/spillway-server@sha256:1"
+	for _, row := range []struct {
+		image, problem, args string
+		makes                bool
+		says                 string
+	}{
+		{"", "", "", true, ""},
+		{made, "", "", true, ""},
+		{named, "", "", false, "keeps the image " + named},
+		{named, "its image is not there", "", true, "does not run with the image " + named},
+		{named, "", "--program x", true, ""},
+		{named, "", "--server-base golang:1", true, ""},
+	} {
+		var o kubeOptions
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		o.bind(flags)
+		if err := flags.Parse(strings.Fields(row.args)); err != nil {
+			t.Fatal(err)
+		}
+		makes, why := madeAnew(row.image, flags, func() string { return row.problem })
+		if makes != row.makes || !strings.Contains(why, row.says) || (why == "") != (row.says == "") {
+			t.Errorf("%+v: %v, %q", row, makes, why)
+		}
+	}
+}
+
 func TestKeeping_KeepsWhatNoFlagSays(t *testing.T) {
 	before := kube.Server{
 		Namespace: "shop", Image: "i:1", Replicas: 3, Gateway: kube.Gateway{Namespace: "edge", Name: "public"},

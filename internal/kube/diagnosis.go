@@ -91,7 +91,7 @@ func waitingProblem(c corev1.ContainerStatus, w *corev1.ContainerStateWaiting) (
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable":
 		help := "is the registry there, and may the node read from it?"
 		if strings.Contains(text, "not found") {
-			return fmt.Sprintf("its image is not there: %s: the registry does not have it (any more); deploy again", c.Image), true
+			return fmt.Sprintf("its image is not there: %s: the registry does not have it (any more)%s", c.Image, deployAgain), true
 		}
 		return fmt.Sprintf("its image cannot be had: %s: %s; %s", c.Image, text, help), w.Reason == "InvalidImageName"
 	case "CreateContainerConfigError", "CreateContainerError":
@@ -105,6 +105,25 @@ func waitingProblem(c corev1.ContainerStatus, w *corev1.ContainerStateWaiting) (
 		return "it ends again and again: " + text, false
 	}
 	return "", false
+}
+
+// deployAgain is what helps when the image of a replica is gone.
+const deployAgain = "; deploy again"
+
+// imageProblem says why a pod cannot be made of its image, or the image's program not be started; "" when that is not what
+// is wrong with it.
+func imageProblem(pod *corev1.Pod) string {
+	for _, c := range pod.Status.ContainerStatuses {
+		w, last := c.State.Waiting, c.LastTerminationState.Terminated
+		if t := c.State.Terminated; t != nil {
+			last = t
+		}
+		if w != nil && slices.Contains([]string{"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerError", "RunContainerError"}, w.Reason) || last != nil && last.Reason == "StartError" {
+			problem, _ := podProblem(pod)
+			return strings.TrimSuffix(problem, deployAgain)
+		}
+	}
+	return ""
 }
 
 // ending says how a program ended, with the last lines that it wrote.

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/yaml"
 
 	"github.com/spillway-dev/spillway"
@@ -48,6 +49,25 @@ func TestObserveGroups_NamesWhatIsWrongAndTheNextStep(t *testing.T) {
 	g := observeGroups(map[string]client.Object{"Deployment/" + d.Name: &d}, nil)
 	if len(g) != 1 || !strings.Contains(g[0].Problem, "exceeded quota: tight") || !strings.Contains(g[0].Problem, "; raise the quota of the namespace") || g[0].Fatal || !g[0].Told {
 		t.Errorf("quota: %+v", g)
+	}
+}
+
+func TestImageProblem_IsThatOfThePodsWithTheImageAlone(t *testing.T) {
+	bad, slow := stored[corev1.Pod](t, "image"), stored[corev1.Pod](t, "unready")
+	for _, pod := range []*corev1.Pod{&bad, &slow} {
+		pod.Namespace, pod.Labels = "shop", serverSelector("shop")
+	}
+	slow.Spec.Containers[0].Image = "registry.test/slow:1"
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &Installer{client: fake.NewClientBuilder().WithScheme(scheme).WithObjects(&bad, &slow).Build(), tell: t.Logf}
+	for image, want := range map[string]string{bad.Spec.Containers[0].Image: "the registry does not have it (any more)", slow.Spec.Containers[0].Image: "", "registry.test/other": ""} {
+		got := i.ImageProblem(t.Context(), Server{Namespace: "shop", Image: image})
+		if !strings.Contains(got, want) || (got == "") != (want == "") || strings.Contains(got, "deploy again") {
+			t.Errorf("%s: %q, want %q", image, got, want)
+		}
 	}
 }
 

@@ -290,10 +290,33 @@ func (i *Installer) problems(ctx context.Context, namespace string) string {
 	}
 	for n := range pods.Items {
 		if problem, _ := podProblem(&pods.Items[n]); problem != "" {
+			if imageProblem(&pods.Items[n]) != "" {
+				problem = strings.TrimSuffix(problem, deployAgain) + "; name another image: --image IMAGE, or have one made of this program: spillway kube upgrade --namespace " + namespace
+			}
 			return fmt.Sprintf(" (%s: %s)", pods.Items[n].Name, problem)
 		}
 	}
 	return ""
+}
+
+// ImageProblem says what keeps a server from running with the image that it has; "" where a pod of it is ready, or
+// nothing is known against the image.
+func (i *Installer) ImageProblem(ctx context.Context, s Server) (problem string) {
+	var pods corev1.PodList
+	if err := i.client.List(ctx, &pods, client.InNamespace(s.Namespace), client.MatchingLabels(serverSelector(s.Namespace))); err != nil {
+		return "" // what comes next says it
+	}
+	for n := range pods.Items {
+		pod := &pods.Items[n]
+		if len(pod.Spec.Containers) == 0 || pod.Spec.Containers[0].Image != s.Image {
+			continue
+		}
+		if ready(pod) {
+			return ""
+		}
+		problem = cmp.Or(problem, imageProblem(pod))
+	}
+	return problem
 }
 
 // Apps names the apps of a namespace, of all of the cluster with "": "shop/castle".

@@ -176,6 +176,18 @@ func (p *person) upgrade(c *castle, e echo) {
 	if now := p.serverImage(); now != before {
 		p.t.Errorf("the same program was %s and is %s", before, now)
 	}
+	p.wrongImage(before)
+}
+
+// wrongImage gives the server an image that is not there, while users are served by the old one, and has upgrade mend it.
+func (p *person) wrongImage(right string) {
+	p.t.Helper()
+	none := registry() + "/" + p.namespace + "/none:1"
+	p.spillway(1, "kube", "upgrade", "--namespace", p.namespace, "--image", none, "--wait", "20s").tells(p.t, "its image is not there")
+	p.spillway(0, "kube", "upgrade", "--namespace", p.namespace, "--wait", "3m").tells(p.t, "does not run with the image "+none, "the image of the server is "+right)
+	if now := p.serverImage(); now != right {
+		p.t.Errorf("the server was to be mended to %s and is %s", right, now)
+	}
 }
 
 func (p *person) serverImage() string {
