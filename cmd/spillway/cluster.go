@@ -92,20 +92,53 @@ func (o *clusterOptions) check() error {
 	return nil
 }
 
-// checkJudge says whether the server can judge releases behind a gateway that is not its own.
+// checkJudge says whether the server is told by what it can judge releases behind a gateway that is not its own.
 func (o *clusterOptions) checkJudge() spillway.Check {
 	c := spillway.Check{Name: "judge", State: "ok"}
 	switch {
 	case o.gateway == "": // the check of the gateway says it
 		c.Text = "there is no gateway, so a person judges"
-	case o.prometheus != "":
-		c.Text = "releases are judged by what the Prometheus at " + o.prometheus + " has of the gateway"
-	case len(o.metrics) > 0:
-		c.Text = "releases are judged by the gateway's metrics at " + strings.Join(o.metrics, ", ")
-	default:
+	case o.prometheus == "" && len(o.metrics) == 0:
 		c.State = "warn"
 		c.Text = "no release is judged, because the server does not know where the gateway's metrics are: a rollout waits at its first step, rests after its deadline, and only promote goes on"
 		c.Remedy = "start the server with --gateway-metrics URL or --prometheus URL; one that was installed: spillway kube upgrade --gateway-metrics URL"
+	}
+	return c
+}
+
+// checkSources says whether what releases are judged by answers, and counts.
+func (o *clusterOptions) checkSources(sources []counts.Source) spillway.Check {
+	flag, where := "--gateway-metrics", "the gateway's metrics at "
+	if o.prometheus != "" {
+		flag, where = "--prometheus", "what the Prometheus has of the gateway at "
+	}
+	c := spillway.Check{Name: "judge", State: "ok"}
+	var answer, silent, blank []string
+	for _, s := range sources {
+		switch {
+		case s.Problem != "":
+			silent = append(silent, s.URL+": "+s.Problem)
+		case !s.Counts:
+			blank = append(blank, s.URL)
+		}
+		if s.Problem == "" {
+			answer = append(answer, s.URL)
+		}
+	}
+	check := fmt.Sprintf("see whether the URL is right and the server may reach it (a NetworkPolicy?); another one: %s URL, and for a server that was installed spillway kube upgrade %[1]s URL", flag)
+	switch {
+	case len(answer) == 0:
+		c.State, c.Remedy = "fail", check
+		c.Text = "no release can be judged, and rollouts hold: " + strings.Join(silent, "; ")
+	case len(silent) > 0:
+		c.State, c.Remedy = "warn", check
+		c.Text = fmt.Sprintf("releases are judged by a part of the gateway, %s; not by %s", strings.Join(answer, ", "), strings.Join(silent, "; "))
+	case len(blank) == len(sources):
+		c.State = "warn"
+		c.Text = fmt.Sprintf("%s answers, and counts nothing by Service: it has no %s", strings.Join(blank, ", "), sources[0].Metric)
+		c.Remedy = fmt.Sprintf("either nobody has asked the gateway anything since it started: ask it once, and look again; or it is not %s (--gateway-kind), or does not count by Service (Traefik: addServicesLabels)", o.flavour)
+	default:
+		c.Text = "releases are judged by " + where + strings.Join(answer, ", ")
 	}
 	return c
 }
@@ -169,7 +202,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.taken = platform.HostsFree
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
-	in.judge = judge.Run
+	in.judge = judge
 	in.lead = func(ctx context.Context, run func(context.Context) error) error {
 		if platform.Defined(ctx) != nil { // while the cluster cannot remember, there is nothing to lead
 			return nil
@@ -183,7 +216,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 // runCluster serves until ctx ends or a part fails. What decides runs in the server that leads; every server answers.
 func (in *installation) runCluster(part func(string, func(context.Context) error)) {
 	part("cluster", in.platform.Run)
-	part("judge", in.judge)
+	part("judge", in.judge.Run)
 	part("gates", in.asker.Run)
 	part("history", in.keepFacts)
 	part("builds", in.keepSmall)

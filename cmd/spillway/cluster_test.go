@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/spillway-dev/spillway/internal/kube/counts"
 )
 
 func TestCheckJudge_SaysThatNobodyIsJudged(t *testing.T) {
@@ -11,13 +13,43 @@ func TestCheckJudge_SaysThatNobodyIsJudged(t *testing.T) {
 		state, says string
 	}{
 		"nobody told it":    {clusterOptions{gateway: "edge/public"}, "warn", "no release is judged"},
-		"metrics":           {clusterOptions{gateway: "edge/public", metrics: []string{"http://t:9100/metrics"}}, "ok", "http://t:9100/metrics"},
-		"a Prometheus":      {clusterOptions{gateway: "edge/public", prometheus: "http://p:9090"}, "ok", "http://p:9090"},
+		"metrics":           {clusterOptions{gateway: "edge/public", metrics: []string{"http://t:9100/metrics"}}, "ok", ""},
+		"a Prometheus":      {clusterOptions{gateway: "edge/public", prometheus: "http://p:9090"}, "ok", ""},
 		"without a gateway": {clusterOptions{}, "ok", "a person judges"},
 	} {
 		got := c.options.checkJudge()
-		if got.State != c.state || !strings.Contains(got.Text, c.says) || (got.State == "warn") != strings.Contains(got.Remedy, "--gateway-metrics URL") {
+		if got.State != c.state || !strings.Contains(got.Text, c.says) || (got.Text == "") != (c.says == "") || (got.State == "warn") != strings.Contains(got.Remedy, "--gateway-metrics URL") {
 			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func TestCheckSources_SaysWhoDoesNotAnswer(t *testing.T) {
+	const metric = "traefik_service_requests_total"
+	good, bad, blank := counts.Source{URL: "http://a/metrics", Counts: true, Metric: metric}, counts.Source{URL: "http://b/metrics", Problem: "connection refused", Metric: metric}, counts.Source{URL: "http://c/metrics", Metric: metric}
+	for _, c := range []struct {
+		options clusterOptions
+		sources []counts.Source
+		state   string
+		says    []string
+		remedy  string
+	}{
+		{clusterOptions{}, []counts.Source{good}, "ok", []string{"releases are judged by the gateway's metrics at http://a/metrics"}, ""},
+		{clusterOptions{prometheus: "http://a"}, []counts.Source{good}, "ok", []string{"Prometheus", "http://a/metrics"}, ""},
+		{clusterOptions{}, []counts.Source{bad}, "fail", []string{"rollouts hold", "http://b/metrics: connection refused"}, "kube upgrade --gateway-metrics URL"},
+		{clusterOptions{prometheus: "http://b"}, []counts.Source{bad}, "fail", []string{"http://b/metrics: connection refused"}, "kube upgrade --prometheus URL"},
+		{clusterOptions{}, []counts.Source{good, bad}, "warn", []string{"by a part of the gateway, http://a/metrics", "not by http://b/metrics: connection refused"}, "may reach it"},
+		{clusterOptions{}, []counts.Source{good, blank}, "ok", []string{"http://a/metrics, http://c/metrics"}, ""},
+		{clusterOptions{flavour: "traefik"}, []counts.Source{blank}, "warn", []string{"http://c/metrics answers", metric}, "it is not traefik (--gateway-kind)"},
+	} {
+		got := c.options.checkSources(c.sources)
+		for _, text := range c.says {
+			if !strings.Contains(got.Text, text) {
+				t.Errorf("%+v does not say %q: %s", c.sources, text, got.Text)
+			}
+		}
+		if got.State != c.state || !strings.Contains(got.Remedy, c.remedy) || (got.Remedy == "") != (c.state == "ok") {
+			t.Errorf("%+v: %+v", c.sources, got)
 		}
 	}
 }

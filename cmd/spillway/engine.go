@@ -137,7 +137,11 @@ func serviceNames(a spillway.App) string {
 func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 	checks := e.platform.Doctor(ctx)
 	if e.daemon == nil { // users come by a gateway, which the platform has looked at
-		return append(checks, e.options.cluster.checkJudge())
+		judge := e.options.cluster.checkJudge()
+		if judge.Text == "" {
+			judge = e.options.cluster.checkSources(e.judge.Sources(ctx))
+		}
+		return append(checks, judge)
 	}
 	info, err := e.proxy.Info(ctx)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/kube/counts"
 	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/local"
 	"github.com/spillway-dev/spillway/internal/metrics"
@@ -53,7 +54,7 @@ type installation struct {
 	taken  func(context.Context, spillway.Release) error // whether others have its hosts
 	wishes *state.Store
 	asked  func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
-	judge  func(context.Context) error
+	judge  *counts.Judge
 	lead   func(ctx context.Context, run func(context.Context) error) error
 }
 
