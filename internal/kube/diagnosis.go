@@ -37,7 +37,7 @@ func podProblem(pod *corev1.Pod) (problem string, fatal bool) {
 	}
 	for _, c := range pod.Status.ContainerStatuses {
 		if w := c.State.Waiting; w != nil {
-			if text, fatal := waitingProblem(c, w); text != "" {
+			if text, fatal := waitingProblem(pod, c, w); text != "" {
 				return text, fatal
 			}
 		}
@@ -85,7 +85,7 @@ func pending(pod *corev1.Pod, why string) string {
 }
 
 // waitingProblem explains why a container does not start, by the kubelet's reasons.
-func waitingProblem(c corev1.ContainerStatus, w *corev1.ContainerStateWaiting) (problem string, fatal bool) {
+func waitingProblem(pod *corev1.Pod, c corev1.ContainerStatus, w *corev1.ContainerStateWaiting) (problem string, fatal bool) {
 	text := oneLine(w.Message)
 	switch w.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable":
@@ -93,7 +93,7 @@ func waitingProblem(c corev1.ContainerStatus, w *corev1.ContainerStateWaiting) (
 		if strings.Contains(text, "not found") {
 			return fmt.Sprintf("its image is not there: %s: the registry does not have it (any more)%s", c.Image, deployAgain), true
 		}
-		return fmt.Sprintf("its image cannot be had: %s: %s; %s", c.Image, text, help), w.Reason == "InvalidImageName"
+		return fmt.Sprintf("its image cannot be had: %s: %s; %s", c.Image, text, help+pullHelp(pod, text)), w.Reason == "InvalidImageName"
 	case "CreateContainerConfigError", "CreateContainerError":
 		return "its container cannot be made: " + text, true
 	case "RunContainerError":

@@ -81,6 +81,9 @@ func (p *Platform) Doctor(ctx context.Context) []spillway.Check {
 	if p.conf.Gateway.Name != "" {
 		checks = append(checks, p.checkHosts(ctx))
 	}
+	if p.conf.PullSecret != "" {
+		checks = append(checks, p.checkPullSecret(ctx))
+	}
 	return checks
 }
 

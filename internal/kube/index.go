@@ -36,6 +36,7 @@ func slim(o any) (any, error) {
 		for _, c := range pod.Spec.Containers {
 			spec.Containers = append(spec.Containers, corev1.Container{Name: c.Name, Resources: c.Resources})
 		}
+		spec.ImagePullSecrets = pod.Spec.ImagePullSecrets
 		pod.Spec, pod.ManagedFields, pod.Annotations, pod.OwnerReferences = spec, nil, nil, nil
 		if long {
 			pod.Annotations = map[string]string{refAnnotation: ref}

@@ -119,7 +119,7 @@ func without(objects, others []client.Object) []client.Object {
 	})
 }
 
-// checkPlace looks for what has to be there before: the namespace, and the gateway with its kind.
+// checkPlace looks for what has to be there before: the namespace, the Secret of the registry, and the gateway with its kind.
 func (i *Installer) checkPlace(ctx context.Context, s Server) error {
 	err := i.client.Get(ctx, client.ObjectKey{Name: s.Namespace}, &corev1.Namespace{})
 	if apierrors.IsNotFound(err) {
@@ -133,6 +133,9 @@ func (i *Installer) checkPlace(ctx context.Context, s Server) error {
 		if apierrors.IsNotFound(err) {
 			return fmt.Errorf("there is no namespace %s, in which a flag says that the Service %s of the gateway is; a name that is none of a Service ends with a dot: %s.%s.: %w", n.Namespace, n.Name, n.Name, n.Namespace, spillway.ErrInvalid)
 		}
+	}
+	if err := i.checkPullSecret(ctx, s); err != nil {
+		return err
 	}
 	if s.Gateway.Name == "" {
 		return nil

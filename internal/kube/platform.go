@@ -47,6 +47,7 @@ type Config struct {
 	PublicType string
 	// PullSecret is the Secret of the namespace with the credentials by which nodes pull images; "" = none.
 	PullSecret string
+	Registry   string // where images are put, "HOST/PATH"; "" = it is not known
 	// GatewayURL is where the gateway is asked whether it serves a route: "http://10.0.0.7". "" = at the addresses
 	// and ports that its status tells.
 	GatewayURL string

@@ -106,6 +106,9 @@ func (s Server) rights(name, namespace string) []client.Object {
 			role.Rules = append(role.Rules, rule)
 		}
 	}
+	if s.pullSecret() != "" && namespace == s.Namespace { // it has it mounted, and doctor tells whether it is there
+		role.Rules = append(role.Rules, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get"}, ResourceNames: []string{s.pullSecret()}})
+	}
 	return []client.Object{role, &rbacv1.RoleBinding{
 		TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "RoleBinding"}, ObjectMeta: s.meta(name, namespace),
 		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},
@@ -197,11 +200,14 @@ func (s Server) deployment() *appsv1.Deployment {
 	}
 }
 
-// pullSecret is the value of --registry-secret.
-func (s Server) pullSecret() string {
+// pullSecret is the Secret by which nodes pull images; "" = there is none.
+func (s Server) pullSecret() string { return s.flag("registry-secret") }
+
+// flag is the value of a flag; "" when it is not among them.
+func (s Server) flag(name string) string {
 	for _, flag := range s.Flags {
-		if name, ok := strings.CutPrefix(flag, "--registry-secret="); ok {
-			return name
+		if value, ok := strings.CutPrefix(flag, "--"+name+"="); ok {
+			return value
 		}
 	}
 	return ""
