@@ -189,6 +189,9 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	}
 	images := o.cluster.images
 	in.builder.ForImages()
+	if os.Getenv("KUBERNETES_SERVICE_HOST") != "" { // in a pod: nothing can be installed there
+		in.builder.ToolsBy("put the server upon an image that has it: spillway kube upgrade --namespace " + namespace + " --server-base IMAGE, such as golang:1.26 for go,")
+	}
 	images.Temp, images.Log = filepath.Join(o.dir, "layers"), log
 	if in.images, err = oci.New(images); err != nil {
 		return nil, err

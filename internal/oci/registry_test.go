@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -133,6 +134,21 @@ func TestPin_SaysWhatIsWrongAndWhatToDo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The library asks a private address without TLS when it does not answer to it, and both errors are told.
+func TestExplain_DoesNotBlameTLSWhereNobodyAnswers(t *testing.T) {
+	r := open(t, oci.Config{})
+	for want, first := range map[string]error{
+		"nothing listens at the registry 10.0.0.7:5000 (connection refused); start it, or check its name and port": &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
+		"did not answer in time":                      &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded},
+		"does not speak TLS":                          http.ErrSchemeMismatch,
+		"allow it: --insecure-registry 10.0.0.7:5000": errors.New("EOF"),
+	} {
+		if err := r.ExplainBesidePlain(first, "10.0.0.7:5000/shop"); !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", first, err, want)
+		}
 	}
 }
 

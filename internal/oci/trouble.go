@@ -90,18 +90,18 @@ func (r *Registry) explain(err error, work string, where name.Repository) error 
 		return say(spillway.ErrUnavailable, "the certificate of the registry %s is not trusted (%v); add its authority to those of the server's machine and of the nodes", host, innermost(err))
 	case errors.As(err, &answer):
 		return r.refused(answer, say, where)
-	case errors.Is(err, errPlain) || errors.Is(err, http.ErrSchemeMismatch) || strings.Contains(err.Error(), http.ErrSchemeMismatch.Error()):
-		return say(spillway.ErrUnavailable, "the registry %s does not speak TLS, and requests without it are for registries that are allowed to; "+
-			"give it a certificate, or allow it: --insecure-registry %s", host, host)
-	case errors.As(err, &dns):
+	case errors.As(err, &dns): // these before a want of TLS: after them the library asks private addresses without it
 		if dns.IsNotFound {
 			return say(spillway.ErrUnavailable, "there is no host %s; check the name of the registry, or the DNS of the server's machine (%v)", host, dns)
 		}
 		return say(spillway.ErrUnavailable, "the host %s cannot be looked up: the DNS of the server's machine does not answer (%v)", host, dns)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return say(spillway.ErrUnavailable, "nothing listens at the registry %s; start it, or check its port", host)
+		return say(spillway.ErrUnavailable, "nothing listens at the registry %s (connection refused); start it, or check its name and port", host)
 	case errors.As(err, &network) && network.Timeout():
 		return say(spillway.ErrUnavailable, silence, host)
+	case errors.Is(err, errPlain) || errors.Is(err, http.ErrSchemeMismatch) || strings.Contains(err.Error(), http.ErrSchemeMismatch.Error()):
+		return say(spillway.ErrUnavailable, "the registry %s does not speak TLS, and requests without it are for registries that are allowed to; "+
+			"give it a certificate, or allow it: --insecure-registry %s", host, host)
 	}
 	return say(spillway.ErrUnavailable, "%v", err)
 }

@@ -216,8 +216,12 @@ func TestBuild_SaysWhichToolIsMissing(t *testing.T) {
 	b, _ := newBuilder(t)
 	tree := unpacked(t, b, write(t, map[string]string{"go.mod": "module x\n", "main.go": "package main\n"}))
 	t.Setenv("PATH", t.TempDir())
-	if _, err := b.Build(t.Context(), tree, service(".", ""), quiet); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "go is not installed") {
+	if _, err := b.Build(t.Context(), tree, service(".", ""), quiet); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "go is not installed") || !strings.Contains(err.Error(), "; install it and deploy again") {
 		t.Errorf("got %v", err)
+	}
+	b.ToolsBy("take another image")
+	if _, err := b.Build(t.Context(), tree, service(".", ""), quiet); err == nil || !strings.Contains(err.Error(), "; take another image and deploy again") || strings.Contains(err.Error(), "install it") {
+		t.Errorf("where nothing can be installed: %v", err)
 	}
 }
 

@@ -31,7 +31,8 @@ type Builder struct {
 	home      string
 	log       *slog.Logger
 
-	static bool // ForImages
+	static bool   // ForImages
+	tools  string // ToolsBy
 
 	timeout  time.Duration // of one build command
 	maxBytes int64         // of one source
@@ -80,6 +81,10 @@ func NewBuilder(dir string, log *slog.Logger) (*Builder, error) {
 // ForImages has Go programs for which no command is written built without what would tie them to the libraries of this
 // machine, so that they run in an image of nothing else. It is called before the first build.
 func (b *Builder) ForImages() { b.static = true }
+
+// ToolsBy says how people bring a tool to where this program runs, other than to install it there: "put the server upon an
+// image that has it". It is called before the first build.
+func (b *Builder) ToolsBy(remedy string) { b.tools = remedy }
 
 // SourceDigest digests what a service is built from: its scope without the app file, and how it is
 // built. Two services with the same digest have the same artefact.

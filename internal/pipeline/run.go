@@ -2,9 +2,11 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"slices"
@@ -57,8 +59,7 @@ func (b *Builder) run(ctx context.Context, dir string, r recipe, log func(string
 	defer cancel()
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	if errors.Is(cmd.Err, exec.ErrNotFound) || errors.Is(cmd.Err, exec.ErrDot) {
-		return fmt.Errorf("%s is not installed where Spillway's server runs, or not in its PATH (%s); install it and deploy again, "+
-			"or write another command under build: %w", words[0], os.Getenv("PATH"), spillway.ErrUnavailable)
+		return b.lacking(words[0])
 	}
 	out := &lines{log: log}
 	cmd.Dir, cmd.Env = dir, append(b.environment(), "PWD="+dir)
@@ -67,6 +68,9 @@ func (b *Builder) run(ctx context.Context, dir string, r recipe, log func(string
 	killGroup := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel, cmd.WaitDelay = killGroup, leftover
 	if err := cmd.Start(); err != nil {
+		if errors.Is(err, fs.ErrNotExist) && len(r.command.Exec) == 0 { // a server in an image of nothing else has no shell
+			return b.lacking(words[0])
+		}
 		return fmt.Errorf("start %s: %w", show(r.command), err)
 	}
 	err := cmd.Wait()
@@ -85,6 +89,12 @@ func (b *Builder) run(ctx context.Context, dir string, r recipe, log func(string
 		}
 	}
 	return nil
+}
+
+// lacking is the error of a tool that is not there.
+func (b *Builder) lacking(tool string) error {
+	return fmt.Errorf("%s is not installed where Spillway's server runs, or not in its PATH (%s); %s and deploy again, or write another command under build: %w",
+		tool, os.Getenv("PATH"), cmp.Or(b.tools, "install it"), spillway.ErrUnavailable)
 }
 
 // failure is the error of a build command: what it was, how it ended, what it said, what to do.
