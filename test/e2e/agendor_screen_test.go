@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 // Per-environment values; production by a manual promotion of what was tried in staging.
@@ -25,7 +26,7 @@ func agendorEnvironments(a *agendor) {
 	a.all(5, stagingURL, "", "Agendor (staging)")
 	a.all(5, "http://test.agendor.localhost/", "", "Agendor (test)")
 	a.all(5, agendorURL, "", "Agendor")
-	if p := open(a.browser, agendorURL, nil); strings.Contains(p.body, "changed") {
+	if p := open(a.browser, agendorURL, nil); strings.Contains(p.Body, "changed") {
 		a.Errorf("production has what was deployed to staging only: %v", p)
 	}
 	if n := len(a.in.replicas("agendor@staging")); n != 2 {
@@ -34,7 +35,7 @@ func agendorEnvironments(a *agendor) {
 	r := a.in.spillwayIn(a.dir, "deploy", "--from", "staging", "-f", "phase3.yaml").want(a.T, 0)
 	a.rest(2)
 	a.all(20, agendorURL, "", "Agendor")
-	if p := open(a.browser, agendorURL, nil); !strings.Contains(p.body, `"changed":"yes"`) || !strings.Contains(p.body, "EUR") {
+	if p := open(a.browser, agendorURL, nil); !strings.Contains(p.Body, `"changed":"yes"`) || !strings.Contains(p.Body, "EUR") {
 		a.Errorf("production does not have what was tried in staging: %v\n%v", p, r)
 	}
 	await(a.T, 20*time.Second, "two replicas of web and one of api, as production says", func() bool {
@@ -75,7 +76,7 @@ func agendorOneScreen(a *agendor) {
 		a.Fatal(err)
 	}
 	await(a.T, 10*time.Second, "the legacy servers to be gone", func() bool {
-		return !slices.ContainsFunc(a.urls[:], func(url string) bool { return !errors.Is(open(http.DefaultClient, url, nil).err, syscall.ECONNREFUSED) })
+		return !slices.ContainsFunc(a.urls[:], func(url string) bool { return !errors.Is(open(http.DefaultClient, url, nil).Err, syscall.ECONNREFUSED) })
 	})
 	var visits sync.WaitGroup // so that the proxy notices
 	for _, p := range accounts("cookie _ACCOUNT", 20) {
@@ -124,6 +125,6 @@ func agendorRollback(a *agendor) {
 	r := a.in.spillway("rollback", "--app", "agendor").want(a.T, 0)
 	a.all(20, agendorURL, "", "Agendor")
 	users.flawless(150)
-	a.Logf("effective after %v", acknowledged(a.T, r))
+	a.Logf("effective after %v", e2etest.Acknowledged(a.T, r.String()))
 	a.rest(1)
 }

@@ -75,7 +75,7 @@ func (a *agendor) startLegacy() {
 		<-ended
 	})
 	await(a.T, 10*time.Second, "the legacy servers to answer: "+output.String(), func() bool {
-		return open(http.DefaultClient, a.urls[0], nil).status == 200 && open(http.DefaultClient, a.urls[1], nil).status == 200
+		return open(http.DefaultClient, a.urls[0], nil).Status == 200 && open(http.DefaultClient, a.urls[1], nil).Status == 200
 	})
 }
 
@@ -126,7 +126,7 @@ func (a *agendor) meets(url, cookie string) string {
 	}
 	p := open(a.browser, url, header)
 	var s struct{ Stack, Title string }
-	if p.status != 200 || json.Unmarshal([]byte(p.body), &s) != nil {
+	if p.Status != 200 || json.Unmarshal([]byte(p.Body), &s) != nil {
 		a.Fatalf("%s with cookie %q: %v", url, cookie, p)
 	}
 	if s.Stack == "new" {
@@ -422,12 +422,12 @@ func agendorConfiguration(a *agendor) {
 	if now := of("api"); slices.Equal(now, api) {
 		a.Errorf("api was not restarted: processes %v", now)
 	}
-	if p := open(a.browser, agendorURL, nil); !strings.Contains(p.body, "EUR") {
+	if p := open(a.browser, agendorURL, nil); !strings.Contains(p.Body, "EUR") {
 		a.Errorf("the changed setting is not used: %v", p)
 	}
 	a.spillway("rollback").want(a.T, 0) // and comes back with the release
 	a.rest(1)
-	if p := open(a.browser, agendorURL, nil); !strings.Contains(p.body, "BRL") {
+	if p := open(a.browser, agendorURL, nil); !strings.Contains(p.Body, "BRL") {
 		a.Errorf("the setting did not come back: %v", p)
 	}
 }

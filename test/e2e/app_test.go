@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 	"text/template"
+
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 // app is an app of the test's own program, in a directory of its own. Change its fields, then deploy it.
@@ -95,25 +95,11 @@ func castle(t *testing.T) string { t.Helper(); return example(t, "castle") }
 // example copies an example, so that the test can change it, and gives the directory.
 func example(t *testing.T, name string) string {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root(), "examples", name))); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return e2etest.Example(t, root(), name)
 }
 
 // replace changes a text in a file; that it is there is part of the test.
-func replace(t *testing.T, file, old, new string) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(text), old) {
-		t.Fatalf("%s does not contain %s", file, strconv.Quote(old))
-	}
-	writeFile(t, file, strings.Replace(string(text), old, new, 1))
-}
+var replace = e2etest.Replace
 
 func writeFile(t *testing.T, file, text string) {
 	t.Helper()

@@ -142,7 +142,7 @@ func TestWorstCase(t *testing.T) {
 			})
 			if seen := s.Releases["2"].Failures; s.Failures != seen {
 				t.Errorf("%d requests failed, but only %d of them at the candidate", s.Failures, seen)
-				users.tellFailures()
+				users.TellFailures()
 			}
 			if s.Failures > 20 || failed > 20 || failed < 1 {
 				t.Errorf("users saw %d failures, the candidate answered %d; want 1 to 20", s.Failures, failed)

@@ -10,5 +10,6 @@
 // The harness, in the order of reading: main_test.go builds the binary; installation_test.go starts, kills
 // and stops one installation of it, and checks that it leaves no process behind; app_test.go writes app
 // files; traffic_test.go is load that counts what users see; crowd_test.go is users who are told apart, and
-// watchers who see in which order releases come; site_test.go is the program that most apps run.
+// watchers who see in which order releases come; site_test.go is the program that most apps run. What a
+// cluster's tests need too is in internal/e2etest.
 package e2e

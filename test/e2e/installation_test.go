@@ -21,6 +21,7 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 const (
@@ -322,23 +323,8 @@ func (in *installation) ctx(d time.Duration) context.Context {
 	return ctx
 }
 
-// await waits until a condition holds, and ends the test when it does not in time.
-func await(t *testing.T, d time.Duration, what string, holds func() bool) {
-	t.Helper()
-	if !within(d, holds) {
-		t.Fatalf("waited %v for %s", d, what)
-	}
-}
-
-// within reports whether a condition comes to hold in time. It is looked at every few milliseconds.
-func within(d time.Duration, holds func() bool) bool {
-	for deadline := time.Now().Add(d); time.Now().Before(deadline); pause() {
-		if holds() {
-			return true
-		}
-	}
-	return holds()
-}
+// await ends the test when a condition does not come to hold in time, within reports it.
+var await, within = e2etest.Await, e2etest.Within
 
 // pause is the time between two looks of a bounded wait.
 func pause() { <-time.After(10 * time.Millisecond) }

@@ -26,7 +26,7 @@ func (m *metricStore) number(query string) (n float64, ok bool) {
 		} `json:"data"`
 	}
 	p := open(http.DefaultClient, "http://"+m.address+"/api/v1/query?query="+url.QueryEscape(query), nil)
-	if err := json.Unmarshal([]byte(p.body), &answer); err != nil {
+	if err := json.Unmarshal([]byte(p.Body), &answer); err != nil {
 		m.t.Fatalf("%s: %v: %s", query, err, p)
 	}
 	if len(answer.Data.Result) != 1 {
@@ -69,7 +69,7 @@ func TestMetrics_OfTheProxy(t *testing.T) {
 		await(t, 30*time.Second, query, func() bool { n, ok := store.number(query); return ok && holds(n) })
 	}
 	check := exec.Command("promtool", "check", "metrics")
-	check.Stdin = strings.NewReader(open(http.DefaultClient, "http://"+address+"/metrics", nil).body)
+	check.Stdin = strings.NewReader(open(http.DefaultClient, "http://"+address+"/metrics", nil).Body)
 	if out, err := check.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
 		t.Errorf("promtool: %v: %s", err, out)
 	}

@@ -24,7 +24,7 @@ func TestSlowClients(t *testing.T) {
 	url := strings.Replace("http://"+in.http+"/", "127.0.0.1", "localhost", 1)
 	calm := in.send("localhost", keepAlive("GET", 100), newConnections("POST", 50))
 	calm.answered(600)
-	usual := calm.loads[0].Counts().P99
+	usual := calm.P99()
 	calm.flawless(140)
 	var memory []int
 	for _, c := range []struct {
@@ -39,9 +39,9 @@ func TestSlowClients(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			users := in.send("localhost", keepAlive("GET", 100), newConnections("POST", 50))
-			users.t = t
+			users.T = t
 			attack(t, append(c.args, "-c", "400", "-r", "200", "-l", "8", "-p", "3", "-u", url, "-v", "1")...)
-			p99 := users.loads[0].Counts().P99
+			p99 := users.P99()
 			users.flawless(120)
 			// The attacker takes much of a small machine by itself. One who succeeds makes the others wait for seconds.
 			if limit := max(4*usual, 600*time.Millisecond); p99 > limit {

@@ -2,29 +2,13 @@ package e2e
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
-
-var acknowledgedAfter = regexp.MustCompile(`serves everybody after (\S+) \(route acknowledged\)`)
-
-// acknowledged is how long a command says that it took until the proxy served the route.
-func acknowledged(t *testing.T, r result) time.Duration {
-	t.Helper()
-	m := acknowledgedAfter.FindStringSubmatch(r.stdout + r.stderr)
-	if m == nil {
-		t.Fatalf("want the time until the route was acknowledged in the output of %v", r)
-	}
-	d, err := time.ParseDuration(m[1])
-	if err != nil {
-		t.Fatalf("%v in the output of %v", err, r)
-	}
-	return d
-}
 
 // ask is a verb by the API, which is what the commands use; a thousand commands would take minutes.
 func (in *installation) ask(name string, verb spillway.Verb, release int) {
@@ -54,7 +38,7 @@ func TestSwitches_ThousandTimesUnderLoad(t *testing.T) {
 		switch {
 		case i%5 == 0:
 			r := in.spillway("rollback", fmt.Sprint(to), "--app", a.Name).want(t, 0)
-			took = append(took, acknowledged(t, r))
+			took = append(took, e2etest.Acknowledged(t, r.String()))
 		case i%5 < 3:
 			in.ask(a.Name, spillway.VerbRollback, to)
 		default:

@@ -64,7 +64,7 @@ func TestTrack_HarmfulReleaseGoesBack(t *testing.T) {
 	if after := meet(t, client, "http://"+a.Host()+"/", people); !slices.Equal(after, before) {
 		t.Error("people are not where they were before release 3")
 	}
-	if p := open(client, "http://canary.lanes.localhost/", nil); p.release != "2" {
+	if p := open(client, "http://canary.lanes.localhost/", nil); p.Release != "2" {
 		t.Errorf("the canary's host gives %v, want release 2", p)
 	}
 	in.exactly("lanes", 6+2)
@@ -94,7 +94,7 @@ func TestTrack_IsLeftAloneByARolloutOfStable(t *testing.T) {
 	}
 	for _, p := range people[:200] {
 		page := open(client, url, p.header)
-		if strings.Count(page.body, `"release":"`+page.release+`"`) != 2 {
+		if strings.Count(page.Body, `"release":"`+page.Release+`"`) != 2 {
 			t.Fatalf("the tiers are of different releases: %v", page)
 		}
 	}

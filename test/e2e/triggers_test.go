@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,13 +14,14 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 // triggers is examples/triggers in a git repository and on a server with TLS, one for each test.
 type triggers struct {
 	*testing.T
+	*e2etest.Triggers
 	in      *installation
-	dir     string
 	browser *http.Client
 	tls     string // directory of the certificate
 }
@@ -35,17 +35,15 @@ const (
 func newTriggers(t *testing.T) *triggers {
 	need(t, "openssl")
 	need(t, "git")
-	tr := &triggers{T: t, dir: example(t, "triggers")}
+	tr := &triggers{T: t, Triggers: e2etest.NewTriggers(t, root())}
 	tr.tls = t.TempDir()
 	tr.certify()
-	tr.edit("cert: /tmp/triggers-tls/cert.pem, key: /tmp/triggers-tls/key.pem", fmt.Sprintf("cert: %q, key: %q", tr.tls+"/cert.pem", tr.tls+"/key.pem"))
-	tr.edit("watch: 1m", "watch: 1s")
-	tr.edit("    scale: 2\n", "    scale: 2\n    env: {VERSION: \"1\"}\n")
+	tr.Edit("cert: /tmp/triggers-tls/cert.pem, key: /tmp/triggers-tls/key.pem", fmt.Sprintf("cert: %q, key: %q", tr.tls+"/cert.pem", tr.tls+"/key.pem"))
+	tr.Edit("watch: 1m", "watch: 1s")
 	tr.in = installTLS(t)
 	tr.browser = tr.in.browser(filepath.Join(tr.tls, "cert.pem"))
-	tr.git("init", "-q")
-	tr.commit()
-	tr.in.spillway("deploy", tr.dir).want(t, 0)
+	tr.Commit()
+	tr.in.spillway("deploy", tr.Dir).want(t, 0)
 	tr.rest(1)
 	return tr
 }
@@ -53,43 +51,15 @@ func newTriggers(t *testing.T) *triggers {
 // certify makes a certificate, or another one.
 func (tr *triggers) certify() {
 	tr.Helper()
-	if out, err := exec.Command(filepath.Join(tr.dir, "certificate.sh"), tr.tls).CombinedOutput(); err != nil {
+	if out, err := exec.Command(filepath.Join(tr.Dir, "certificate.sh"), tr.tls).CombinedOutput(); err != nil {
 		tr.Fatalf("certificate.sh: %v\n%s", err, out)
 	}
-}
-
-// edit changes a text of the app file.
-func (tr *triggers) edit(old, new string) {
-	tr.Helper()
-	replace(tr.T, filepath.Join(tr.dir, "spillway.yaml"), old, new)
-}
-
-// version makes the next deploy one of another version, and commits that.
-func (tr *triggers) version(from, to string) {
-	tr.Helper()
-	tr.edit(`VERSION: "`+from+`"`, `VERSION: "`+to+`"`)
-	tr.commit()
-}
-
-func (tr *triggers) git(args ...string) string {
-	tr.Helper()
-	cmd := exec.Command("git", append([]string{"-C", tr.dir, "-c", "user.name=Ada", "-c", "user.email=ada@example.com"}, args...)...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		tr.Fatalf("git %v: %v\n%s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func (tr *triggers) commit() {
-	tr.git("add", ".")
-	tr.git("commit", "-q", "-m", "another version")
 }
 
 // oops runs an oops command for the app.
 func (tr *triggers) oops(args ...string) result {
 	tr.Helper()
-	return tr.in.spillwayIn(tr.dir, append([]string{"oops"}, args...)...)
+	return tr.in.spillwayIn(tr.Dir, append([]string{"oops"}, args...)...)
 }
 
 // rest waits until a release serves and nothing is going on.
@@ -159,42 +129,23 @@ func TestTriggers(t *testing.T) {
 
 // One atomic switch; open requests on the old colour finish.
 func triggersOneSwitch(tr *triggers) {
-	open := tr.slowRequest("4s")
+	open := e2etest.Slow(tr.T, tr.browser, triggersHTTP+"slow?for=4s")
 	w := watch(tr.T, tr.browser, triggersHTTP, triggersHTTP)
-	w.asked(100)
-	tr.version("1", "2")
-	tr.in.spillway("deploy", tr.dir).want(tr.T, 0)
-	w.asked(200)
+	w.Asked(100)
+	tr.Version("1", "2")
+	tr.in.spillway("deploy", tr.Dir).want(tr.T, 0)
+	w.Asked(200)
 	select {
 	case text := <-open:
 		tr.Fatalf("the open request has ended before the switch, which proves nothing: %q", text)
 	default:
 	}
-	switched(tr.T, w.flawless(), "1", "2")
+	e2etest.Switched(tr.T, w.Flawless(), "1", "2")
 	text := <-open
 	if !strings.HasSuffix(text, "done\n") || strings.Contains(text, "release 2") || strings.Count(text, "release 1\n") < 20 {
 		tr.Errorf("the request that was open on the old colour was not finished by it:\n%s", text)
 	}
 	tr.rest(2)
-}
-
-// slowRequest opens a request that takes a while, waits for its first line, and gives its text when it has ended.
-func (tr *triggers) slowRequest(d string) <-chan string {
-	tr.Helper()
-	response, err := tr.browser.Get(triggersHTTP + "slow?for=" + d)
-	if err != nil {
-		tr.Fatal(err)
-	}
-	text := make(chan string, 1)
-	go func() { // ends with the request, which has a time limit
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			body = fmt.Append(body, err)
-		}
-		text <- string(body)
-	}()
-	return text
 }
 
 // No second record that can disagree with the router: what is told as live is what answers, after a switch,
@@ -204,7 +155,7 @@ func triggersColorFromRouter(tr *triggers) {
 		tr.Helper()
 		c := tr.colors()
 		p := open(tr.browser, triggersHTTP, nil)
-		if c.Active.Release != active || p.release != fmt.Sprint(active) || c.Off.Release != off {
+		if c.Active.Release != active || p.Release != fmt.Sprint(active) || c.Off.Release != off {
 			tr.Errorf("after %s: want release %d active and %d off; oops status says %+v, users meet %v", after, active, off, c, p)
 		}
 		slices.Sort(c.Active.Replicas)
@@ -219,8 +170,8 @@ func triggersColorFromRouter(tr *triggers) {
 		}
 		return c
 	}
-	tr.version("1", "2")
-	tr.in.spillway("deploy", tr.dir).want(tr.T, 0)
+	tr.Version("1", "2")
+	tr.in.spillway("deploy", tr.Dir).want(tr.T, 0)
 	tr.oops("off").want(tr.T, 0).tells(tr.T, "off.triggers.localhost") // while it is watched too
 	tr.rest(2)
 	before := check("a deploy", 2, 1)
@@ -237,24 +188,24 @@ func triggersColorFromRouter(tr *triggers) {
 		tr.Errorf("the colours changed with the server: %+v, then %+v", after, again)
 	}
 	tr.oops("off").want(tr.T, 0).tells(tr.T, "off.triggers.localhost", after.Off.Color)
-	if p := open(tr.browser, "http://off.triggers.localhost/", nil); p.release != "2" {
+	if p := open(tr.browser, "http://off.triggers.localhost/", nil); p.Release != "2" {
 		tr.Errorf("the preview host gives %v, want release 2", p)
 	}
 }
 
 // 20 tries of 10 s, scaled down: the live colour is untouched, the exit code is not 0, the reason is printed.
 func triggersGiveUp(tr *triggers) {
-	tr.edit("deadline: 200s", "deadline: 2s")
+	tr.Edit("deadline: 200s", "deadline: 2s")
 	live := tr.addresses(1)
 	w := watch(tr.T, tr.browser, triggersHTTP, triggersHTTPS)
-	tr.edit(`VERSION: "1"`, `VERSION: "2", NEVER_READY: "1"`)
+	tr.Edit(`VERSION: "1"`, `VERSION: "2", NEVER_READY: "1"`)
 	began := time.Now()
-	r := tr.in.spillway("deploy", tr.dir).want(tr.T, 1)
+	r := tr.in.spillway("deploy", tr.Dir).want(tr.T, 1)
 	r.tells(tr.T, "0 of 2 replicas of triggers ready", "GET /healthcheck answered 503", "release 1 serves everybody", "next:")
 	if took := time.Since(began); took < 2*time.Second || took > 20*time.Second {
 		tr.Errorf("it gave up after %v, want about 2 s", took)
 	}
-	if met := tally(releases(w.flawless())); met["1"] == 0 || len(met) != 1 {
+	if met := e2etest.Met(w.Flawless()); met["1"] == 0 || len(met) != 1 {
 		tr.Errorf("users met %v, want release 1 only", met)
 	}
 	tr.rest(1)
@@ -268,47 +219,47 @@ func triggersGiveUp(tr *triggers) {
 func triggersBothListeners(tr *triggers) {
 	for url, scheme := range map[string]string{triggersHTTP: "http", triggersHTTPS: "https"} {
 		var a struct{ Scheme string }
-		if p := open(tr.browser, url, nil); p.status != 200 || json.Unmarshal([]byte(p.body), &a) != nil || a.Scheme != scheme {
+		if p := open(tr.browser, url, nil); p.Status != 200 || json.Unmarshal([]byte(p.Body), &a) != nil || a.Scheme != scheme {
 			tr.Fatalf("%s: want a page that says scheme %s, got %v", url, scheme, p)
 		}
 	}
 	w := watch(tr.T, tr.browser, triggersHTTP, triggersHTTPS)
 	load := tr.in.send("triggers.localhost", keepAlive("GET", 100), newConnections("POST", 100))
-	w.asked(100)
-	tr.version("1", "2")
-	tr.in.spillway("deploy", tr.dir).want(tr.T, 0)
-	w.asked(200)
-	switched(tr.T, w.flawless(), "1", "2")
+	w.Asked(100)
+	tr.Version("1", "2")
+	tr.in.spillway("deploy", tr.Dir).want(tr.T, 0)
+	w.Asked(200)
+	e2etest.Switched(tr.T, w.Flawless(), "1", "2")
 	load.flawless(150)
 	w = watch(tr.T, tr.browser, triggersHTTP, triggersHTTPS)
-	w.asked(50)
-	tr.in.spillwayIn(tr.dir, "rollback").want(tr.T, 0)
-	w.asked(100)
-	switched(tr.T, w.flawless(), "2", "1")
+	w.Asked(50)
+	tr.in.spillwayIn(tr.Dir, "rollback").want(tr.T, 0)
+	w.Asked(100)
+	e2etest.Switched(tr.T, w.Flawless(), "2", "1")
 	tr.certify() // a certificate that is renewed is used without a word
 	renewed := tr.in.browser(filepath.Join(tr.tls, "cert.pem"))
-	await(tr.T, 10*time.Second, "the renewed certificate", func() bool { return open(renewed, triggersHTTPS, nil).status == 200 })
+	await(tr.T, 10*time.Second, "the renewed certificate", func() bool { return open(renewed, triggersHTTPS, nil).Status == 200 })
 }
 
 // The dark colour is still warm: one switch, no start-up; after the watch, and with every replica the same.
 func triggersRollback(tr *triggers) {
 	old := tr.addresses(1)
-	tr.version("1", "2")
-	tr.in.spillway("deploy", tr.dir).want(tr.T, 0)
+	tr.Version("1", "2")
+	tr.in.spillway("deploy", tr.Dir).want(tr.T, 0)
 	tr.rest(2)
 	before := pids(tr.in.replicas("triggers"))
 	if len(before) != 4 {
 		tr.Errorf("want 2 live and 2 warm replicas after the watch, there are %d", len(before))
 	}
 	w := watch(tr.T, tr.browser, triggersHTTP, triggersHTTPS)
-	w.asked(50)
+	w.Asked(50)
 	r := tr.oops("rollback").want(tr.T, 0)
-	effective := acknowledged(tr.T, r)
+	effective := e2etest.Acknowledged(tr.T, r.String())
 	if effective > 2*time.Second {
 		tr.Errorf("the rollback took %v by its own words: a switch, or a start-up?", effective)
 	}
-	w.asked(100)
-	switched(tr.T, w.flawless(), "2", "1")
+	w.Asked(100)
+	e2etest.Switched(tr.T, w.Flawless(), "2", "1")
 	tr.rest(1)
 	if now := tr.addresses(1); !slices.Equal(now, old) {
 		tr.Errorf("release 1 was served by %v and is by %v", old, now)
@@ -321,15 +272,15 @@ func triggersRollback(tr *triggers) {
 
 // From the release history, without a rebuild.
 func triggersRedeploy(tr *triggers) {
-	first := tr.git("rev-parse", "HEAD")
+	first := tr.Git("rev-parse", "HEAD")
 	for _, v := range []string{"2", "3"} {
-		tr.version(fmt.Sprint(v[0]-'1'), v)
-		tr.in.spillway("deploy", tr.dir).want(tr.T, 0)
+		tr.Version(fmt.Sprint(v[0]-'1'), v)
+		tr.in.spillway("deploy", tr.Dir).want(tr.T, 0)
 	}
 	tr.rest(3)
 	builds := tr.builds()
 	r := tr.oops("deploy", first[:7]).want(tr.T, 0)
-	if p := open(tr.browser, triggersHTTP, nil); !strings.Contains(p.body, `"version":"1"`) {
+	if p := open(tr.browser, triggersHTTP, nil); !strings.Contains(p.Body, `"version":"1"`) {
 		tr.Errorf("after oops deploy %s users meet %v, want version 1: %v", first[:7], p, r)
 	}
 	if now := tr.builds(); !slices.Equal(now, builds) {
@@ -339,7 +290,7 @@ func triggersRedeploy(tr *triggers) {
 		tr.Errorf("deploying a stored commit made release %d", n)
 	}
 	tr.rest(1)
-	tr.in.spillwayIn(tr.dir, "deploy", tr.git("rev-parse", "HEAD")).want(tr.T, 0)
+	tr.in.spillwayIn(tr.Dir, "deploy", tr.Git("rev-parse", "HEAD")).want(tr.T, 0)
 	tr.rest(3)
 	unknown := tr.oops("deploy", "0123abc")
 	if unknown.code != 1 && unknown.code != 2 {
@@ -365,14 +316,14 @@ func (tr *triggers) builds() (list []string) {
 
 // Number, commit, who, when, state, and which is live.
 func triggersList(tr *triggers) {
-	first := tr.git("rev-parse", "HEAD")
-	tr.version("1", "2")
-	second := tr.git("rev-parse", "HEAD")
-	tr.in.spillway("deploy", tr.dir).want(tr.T, 0)
+	first := tr.Git("rev-parse", "HEAD")
+	tr.Version("1", "2")
+	second := tr.Git("rev-parse", "HEAD")
+	tr.in.spillway("deploy", tr.Dir).want(tr.T, 0)
 	tr.rest(2)
-	tr.edit(`VERSION: "2"`, `VERSION: "3", NEVER_READY: "1"`)
-	tr.edit("deadline: 200s", "deadline: 1s")
-	tr.in.spillway("deploy", tr.dir).want(tr.T, 1)
+	tr.Edit(`VERSION: "2"`, `VERSION: "3", NEVER_READY: "1"`)
+	tr.Edit("deadline: 200s", "deadline: 1s")
+	tr.in.spillway("deploy", tr.Dir).want(tr.T, 1)
 	r := tr.oops("list").want(tr.T, 0)
 	var lines []string // of releases
 	for _, line := range strings.Split(r.stdout, "\n") {
@@ -415,46 +366,27 @@ func releaseBy(t *testing.T, in *installation, number int) string {
 // A deploy during a roll-out first returns users to the last good release. Here release 2 has everybody and
 // fails often enough to look bad, too seldom to be proved so; release 3 takes its time to start.
 func triggersMend(tr *triggers) {
-	tr.edit("watch: 1s", "watch: 1m")
-	tr.edit(`VERSION: "1"`, `VERSION: "2", FAIL: POST`)
-	tr.commit()
+	tr.Edit("watch: 1s", "watch: 1m")
+	tr.Edit(`VERSION: "1"`, `VERSION: "2", FAIL: POST`)
+	tr.Commit()
 	w := watch(tr.T, tr.browser, triggersHTTP, triggersHTTPS)
-	w.asked(50)
-	tr.in.spillway("deploy", tr.dir).want(tr.T, 0)
-	w.asked(100)
+	w.Asked(50)
+	tr.in.spillway("deploy", tr.Dir).want(tr.T, 0)
+	w.Asked(100)
 	for range 6 { // six failed requests of a method that nobody repeats
 		tr.post()
 	}
-	tr.edit(`VERSION: "2", FAIL: POST`, `VERSION: "3", START: 2s`)
-	tr.commit()
-	tr.in.spillway("deploy", tr.dir).want(tr.T, 0)
-	w.asked(100)
+	tr.Edit(`VERSION: "2", FAIL: POST`, `VERSION: "3", START: 2s`)
+	tr.Commit()
+	tr.in.spillway("deploy", tr.Dir).want(tr.T, 0)
+	w.Asked(100)
 	o := tr.serving(3)
 	if o.Rollout != nil && o.Rollout.Stable != 1 {
 		tr.Errorf("release 3 returns to release %d, want the last good one, 1", o.Rollout.Stable)
 	}
-	seen := w.end()
-	var bad, mended time.Time // the last that met release 2, the first that met release 3
-	for _, p := range seen {
-		if p.release == "2" && p.came.After(bad) {
-			bad = p.came
-		}
-		if p.release == "3" && (mended.IsZero() || p.came.Before(mended)) {
-			mended = p.came
-		}
-	}
-	good := between(seen, bad, mended)
-	if met := tally(releases(good)); len(met) != 1 || met["1"] < 50 {
+	met := e2etest.Met(e2etest.Between(w.Flawless(), "2", "3"))
+	if len(met) != 1 || met["1"] < 50 {
 		tr.Errorf("between release 2 and release 3 users met %v, want release 1 for as long as release 3 starts", met)
-	}
-	failures := 0
-	for _, p := range seen {
-		if p.err != nil {
-			failures++
-		}
-	}
-	if failures > 0 {
-		tr.Errorf("%d of %d requests of the watchers failed", failures, len(seen))
 	}
 	tr.in.spillway("promote", "--app", "triggers").want(tr.T, 0)
 	tr.rest(3)

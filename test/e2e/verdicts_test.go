@@ -181,7 +181,7 @@ func (m *metricStore) start() {
 	m.ended = ended
 	go func() { cmd.Wait(); close(ended) }() // ends with the process, which stop ends and waits for
 	await(m.t, 30*time.Second, "the metric store to know that it is up", func() bool {
-		return strings.Contains(open(http.DefaultClient, "http://"+m.address+"/api/v1/query?query=up", nil).body, `"1"`)
+		return strings.Contains(open(http.DefaultClient, "http://"+m.address+"/api/v1/query?query=up", nil).Body, `"1"`)
 	})
 }
 

@@ -4,11 +4,11 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
+
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 // castle is a copy of examples/castle. Its file is the one that runs on one machine; what a test changes are the name
@@ -77,24 +77,8 @@ func (c *castle) send(rate float64) *traffic {
 // example copies an example, so that the test can change it, and gives the directory.
 func example(t *testing.T, name string) string {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root(), "examples", name))); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return e2etest.Example(t, root(), name)
 }
 
 // replace changes a text in a file; that it is there is part of the test.
-func replace(t *testing.T, file, old, new string) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(text), old) {
-		t.Fatalf("%s does not contain %q", file, old)
-	}
-	if err := os.WriteFile(file, []byte(strings.Replace(string(text), old, new, 1)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
+var replace = e2etest.Replace

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/spillway-dev/spillway/internal/e2etest"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 )
 
@@ -98,20 +99,5 @@ func list[L client.ObjectList](in *installation, into L) L {
 	return into
 }
 
-// await waits until a condition holds, and ends the test when it does not in time.
-func await(t *testing.T, d time.Duration, what string, holds func() bool) {
-	t.Helper()
-	if !within(d, holds) {
-		t.Fatalf("waited %v for %s", d, what)
-	}
-}
-
-// within reports whether a condition comes to hold in time. It is looked at every few milliseconds.
-func within(d time.Duration, holds func() bool) bool {
-	for deadline := time.Now().Add(d); time.Now().Before(deadline); <-time.After(50 * time.Millisecond) {
-		if holds() {
-			return true
-		}
-	}
-	return holds()
-}
+// await ends the test when a condition does not come to hold in time, within reports it.
+var await, within = e2etest.Await, e2etest.Within

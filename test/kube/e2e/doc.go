@@ -11,5 +11,6 @@
 // The harness, in the order of reading: main_test.go builds the binary and installs the resources; cluster_test.go is
 // the cluster and a namespace in it; installation_test.go starts and kills servers, command_test.go runs commands;
 // door_test.go is a way to the API server or to the metrics that a test can shut; app_test.go is the example
-// that most tests deploy; traffic_test.go is load that counts what users see.
+// that most tests deploy; traffic_test.go is load that counts what users see. What the tests of one machine need too is in
+// internal/e2etest.
 package e2e

@@ -8,35 +8,25 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/spillway-dev/spillway/internal/e2etest"
 	"github.com/spillway-dev/spillway/internal/load"
 )
 
 // traffic is load on an app, counted as users see it.
-type traffic struct {
-	t     *testing.T
-	loads []*load.Load
-	stop  context.CancelFunc
-	ended sync.WaitGroup
-	began time.Time
+type traffic struct{ *e2etest.Traffic }
 
-	mu       sync.Mutex
-	failures []load.Failure // the first of them
-}
-
-// seen is what became of a load.
-type seen struct {
-	Requests, Failures int64
-	Classes            map[load.Class]int64
-	Rate               float64 // requests per second
-}
-
-func (s seen) String() string {
-	return fmt.Sprintf("%d requests at %.0f/s, %d failed %v", s.Requests, s.Rate, s.Failures, s.Classes)
-}
+func (tr *traffic) forget()                            { tr.Forget() }
+func (tr *traffic) first() time.Time                   { return tr.First() }
+func (tr *traffic) counts() e2etest.Seen               { return tr.Counts() }
+func (tr *traffic) end() e2etest.Seen                  { return tr.End() }
+func (tr *traffic) flawless(rate float64) e2etest.Seen { tr.T.Helper(); return tr.Flawless(rate) }
+func (tr *traffic) tellFailures()                      { tr.T.Helper(); tr.TellFailures() }
+func (tr *traffic) answered(n int64)                   { tr.T.Helper(); tr.Answered(n) }
 
 // everybody are users with connections that stay open and users with new ones, who read and write.
 func everybody(rate float64) []load.Plan {
@@ -55,104 +45,15 @@ func readers(rate float64) load.Plan { return load.Plan{Method: "GET", Rate: rat
 // send starts load on a host until end, or the end of the test: at the gateway, where a plan names no other URL.
 func (in *installation) send(host string, plans ...load.Plan) *traffic {
 	in.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	tr := &traffic{t: in.t, stop: cancel, began: time.Now()}
-	in.t.Cleanup(func() { tr.end() })
-	for _, p := range plans {
-		p.URL = cmp.Or(p.URL, "http://"+in.gateway+"/")
+	plans = slices.Clone(plans)
+	for i := range plans {
+		p := &plans[i]
+		p.Host, p.URL = host, cmp.Or(p.URL, "http://"+in.gateway+"/")
 		if p.Method == http.MethodPost {
 			p.URL, p.Body = p.URL+"guess", "n=7"
 		}
-		p.Host, p.OnFailure = host, tr.note
-		l, err := load.New(p)
-		if err != nil {
-			in.t.Fatal(err)
-		}
-		tr.loads = append(tr.loads, l)
-		tr.ended.Go(func() { l.Run(ctx) }) // ends with stop; waited for by end
 	}
-	return tr
-}
-
-func (tr *traffic) note(f load.Failure) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	if len(tr.failures) < 20 {
-		tr.failures = append(tr.failures, f)
-	}
-}
-
-// forget takes failures off the list that were to be expected.
-func (tr *traffic) forget() {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.failures = nil
-}
-
-// first is when the first request failed that is known; zero = none has.
-func (tr *traffic) first() time.Time {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	if len(tr.failures) == 0 {
-		return time.Time{}
-	}
-	return tr.failures[0].At
-}
-
-// counts gives the sums so far.
-func (tr *traffic) counts() seen {
-	s := seen{Classes: map[load.Class]int64{}}
-	for _, l := range tr.loads {
-		c := l.Counts()
-		s.Requests += c.Requests
-		s.Failures += c.Failures
-		for class, n := range c.Classes {
-			s.Classes[class] += n
-		}
-	}
-	s.Rate = float64(s.Requests) / time.Since(tr.began).Seconds()
-	return s
-}
-
-// end stops the load and gives what became of it. It may be called again.
-func (tr *traffic) end() seen {
-	s := tr.counts()
-	tr.stop()
-	tr.ended.Wait()
-	last := tr.counts()
-	last.Rate = s.Rate
-	return last
-}
-
-// flawless ends the load and fails the test when a request failed, or when there were fewer a second than
-// promised: a load that does not press proves nothing.
-func (tr *traffic) flawless(rate float64) seen {
-	tr.t.Helper()
-	s := tr.end()
-	tr.t.Logf("load: %v", s)
-	if s.Failures > 0 {
-		tr.t.Errorf("%d of %d requests failed, want none; the first:", s.Failures, s.Requests)
-		tr.tellFailures()
-	}
-	if s.Rate < rate {
-		tr.t.Errorf("the load was %.0f requests a second, want at least %.0f", s.Rate, rate)
-	}
-	return s
-}
-
-func (tr *traffic) tellFailures() {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	for _, f := range tr.failures {
-		tr.t.Logf("  %s %s status %d after %v: %v", f.At.UTC().Format("15:04:05.000"), f.Class, f.Status, f.Took, f.Err)
-	}
-}
-
-// answered waits until the load has n more answers.
-func (tr *traffic) answered(n int64) {
-	tr.t.Helper()
-	want := tr.counts().Requests + n
-	await(tr.t, time.Minute, fmt.Sprintf("%d more answers", n), func() bool { return tr.counts().Requests >= want })
+	return &traffic{e2etest.Send(in.t, plans...)}
 }
 
 // says is what a castle answers at /api/hello.

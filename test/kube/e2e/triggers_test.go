@@ -5,18 +5,15 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 // triggers is examples/triggers in a git repository, behind the gateway, by HTTP and by HTTPS. Its file is the one that
@@ -24,8 +21,8 @@ import (
 // and how long it waits. Its tls stays as it is: on a cluster the certificate is the gateway's.
 type triggers struct {
 	*testing.T
+	*e2etest.Triggers
 	in      *installation
-	dir     string
 	browser *http.Client
 	host    string
 	dark    string // the host of the dark colour
@@ -36,19 +33,17 @@ func newTriggers(t *testing.T) *triggers {
 	in := installIn(t, namespace(t))
 	in.flags = []string{"--gateway-url", ""} // the gateway's own addresses: of both listeners
 	in.start()
-	tr := &triggers{T: t, in: in, dir: example(t, "triggers"), browser: browser(t)}
+	tr := &triggers{T: t, in: in, Triggers: e2etest.NewTriggers(t, root()), browser: browser(t)}
 	tr.host, tr.dark = "triggers-"+in.namespace+".localhost", "off-"+in.namespace+".localhost"
-	tr.edit("host: triggers.localhost", "host: "+tr.host)
-	tr.edit("host: off.triggers.localhost", "host: "+tr.dark)
-	tr.edit("interval: 30s", "interval: 1s")
-	tr.edit("watch: 1m", "watch: 1s")
-	tr.edit("    scale: 2\n", "    scale: 2\n    env: {VERSION: \"1\"}\n")
-	tr.git("init", "-q")
-	tr.commit()
+	tr.Edit("host: triggers.localhost", "host: "+tr.host)
+	tr.Edit("host: off.triggers.localhost", "host: "+tr.dark)
+	tr.Edit("interval: 30s", "interval: 1s")
+	tr.Edit("watch: 1m", "watch: 1s")
+	tr.Commit()
 	tr.deploy().want(t, 0).tells(t, "TLS ends at gateway gateway/public")
 	tr.rest(1)
 	await(t, 20*time.Second, "the first page", func() bool {
-		return open(tr.browser, tr.plain()).err == nil && open(tr.browser, tr.secure()).err == nil
+		return open(tr.browser, tr.plain()).Err == nil && open(tr.browser, tr.secure()).Err == nil
 	})
 	return tr
 }
@@ -56,44 +51,15 @@ func newTriggers(t *testing.T) *triggers {
 func (tr *triggers) plain() string  { return "http://" + tr.host + "/" }
 func (tr *triggers) secure() string { return "https://" + tr.host + "/" }
 
-// edit changes a text of the app file.
-func (tr *triggers) edit(old, new string) {
-	tr.Helper()
-	replace(tr.T, filepath.Join(tr.dir, "spillway.yaml"), old, new)
-}
-
-// version makes the next deploy one of another version, and commits that.
-func (tr *triggers) version(from, to string) {
-	tr.Helper()
-	tr.edit(`VERSION: "`+from+`"`, `VERSION: "`+to+`"`)
-	tr.commit()
-}
-
-func (tr *triggers) git(args ...string) string {
-	tr.Helper()
-	cmd := exec.Command("git", append([]string{"-C", tr.dir, "-c", "user.name=Ada", "-c", "user.email=ada@example.com"}, args...)...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		tr.Fatalf("git %v: %v\n%s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func (tr *triggers) commit() {
-	tr.Helper()
-	tr.git("add", ".")
-	tr.git("commit", "-q", "-m", "another version")
-}
-
 func (tr *triggers) deploy(flags ...string) result {
 	tr.Helper()
-	return tr.in.spillway(append([]string{"deploy", tr.dir}, flags...)...)
+	return tr.in.spillway(append([]string{"deploy", tr.Dir}, flags...)...)
 }
 
 // oops runs an oops command for the app.
 func (tr *triggers) oops(args ...string) result {
 	tr.Helper()
-	return tr.in.run(tr.dir, append([]string{"oops"}, args...)...)
+	return tr.in.run(tr.Dir, append([]string{"oops"}, args...)...)
 }
 
 // rest waits until a release serves and nothing is going on.
@@ -103,10 +69,10 @@ func (tr *triggers) rest(release int) spillway.Overview {
 }
 
 // watch lets users come by both listeners.
-func (tr *triggers) watch() *watchers {
+func (tr *triggers) watch() *e2etest.Watchers {
 	tr.Helper()
 	w := watch(tr.T, tr.browser, tr.plain(), tr.secure())
-	w.asked(100)
+	w.Asked(100)
 	return w
 }
 
@@ -149,23 +115,23 @@ func TestStory2_TriggersOnACluster(t *testing.T) {
 // to the warm colour starts nothing.
 func triggersOneSwitch(tr *triggers) {
 	for url, scheme := range map[string]string{tr.plain(): "http", tr.secure(): "https"} {
-		if p := open(tr.browser, url); p.err != nil || p.scheme != scheme {
+		if p := open(tr.browser, url); p.Err != nil || p.Said.Scheme != scheme {
 			tr.Fatalf("%s: want a page that says scheme %s, got %v", url, scheme, p)
 		}
 	}
-	open := tr.slowRequest("45s")
+	open := e2etest.Slow(tr.T, tr.browser, tr.plain()+"slow?for=45s")
 	w := tr.watch()
-	tr.version("1", "2")
+	tr.Version("1", "2")
 	began := time.Now()
 	tr.deploy().want(tr.T, 0).tells(tr.T, tr.secure())
 	tr.Logf("deployed in %.1fs", time.Since(began).Seconds())
-	w.asked(200)
+	w.Asked(200)
 	select {
 	case text := <-open:
 		tr.Fatalf("the open request has ended before the switch, which proves nothing: %q", text)
 	default:
 	}
-	switched(tr.T, w.flawless(), "1", "2")
+	e2etest.Switched(tr.T, w.Flawless(), "1", "2")
 	if text := <-open; !strings.HasSuffix(text, "done\n") || strings.Contains(text, "release 2") || strings.Count(text, "release 1\n") < 100 {
 		tr.Errorf("the request that was open on the old colour was not finished by it:\n%s", text)
 	}
@@ -175,49 +141,18 @@ func triggersOneSwitch(tr *triggers) {
 		tr.Errorf("want 2 live and 2 warm replicas after the watch, there are %v and %v", live, warm)
 	}
 	w = tr.watch()
-	r := tr.in.run(tr.dir, "rollback").want(tr.T, 0)
-	tr.Logf("rolled back: effective after %v", acknowledged(tr.T, r))
-	w.asked(100)
-	switched(tr.T, w.flawless(), "2", "1")
+	r := tr.in.run(tr.Dir, "rollback").want(tr.T, 0)
+	effective := e2etest.Acknowledged(tr.T, r.String())
+	if effective > 4*time.Second {
+		tr.Errorf("the rollback took %v by its own words: a switch, or a start-up?", effective)
+	}
+	tr.Logf("rolled back: effective after %v", effective)
+	w.Asked(100)
+	e2etest.Switched(tr.T, w.Flawless(), "2", "1")
 	tr.rest(1)
 	if after := tr.pods(1); !slices.Equal(after, warm) {
 		tr.Errorf("a rollback to the warm colour started something: pods %v, then %v", warm, after)
 	}
-}
-
-var acknowledgedAfter = regexp.MustCompile(`serves everybody after (\S+) \(route acknowledged\)`)
-
-// acknowledged is how long a command says that it took until the gateway served the route. A switch is short.
-func acknowledged(t *testing.T, r result) time.Duration {
-	t.Helper()
-	m := acknowledgedAfter.FindStringSubmatch(r.stdout + r.stderr)
-	if m == nil {
-		t.Fatalf("want the time until the route was acknowledged in the output of %v", r)
-	}
-	d, err := time.ParseDuration(m[1])
-	if err != nil || d > 4*time.Second {
-		t.Errorf("a switch took %v (%v): or was it a start-up? %v", d, err, r)
-	}
-	return d
-}
-
-// slowRequest opens a request that takes a while, waits for its first line, and gives its text when it has ended.
-func (tr *triggers) slowRequest(d string) <-chan string {
-	tr.Helper()
-	response, err := tr.browser.Get(tr.plain() + "slow?for=" + d)
-	if err != nil {
-		tr.Fatal(err)
-	}
-	text := make(chan string, 1)
-	go func() { // ends with the request, which has a time limit
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			body = fmt.Append(body, err)
-		}
-		text <- string(body)
-	}()
-	return text
 }
 
 // No second record that can disagree with the router: what is told as live is what answers, after a deploy, after a
@@ -234,17 +169,17 @@ func triggersColorFromRouter(tr *triggers) {
 			tr.Fatalf("oops status: %v\n%s", err, r.stdout)
 		}
 		p := open(tr.browser, tr.secure())
-		if c.Active.Release != active || p.release != fmt.Sprint(active) || c.Off.Release != off || c.Active.Color == c.Off.Color {
+		if c.Active.Release != active || p.Release != fmt.Sprint(active) || c.Off.Release != off || c.Active.Color == c.Off.Color {
 			tr.Errorf("after %s: want release %d active and %d off; oops status says %+v, users meet %v", after, active, off, c, p)
 		}
 		for _, url := range []string{"http://" + tr.dark + "/", "https://" + tr.dark + "/"} {
-			if !within(5*time.Second, func() bool { p = open(tr.browser, url); return p.release == fmt.Sprint(off) }) {
+			if !within(5*time.Second, func() bool { p = open(tr.browser, url); return p.Release == fmt.Sprint(off) }) {
 				tr.Errorf("after %s: %s gives %v, want release %d", after, url, p, off)
 			}
 		}
 		return c
 	}
-	tr.version("1", "2")
+	tr.Version("1", "2")
 	tr.deploy().want(tr.T, 0)
 	tr.rest(2)
 	before := check("a deploy", 2, 1)
@@ -265,10 +200,10 @@ func triggersColorFromRouter(tr *triggers) {
 
 // 20 tries of 10 s, scaled down: the live colour is untouched, the exit code is not 0, the reason is printed.
 func triggersGiveUp(tr *triggers) {
-	tr.edit("deadline: 200s", "deadline: 15s")
+	tr.Edit("deadline: 200s", "deadline: 15s")
 	live := tr.pods(1)
 	w := tr.watch()
-	tr.edit(`VERSION: "1"`, `VERSION: "2", NEVER_READY: "1"`)
+	tr.Edit(`VERSION: "1"`, `VERSION: "2", NEVER_READY: "1"`)
 	began := time.Now()
 	r := tr.deploy().want(tr.T, 1)
 	r.tells(tr.T, "0 of 2 replicas of triggers ready", "503", "release 1 serves everybody", "next:")
@@ -276,7 +211,7 @@ func triggersGiveUp(tr *triggers) {
 		tr.Errorf("it gave up after %v, want about 15 s", took)
 	}
 	tr.Logf("%s%s", r.stdout, r.stderr)
-	if all := met(w.flawless()); len(all) != 1 || all["1"] == 0 {
+	if all := e2etest.Met(w.Flawless()); len(all) != 1 || all["1"] == 0 {
 		tr.Errorf("users met %v, want release 1 only", all)
 	}
 	tr.rest(1)
@@ -287,20 +222,20 @@ func triggersGiveUp(tr *triggers) {
 
 // From the release history, without a rebuild; and the list says number, commit, who, when, state, and which is live.
 func triggersRedeploy(tr *triggers) {
-	first := tr.git("rev-parse", "HEAD")
+	first := tr.Git("rev-parse", "HEAD")
 	for _, v := range []string{"2", "3"} {
-		tr.version(fmt.Sprint(v[0]-'1'), v)
+		tr.Version(fmt.Sprint(v[0]-'1'), v)
 		tr.deploy().want(tr.T, 0)
 		tr.rest(int(v[0] - '0'))
 	}
 	w := tr.watch()
 	r := tr.oops("deploy", first[:7]).want(tr.T, 0)
-	w.asked(100)
-	switched(tr.T, w.flawless(), "3", "1")
+	w.Asked(100)
+	e2etest.Switched(tr.T, w.Flawless(), "3", "1")
 	if strings.Contains(r.stdout+r.stderr, "is in the registry") || strings.Contains(r.stdout+r.stderr, "go build") {
 		tr.Errorf("something was built: %v", r)
 	}
-	if p := open(tr.browser, tr.secure()); p.version != "1" {
+	if p := open(tr.browser, tr.secure()); p.Said.Version != "1" {
 		tr.Errorf("after oops deploy %s users meet %v, want version 1", first[:7], p)
 	}
 	tr.rest(1)
@@ -329,12 +264,12 @@ func triggersRedeploy(tr *triggers) {
 // A deploy during a rollout first returns users to the last good release. Here release 2 has everybody and fails often
 // enough to look bad, too seldom to be proved so; release 3 takes its time to start.
 func triggersMend(tr *triggers) {
-	tr.edit("watch: 1s", "watch: 1m")
-	tr.edit(`VERSION: "1"`, `VERSION: "2", FAIL: POST`)
-	tr.commit()
+	tr.Edit("watch: 1s", "watch: 1m")
+	tr.Edit(`VERSION: "1"`, `VERSION: "2", FAIL: POST`)
+	tr.Commit()
 	w := tr.watch()
 	tr.deploy().want(tr.T, 0)
-	w.asked(100)
+	w.Asked(100)
 	for range 6 {
 		response, err := tr.browser.Post(tr.secure(), "text/plain", strings.NewReader("x"))
 		if err != nil {
@@ -345,25 +280,16 @@ func triggersMend(tr *triggers) {
 	tr.in.status("triggers", 20*time.Second, "the failures to be seen by the judge", func(o spillway.Overview) bool {
 		return o.Rollout != nil && o.Rollout.Evidence != nil && o.Rollout.Evidence.Failures >= 6
 	})
-	tr.edit(`VERSION: "2", FAIL: POST`, `VERSION: "3", START: 3s`)
-	tr.commit()
+	tr.Edit(`VERSION: "2", FAIL: POST`, `VERSION: "3", START: 3s`)
+	tr.Commit()
 	tr.deploy().want(tr.T, 0)
-	w.asked(100)
-	seen := w.flawless()
-	var bad, mended time.Time // the last that met release 2, the first that met release 3
-	for _, p := range seen {
-		if p.release == "2" && p.came.After(bad) {
-			bad = p.came
-		}
-		if p.release == "3" && (mended.IsZero() || p.came.Before(mended)) {
-			mended = p.came
-		}
-	}
-	good := met(slices.DeleteFunc(slices.Clone(seen), func(p page) bool { return !p.began.After(bad) || !p.came.Before(mended) }))
+	w.Asked(100)
+	seen := w.Flawless()
+	good := e2etest.Met(e2etest.Between(seen, "2", "3"))
 	if len(good) != 1 || good["1"] < 50 {
 		tr.Errorf("between release 2 and release 3 users met %v, want release 1 for as long as release 3 starts", good)
 	}
-	tr.Logf("users met %v, and between release 2 and 3 %v", met(seen), good)
+	tr.Logf("users met %v, and between release 2 and 3 %v", e2etest.Met(seen), good)
 	tr.in.spillway("promote", "--app", "triggers").want(tr.T, 0)
 	tr.rest(3)
 }
