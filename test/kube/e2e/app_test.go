@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
+	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
@@ -66,6 +68,24 @@ func (c *castle) edit(old, new string) {
 func (c *castle) deploy(flags ...string) result {
 	c.Helper()
 	return c.in.spillway(append([]string{"deploy", c.dir}, flags...)...)
+}
+
+// begin deploys the castle for the first time, and gives users and visitors who are served by it.
+func (c *castle) begin() (*traffic, *visitors) {
+	c.Helper()
+	c.deploy().want(c.T, 0)
+	c.in.healthy("castle", 1, time.Minute)
+	users, visitors := c.send(80), c.visit()
+	users.answered(100)
+	return users, visitors
+}
+
+// divided waits until the candidate of the castle serves this share, in percent.
+func (in *installation) divided(percent int) {
+	in.t.Helper()
+	in.status("castle", time.Minute, fmt.Sprint(percent, " %"), func(o spillway.Overview) bool {
+		return o.Rollout != nil && o.Rollout.Served == spillway.Percent(percent)
+	})
 }
 
 // send starts load on the castle.

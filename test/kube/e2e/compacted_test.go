@@ -13,8 +13,6 @@ import (
 
 	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/spillway-dev/spillway"
 )
 
 // compact ends the API server, makes its store forget all history and starts it again: who watched has missed what
@@ -41,12 +39,9 @@ func TestCompactedStore(t *testing.T) {
 	in := install(t)
 	c := newCastle(in)
 	c.edit("steps: [25% 1s, 50% 1s]", "steps: [25% 5s, 50% 1s]")
-	c.deploy().want(t, 0)
-	in.healthy("castle", 1, time.Minute)
-	users, visitors := c.send(80), c.visit()
-	users.answered(100)
+	users, visitors := c.begin()
 	c.change().deploy("--detach").want(t, 0)
-	in.status("castle", time.Minute, "25 %", func(o spillway.Overview) bool { return o.Rollout != nil && o.Rollout.Served == spillway.Percent(25) })
+	in.divided(25)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "sh", "-c", compact)

@@ -39,28 +39,34 @@ func ledAway(o spillway.Overview) bool {
 	return o.Rollout == nil || o.Rollout.Back && o.Rollout.Served == 0
 }
 
-// TestDeadCanary measures from the first request that a user saw fail to weight 0 at the gateway. The delays of the
-// metrics are in it.
-func TestDeadCanary(t *testing.T) {
-	in := install(t)
-	c, users := newDead(t, in)
-	done := in.behind("deploy", c.change().with(dead).dir)
-	await(t, time.Minute, "the first failure", func() bool { return !users.first().IsZero() })
-	in.status("castle", time.Minute, "weight 0", ledAway)
+// found waits until the candidate of a deploy is found harmful and taken back. It measures from the first request that a
+// user saw fail to weight 0 at the gateway; the delays of the metrics are in it.
+func (c *castle) found(users *traffic, done <-chan result) {
+	c.Helper()
+	await(c.T, time.Minute, "the first failure", func() bool { return !users.first().IsZero() })
+	c.in.status("castle", time.Minute, "weight 0", ledAway)
 	took := time.Since(users.first())
 	if took > 15*time.Second {
-		t.Errorf("the dead canary had traffic for %v after its first failure, want at most 15 s", took)
+		c.Errorf("the candidate had traffic for %v after its first failure, want at most 15 s", took)
 	}
-	(<-done).want(t, 3).tells(t, "rolled back")
-	o := in.healthy("castle", 1, time.Minute)
+	(<-done).want(c.T, 3).tells(c.T, "rolled back")
+	o := c.in.healthy("castle", 1, time.Minute)
+	c.Logf("weight 0 after %.1f s and %v: %s", took.Seconds(), users.counts(), o.Last.Reason)
+}
+
+// findDead has a dead release found, after which no request fails.
+func findDead(t *testing.T, in *installation) {
+	t.Helper()
+	c, users := newDead(t, in)
+	c.found(users, in.behind("deploy", c.change().with(dead).dir))
 	before := users.counts().Failures
 	users.answered(300)
-	s := users.end()
-	if s.Failures != before {
+	if s := users.end(); s.Failures != before {
 		t.Errorf("%d requests failed after the rollback", s.Failures-before)
 	}
-	t.Logf("weight 0 after %.1f s and %d failed of %v: %s", took.Seconds(), s.Failures, s, o.Last.Reason)
 }
+
+func TestDeadCanary(t *testing.T) { findDead(t, install(t)) }
 
 // While the metrics cannot be read nobody is judged: a good release waits where it is and so does a bad one. Status says
 // so. When they are there again, the one is promoted and the other is rolled back.
@@ -111,7 +117,7 @@ func TestCanaryWithoutEndpoints_IsHarmful(t *testing.T) {
 	c, users := newDead(t, in)
 	c.edit("steps: [5% 5s, 50% 1s]", "steps: [25% 1h]")
 	done := in.behind("deploy", c.change().dir)
-	in.status("castle", time.Minute, "25 %", func(o spillway.Overview) bool { return o.Rollout != nil && o.Rollout.Served == spillway.Percent(25) })
+	in.divided(25)
 	users.answered(100)
 	full := &core.ResourceQuota{
 		ObjectMeta: meta.ObjectMeta{Name: "full", Namespace: in.namespace},
@@ -128,13 +134,5 @@ func TestCanaryWithoutEndpoints_IsHarmful(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, time.Minute, "the first failure", func() bool { return !users.first().IsZero() })
-	in.status("castle", time.Minute, "weight 0", ledAway)
-	took := time.Since(users.first())
-	if took > 15*time.Second {
-		t.Errorf("the canary without endpoints had traffic for %v after its first failure, want at most 15 s", took)
-	}
-	(<-done).want(t, 3)
-	o := in.healthy("castle", 1, time.Minute)
-	t.Logf("weight 0 after %.1f s and %v: %s", took.Seconds(), users.end(), o.Last.Reason)
+	c.found(users, done)
 }

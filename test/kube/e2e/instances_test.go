@@ -12,8 +12,6 @@ import (
 	core "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/spillway-dev/spillway"
 )
 
 // installBehindSeveral starts a server whose gateway has several instances behind a Service, by which users come.
@@ -115,25 +113,7 @@ func (s *season) everyInstance() {
 }
 
 // What a dead release fails is counted by three instances, and found as soon as if one had counted it.
-func TestSeveralInstances_DeadCanary(t *testing.T) {
-	in := installBehindSeveral(t)
-	c, users := newDead(t, in)
-	done := in.behind("deploy", c.change().with(dead).dir)
-	await(t, time.Minute, "the first failure", func() bool { return !users.first().IsZero() })
-	in.status("castle", time.Minute, "weight 0", ledAway)
-	took := time.Since(users.first())
-	if took > 15*time.Second {
-		t.Errorf("the dead canary had traffic for %v after its first failure, want at most 15 s", took)
-	}
-	(<-done).want(t, 3).tells(t, "rolled back")
-	o := in.healthy("castle", 1, time.Minute)
-	before := users.counts().Failures
-	users.answered(300)
-	if s := users.end(); s.Failures != before {
-		t.Errorf("%d requests failed after the rollback", s.Failures-before)
-	}
-	t.Logf("weight 0 after %.1f s and %d failed: %s", took.Seconds(), before, o.Last.Reason)
-}
+func TestSeveralInstances_DeadCanary(t *testing.T) { findDead(t, installBehindSeveral(t)) }
 
 // An instance is killed in a rollout and starts again: what it refused is nobody's failure, its counters begin anew, and
 // the rollout goes on.
@@ -150,7 +130,7 @@ func TestSeveralInstances_OneIsKilled(t *testing.T) {
 	users := in.send(c.host, readers(80))
 	users.answered(100)
 	done := in.behind("deploy", c.change().dir)
-	in.status("castle", time.Minute, "25 %", func(o spillway.Overview) bool { return o.Rollout != nil && o.Rollout.Served == spillway.Percent(25) })
+	in.divided(25)
 	component(t, `pkill -KILL -P "$(cat "$dir/pid/traefik2")"`)
 	<-time.After(2 * time.Second) // until a probe would have found it
 	ready(t, false)

@@ -32,10 +32,7 @@ func TestKilledServer(t *testing.T) {
 	in := install(t)
 	c := newCastle(in)
 	c.edit("watch: 4s", "watch: 4s\ndeadline: 10m")
-	c.deploy().want(t, 0)
-	in.healthy("castle", 1, time.Minute)
-	users, visitors := c.send(80), c.visit()
-	users.answered(100)
+	users, visitors := c.begin()
 	forgiven, stable := int64(0), 1
 	for i := range many("SPILLWAY_KUBE_KILLS", 3) {
 		want := endings()[i%3]
@@ -109,12 +106,9 @@ func TestTwoServers(t *testing.T) {
 	second.start()
 	c := newCastle(second)
 	c.edit("steps: [25% 1s, 50% 1s]", "steps: [25% 10s, 50% 1s]")
-	c.deploy().want(t, 0)
-	second.healthy("castle", 1, time.Minute)
-	users, visitors := c.send(80), c.visit()
-	users.answered(100)
+	users, visitors := c.begin()
 	done := second.behind("deploy", c.change().dir)
-	second.status("castle", time.Minute, "25 %", func(o spillway.Overview) bool { return o.Rollout != nil && o.Rollout.Served == spillway.Percent(25) })
+	second.divided(25)
 	if strings.Contains(second.logged(), "msg=leading") {
 		t.Fatal("both servers lead")
 	}
@@ -164,12 +158,9 @@ func TestSilentAPIServer(t *testing.T) {
 	in.start()
 	c := newCastle(in)
 	c.edit("steps: [25% 1s, 50% 1s]", "steps: [25% 5s, 50% 1s]")
-	c.deploy().want(t, 0)
-	in.healthy("castle", 1, time.Minute)
-	users, visitors := c.send(80), c.visit()
-	users.answered(100)
+	users, visitors := c.begin()
 	c.change().deploy("--detach").want(t, 0)
-	in.status("castle", time.Minute, "25 %", func(o spillway.Overview) bool { return o.Rollout != nil && o.Rollout.Served == spillway.Percent(25) })
+	in.divided(25)
 	door.shut()
 	outage := time.Duration(many("SPILLWAY_KUBE_OUTAGE", 20)) * time.Second // a lease ends after 15
 	<-time.After(outage)
