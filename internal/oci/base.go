@@ -14,29 +14,38 @@ import (
 // contents are the names in an image with where those that are links point: "" for all others.
 type contents map[string]string
 
-// contentsOf reads the names of all layers of an image, which takes as long as to pull it.
+// contentsOf reads the names of all layers of an image.
 func contentsOf(image v1.Image) (contents, error) {
-	layers, err := image.Layers()
-	if err != nil {
-		return nil, err
-	}
 	all := contents{}
-	for _, l := range layers {
-		if err := all.add(l); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
+	err := Walk(image, func(h *tar.Header, _ io.Reader) error {
+		all.add(h)
+		return nil
+	})
+	return all, err
 }
 
-// add puts a layer upon those below it.
-func (c contents) add(l v1.Layer) error {
-	text, err := l.Uncompressed()
+// Walk visits the entries of all layers of an image, from the lowest layer up, which takes as long as to pull it. The
+// text of a file is there until visit returns; an error of visit ends the walk.
+func Walk(image v1.Image, visit func(h *tar.Header, text io.Reader) error) error {
+	layers, err := image.Layers()
 	if err != nil {
 		return err
 	}
-	defer text.Close()
-	for files := tar.NewReader(text); ; {
+	for _, l := range layers {
+		if err := walk(l, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func walk(l v1.Layer, visit func(h *tar.Header, text io.Reader) error) error {
+	archive, err := l.Uncompressed()
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	for files := tar.NewReader(archive); ; {
 		h, err := files.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -44,15 +53,22 @@ func (c contents) add(l v1.Layer) error {
 		if err != nil {
 			return fmt.Errorf("read a layer: %w", err)
 		}
-		name := path.Join("/", h.Name)
-		if base := path.Base(name); strings.HasPrefix(base, ".wh.") { // what the layer takes away
-			c.remove(path.Join(path.Dir(name), strings.TrimPrefix(base, ".wh.")), base == ".wh..wh..opq")
-			continue
+		if err := visit(h, files); err != nil {
+			return err
 		}
-		c[name] = ""
-		if h.Typeflag == tar.TypeSymlink {
-			c[name] = h.Linkname
-		}
+	}
+}
+
+// add puts an entry of a layer upon those of the layers below it.
+func (c contents) add(h *tar.Header) {
+	name := path.Join("/", h.Name)
+	if base := path.Base(name); strings.HasPrefix(base, ".wh.") { // what the layer takes away
+		c.remove(path.Join(path.Dir(name), strings.TrimPrefix(base, ".wh.")), base == ".wh..wh..opq")
+		return
+	}
+	c[name] = ""
+	if h.Typeflag == tar.TypeSymlink {
+		c[name] = h.Linkname
 	}
 }
 

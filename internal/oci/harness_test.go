@@ -161,38 +161,21 @@ func configOf(t *testing.T, i v1.Image) *v1.ConfigFile {
 // files are the entries of an image's layers: "name mode" or "name -> target", with the text behind it.
 func files(t *testing.T, i v1.Image) map[string]string {
 	t.Helper()
-	layers, err := i.Layers()
+	all := map[string]string{}
+	err := oci.Walk(i, func(h *tar.Header, text io.Reader) error {
+		if h.Uid != 0 || h.Gid != 0 || h.ModTime.Unix() != 0 {
+			t.Errorf("%s: owner %d:%d, time %v", h.Name, h.Uid, h.Gid, h.ModTime)
+		}
+		body, err := io.ReadAll(text)
+		what := fmt.Sprintf("%o %s", h.Mode, body)
+		if h.Typeflag == tar.TypeSymlink {
+			what = "-> " + h.Linkname
+		}
+		all[h.Name] = strings.TrimSpace(what)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	all := map[string]string{}
-	for _, l := range layers {
-		text, err := l.Uncompressed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for r := tar.NewReader(text); ; {
-			h, err := r.Next()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if h.Uid != 0 || h.Gid != 0 || h.ModTime.Unix() != 0 {
-				t.Errorf("%s: owner %d:%d, time %v", h.Name, h.Uid, h.Gid, h.ModTime)
-			}
-			body, err := io.ReadAll(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			what := fmt.Sprintf("%o %s", h.Mode, body)
-			if h.Typeflag == tar.TypeSymlink {
-				what = "-> " + h.Linkname
-			}
-			all[h.Name] = strings.TrimSpace(what)
-		}
-		text.Close()
 	}
 	return all
 }

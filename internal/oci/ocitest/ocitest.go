@@ -3,7 +3,6 @@ package ocitest
 
 import (
 	"archive/tar"
-	"errors"
 	"io"
 	"io/fs"
 	"log"
@@ -15,6 +14,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/spillway-dev/spillway/internal/oci"
 )
 
 // Serve runs an empty registry on a free port of 127.0.0.1 until the test ends, and gives its "HOST:PORT".
@@ -63,36 +64,9 @@ func pull(image string) (Image, error) {
 		return got, err
 	}
 	got.Config = config.Config
-	layers, err := found.Layers()
-	if err != nil {
-		return got, err
-	}
-	for _, l := range layers {
-		if err := got.unpack(l); err != nil {
-			return got, err
-		}
-	}
-	return got, nil
-}
-
-func (i Image) unpack(l v1.Layer) error {
-	text, err := l.Uncompressed()
-	if err != nil {
+	return got, oci.Walk(found, func(h *tar.Header, text io.Reader) error {
+		body, err := io.ReadAll(text)
+		got.Files[h.Name] = File{Mode: h.FileInfo().Mode(), Body: body, Link: h.Linkname}
 		return err
-	}
-	defer text.Close()
-	for files := tar.NewReader(text); ; {
-		h, err := files.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		body, err := io.ReadAll(files)
-		if err != nil {
-			return err
-		}
-		i.Files[h.Name] = File{Mode: h.FileInfo().Mode(), Body: body, Link: h.Linkname}
-	}
+	})
 }
