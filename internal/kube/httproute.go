@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -81,12 +80,12 @@ func (r *rendering) reachRoutes() []client.Object {
 		}
 		route := &gatewayv1.HTTPRoute{
 			TypeMeta:   metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "HTTPRoute"},
-			ObjectMeta: r.meta(Name(r.ref, s.Name, strconv.Itoa(w.Group.Release), "reach"), labels(r.ref, w.Group)),
+			ObjectMeta: r.meta(reachName(r.ref, w.Group), labels(r.ref, w.Group)),
 			Spec: gatewayv1.HTTPRouteSpec{
 				CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{r.parent()}},
 				Hostnames:       []gatewayv1.Hostname{gatewayv1.Hostname(host)},
 				Rules: []gatewayv1.HTTPRouteRule{
-					redirectRule(routedPath(w.Group), reachHost(r.namespace, v1alpha1.Label(r.ref))),
+					redirectRule(exact(routedPath(w.Group)), reachHost(r.namespace, v1alpha1.Label(r.ref))),
 					{
 						Matches:     []gatewayv1.HTTPRouteMatch{{Path: exact(reachPath(w.Group))}},
 						BackendRefs: r.backends(s.Name, []spillway.Backend{{Group: w.Group}}, func(spillway.Backend) spillway.Share { return 1 }),
@@ -184,16 +183,17 @@ func (r *rendering) parent() gatewayv1.ParentReference {
 	return parent
 }
 
-// probeRule has the gateway answer by itself for the generation that it serves.
+// probeRule has the gateway answer by itself, with the generation that it serves, whatever it is asked for: what the
+// server asks must never get to a replica, where it would be counted as what a user asked.
 func (r *rendering) probeRule() gatewayv1.HTTPRouteRule {
 	generation := r.desired.Route.Generation
-	return redirectRule(fmt.Sprintf("%s%d", probePrefix, generation), probeHost(r.namespace, v1alpha1.Label(r.ref), generation))
+	return redirectRule(prefix(strings.TrimSuffix(probePrefix, "/")), probeHost(r.namespace, v1alpha1.Label(r.ref), generation))
 }
 
-func redirectRule(path, to string) gatewayv1.HTTPRouteRule {
+func redirectRule(path *gatewayv1.HTTPPathMatch, to string) gatewayv1.HTTPRouteRule {
 	host, status := gatewayv1.PreciseHostname(to), 302
 	return gatewayv1.HTTPRouteRule{
-		Matches: []gatewayv1.HTTPRouteMatch{{Path: exact(path)}},
+		Matches: []gatewayv1.HTTPRouteMatch{{Path: path}},
 		Filters: []gatewayv1.HTTPRouteFilter{{
 			Type:            gatewayv1.HTTPRouteFilterRequestRedirect,
 			RequestRedirect: &gatewayv1.HTTPRequestRedirectFilter{Hostname: &host, StatusCode: &status},
