@@ -157,7 +157,7 @@ func (p *Platform) follow(ref spillway.Ref, route spillway.Route, since time.Tim
 	services := map[string]counts.Service{}
 	for _, e := range route.Edges {
 		for _, b := range e.Backends {
-			services[b.Name(e.Service)] = counts.Service{Namespace: p.conf.Namespace, Name: backendName(ref, e.Service, b), Port: servicePort}
+			services[b.Name(e.Service)] = counts.Service{Namespace: p.conf.Namespace, Name: backendName(ref, e.Service, b), Port: servicePort, Asked: reachName(ref, b.Group)}
 		}
 	}
 	if err := p.conf.Judge.Follow(ref, counts.Route{Route: route, Services: services, Acknowledged: since}); err != nil {

@@ -58,6 +58,11 @@ func groupName(ref spillway.Ref, g spillway.Group) string {
 	return Name(ref, g.Service, strconv.Itoa(g.Release))
 }
 
+// reachName is the name of the HTTPRoute by which a gateway is asked for a group.
+func reachName(ref spillway.Ref, g spillway.Group) string {
+	return Name(ref, g.Service, strconv.Itoa(g.Release), "reach")
+}
+
 // edgeName is the name of the Service by which a group reaches what it needs: "castle-www-4-backend".
 func edgeName(ref spillway.Ref, from spillway.Group, service string) string {
 	return Name(ref, from.Service, strconv.Itoa(from.Release), service)

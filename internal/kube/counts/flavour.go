@@ -38,6 +38,9 @@ type Service struct {
 	Port      int    `json:"port"`
 	// Cluster is what the gateway calls it, where that does not follow from the Service: see Envoy. "" = it does.
 	Cluster string `json:"cluster,omitempty"`
+	// Asked is the HTTPRoute by which the server itself asks the gateway for it: "castle-www-4-reach". Where the gateway
+	// counts by rule, what comes by it is left out. "" = there is none.
+	Asked string `json:"asked,omitempty"`
 }
 
 // String is "default/castle-www-4:80".

@@ -32,19 +32,20 @@ type trial struct {
 	awaited  bool      // the candidate has a public service to which the route does not lead yet
 
 	state    judge.State
-	seen     map[string]instance // by name of the instance
-	asked    time.Time           // of the last reading
-	verdict  spillway.Verdict    // the last one
-	at       time.Time           // since when
-	lost     string              // why there is no data, in words; "" = there is
-	down     time.Time           // since when the source has not answered; zero = it does
-	some     string              // instances that do not answer while others do, in words
-	quiet    bool                // no backend of the app has ever been seen
-	touching bool                // the last reading brought answers
-	missing  map[string]missing  // by instance and rule
-	first    time.Time           // when the candidate was first seen to answer
-	untimed  bool                // there are gates on latency that cannot be judged here
-	bounds   []time.Duration     // of the gateway's histogram
+	seen     map[string]instance        // by name of the instance
+	asked    time.Time                  // of the last reading
+	verdict  spillway.Verdict           // the last one
+	at       time.Time                  // since when
+	lost     string                     // why there is no data, in words; "" = there is
+	down     time.Time                  // since when the source has not answered; zero = it does
+	some     string                     // instances that do not answer while others do, in words
+	quiet    bool                       // no backend of the app has ever been seen
+	touching bool                       // the last reading brought answers
+	missing  map[string]missing         // by instance and rule
+	shared   map[string]map[string]bool // rules that stable was seen behind, by service
+	first    time.Time                  // when the candidate was first seen to answer
+	untimed  bool                       // there are gates on latency that cannot be judged here
+	bounds   []time.Duration            // of the gateway's histogram
 }
 
 // memory is a trial as it is stored.
@@ -64,7 +65,7 @@ const memoryVersion = 1
 // newTrial starts from the memory in terms, if it is of this trial, else from nothing. A memory that cannot be
 // read is given back as error together with a usable trial.
 func newTrial(flavour Flavour, terms spillway.Trial) (*trial, error) {
-	t := &trial{flavour: flavour, terms: terms, state: judge.New(terms.ID), seen: map[string]instance{}, missing: map[string]missing{}, verdict: spillway.NoTraffic, quiet: true}
+	t := &trial{flavour: flavour, terms: terms, state: judge.New(terms.ID), seen: map[string]instance{}, missing: map[string]missing{}, shared: map[string]map[string]bool{}, verdict: spillway.NoTraffic, quiet: true}
 	t.terms.Memory = nil
 	if len(terms.Memory) == 0 {
 		return t, nil
@@ -206,6 +207,10 @@ func (t *trial) count(r reading) {
 	arms := t.arms()
 	batches := make([][kinds]judge.Batch, len(t.pairs))
 	var usual judge.Times // of stable until now, also from before the trial
+	for name, now := range r.instances {
+		t.share(t.rules(now.Counters, arms))
+		t.share(t.rules(t.seen[name].Counters, arms)) // the first time it is what was remembered
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.instances)) {
 		now := r.instances[name]
 		t.quiet = t.quiet && len(now.Counters) == 0
