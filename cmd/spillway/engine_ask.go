@@ -13,6 +13,9 @@ import (
 // Ask stores an intent after checking that it can be acted on.
 func (e *engine) Ask(ctx context.Context, app spillway.Ref, in spillway.Intent) (spillway.Intent, error) {
 	saved, err := e.store.Load(ctx, app)
+	if errors.Is(err, spillway.ErrNotFound) && in.Verb == spillway.VerbDestroy && e.wishes != nil {
+		return in, e.wishes.Withdraw(ctx, app)
+	}
 	if err != nil {
 		return in, err
 	}

@@ -2,10 +2,14 @@ package state_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
@@ -34,4 +38,35 @@ func TestStore_NothingIsDecidedWithoutTheReleaseThatServes(t *testing.T) {
 		t.Fatalf("it cannot even be destroyed: %v", err)
 	}
 	loaded(t, next, "castle")
+}
+
+// TestStore_WithdrawsWhatWasNeverARelease: an App with a mistake in its spec is no app yet, and has to be got rid of all
+// the same.
+func TestStore_WithdrawsWhatWasNeverARelease(t *testing.T) {
+	c, namespace := cluster(t)
+	s := open(t, c, namespace)
+	app := &v1alpha1.App{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "tower"}, Spec: apiextensions.JSON{Raw: []byte(`{"app":"tower","services":{}}`)}}
+	if err := c.Create(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Answer(t.Context(), "tower", 1, fmt.Errorf("spec:1:1: no services: %w", spillway.ErrInvalid)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(t.Context(), "tower"); !errors.Is(err, spillway.ErrNotFound) {
+		t.Fatalf("it is an app: %v", err)
+	}
+	if err := s.Withdraw(t.Context(), "tower"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(app), app); !apierrors.IsNotFound(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+	if err := s.Withdraw(t.Context(), "tower"); !errors.Is(err, spillway.ErrNotFound) {
+		t.Errorf("one that is not there: %v", err)
+	}
+	deploy(t, s, file)
+	if err := s.Withdraw(t.Context(), "castle"); !errors.Is(err, spillway.ErrConflict) {
+		t.Errorf("one that has a release: %v", err)
+	}
+	loaded(t, s, "castle")
 }

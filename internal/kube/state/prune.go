@@ -118,6 +118,36 @@ func (s *Store) remove(ctx context.Context, ref spillway.Ref) error {
 	return busy(ref)
 }
 
+// Withdraw deletes the resource of an app that was applied and has never been a release, as when its spec has a mistake:
+// nothing of it ever ran. ErrNotFound when there is none, ErrConflict when it is a release by now.
+func (s *Store) Withdraw(ctx context.Context, ref spillway.Ref) error {
+	for try := range tries {
+		app, _, err := s.read(ctx, ref, true)
+		switch {
+		case err != nil:
+			return err
+		case app == nil:
+			return noApp(ref)
+		case exists(app):
+			return fmt.Errorf("app %s has a release by now; destroy it again: %w", ref, spillway.ErrConflict)
+		case app.DeletionTimestamp != nil:
+			return nil // see Wish.Forget
+		}
+		err = s.client.Delete(ctx, app, client.Preconditions{UID: &app.UID, ResourceVersion: &app.ResourceVersion})
+		if err == nil || absent(err) {
+			s.forget(ref)
+			return nil
+		}
+		if !apierrors.IsConflict(err) {
+			return s.explain(err, "delete", apps)
+		}
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+	}
+	return busy(ref)
+}
+
 // Free takes the finalizer off every App of the namespace, when nobody is going to be there who would do it later: at
 // an uninstall, or before the namespace goes. What runs goes on; an App that is being deleted is gone then, and takes
 // everything that it owns with it. Hold is the way back.
