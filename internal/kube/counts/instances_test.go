@@ -61,15 +61,21 @@ func TestJudge_OneNameOfSeveralInstances(t *testing.T) {
 	}
 }
 
-// TestJudge_SomeInstancesCannotBeRead: the rest is judged as long as it is at least half, and said so. What the others
-// counted meanwhile is counted when they are back.
-func TestJudge_SomeInstancesCannotBeRead(t *testing.T) {
-	w := newWorld(t, 4)
+// followed gives a world of n instances that were looked at when each had counted a thousand requests.
+func followed(t *testing.T, n int) *world {
+	w := newWorld(t, n)
 	for _, g := range w.gateways {
 		g.answer("1", "castle-www-4", 200, 1000)
 	}
 	w.follow(route(500))
 	w.look()
+	return w
+}
+
+// TestJudge_SomeInstancesCannotBeRead: the rest is judged as long as it is at least half, and said so. What the others
+// counted meanwhile is counted when they are back.
+func TestJudge_SomeInstancesCannotBeRead(t *testing.T) {
+	w := followed(t, 4)
 	w.gateways[0].instead(away)
 	w.gateways[1].instead(away)
 	for range 10 {
@@ -96,12 +102,7 @@ func TestJudge_SomeInstancesCannotBeRead(t *testing.T) {
 
 // TestJudge_FindsHarmWithTheFewThatAnswer: who is known to fail is not kept because others cannot be read.
 func TestJudge_FindsHarmWithTheFewThatAnswer(t *testing.T) {
-	w := newWorld(t, 3)
-	for _, g := range w.gateways {
-		g.answer("1", "castle-www-4", 200, 1000)
-	}
-	w.follow(route(500))
-	w.look()
+	w := followed(t, 3)
 	w.gateways[0].instead(away)
 	w.gateways[2].instead(away)
 	for range 5 {
