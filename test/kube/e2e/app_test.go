@@ -11,6 +11,7 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/e2etest"
+	"github.com/spillway-dev/spillway/internal/load"
 )
 
 // castle is a copy of examples/castle. Its file is the one that runs on one machine; what a test changes are the name
@@ -73,11 +74,17 @@ func (c *castle) deploy(flags ...string) result {
 // begin deploys the castle for the first time, and gives users and visitors who are served by it.
 func (c *castle) begin() (*traffic, *visitors) {
 	c.Helper()
+	return c.beginWith(everybody(80)...), c.visit()
+}
+
+// beginWith deploys the castle for the first time, and gives users who are served by it.
+func (c *castle) beginWith(plans ...load.Plan) *traffic {
+	c.Helper()
 	c.deploy().want(c.T, 0)
 	c.in.healthy("castle", 1, time.Minute)
-	users, visitors := c.send(80), c.visit()
+	users := c.in.send(c.host, plans...)
 	users.answered(100)
-	return users, visitors
+	return users
 }
 
 // divided waits until the candidate of the castle serves this share, in percent.

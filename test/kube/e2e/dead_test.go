@@ -23,10 +23,7 @@ func newDead(t *testing.T, in *installation) (*castle, *traffic) {
 	t.Helper()
 	c := newCastle(in)
 	c.edit("steps: [25% 1s, 50% 1s]", "steps: [5% 5s, 50% 1s]")
-	c.deploy().want(t, 0)
-	in.healthy("castle", 1, time.Minute)
-	users := in.send(c.host, readers(83))
-	users.answered(100)
+	users := c.beginWith(readers(83))
 	if n := users.counts().Failures; n > 0 {
 		t.Fatalf("%d requests failed before anything was changed", n)
 	}
