@@ -86,6 +86,26 @@ func Open(client *http.Client, url string, header http.Header) Page {
 	return p
 }
 
+// Get asks for a URL of a host once, over a connection of its own, and gives status and body, or 0 and why there is none.
+func Get(t *testing.T, url, host string, header http.Header) (int, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // also when the test has ended
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(request.Header, header)
+	request.Host, request.Close = host, true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(body)
+}
+
 // Habit is how watchers ask.
 type Habit struct {
 	Users int           // of each URL

@@ -1,17 +1,15 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 // result is what a command did.
@@ -51,23 +49,12 @@ func (in *installation) behind(args ...string) <-chan result {
 // run runs a command; one that begins with oops is run by that name of the program. The code is negative
 // when it was not started or had to be killed.
 func (in *installation) run(dir string, args ...string) result {
-	ctx, cancel := context.WithTimeout(context.Background(), commandWithin)
-	defer cancel()
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, binary, args...)
+	program, rest := binary, args
 	if args[0] == "oops" {
-		cmd = exec.CommandContext(ctx, filepath.Join(filepath.Dir(binary), "oops"), args[1:]...)
+		program, rest = filepath.Join(filepath.Dir(binary), "oops"), args[1:]
 	}
-	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = dir, &stdout, &stderr, in.env()
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		fmt.Fprintf(&stderr, "\nit did not return within %v", commandWithin)
-	}
-	if cmd.ProcessState == nil {
-		fmt.Fprintf(&stderr, "\nit did not start: %v", err)
-		return result{args, -1, stdout.String(), stderr.String()}
-	}
-	return result{args, cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	code, stdout, stderr := e2etest.Run(commandWithin, dir, in.env(), program, rest...)
+	return result{args, code, stdout, stderr}
 }
 
 func (in *installation) env() []string { return append(os.Environ(), "SPILLWAY_DIR="+in.dir) }
@@ -131,16 +118,7 @@ func (in *installation) healthy(name string, release int, d time.Duration) spill
 }
 
 // describe is an overview in one line.
-func describe(o spillway.Overview) string {
-	text := fmt.Sprintf("%s is %s, stable %d, queue %d", o.App, o.Phase, o.Stable, o.Queue)
-	if r := o.Rollout; r != nil {
-		text += fmt.Sprintf(", release %d at %s of %s in step %d of %d, waiting for %s, evidence %+v", r.Release, r.Served, r.Asked, r.Step, r.Steps, r.Waiting, r.Evidence)
-	}
-	if l := o.Last; l != nil {
-		text += fmt.Sprintf("; last: release %d %s: %s", l.Release, l.Outcome, l.Reason)
-	}
-	return text
-}
+var describe = e2etest.Describe
 
 // newest is the number of the newest release of an app.
 func (in *installation) newest(name string) int {

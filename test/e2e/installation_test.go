@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,20 +82,10 @@ func installOn(t *testing.T, dir string) *installation {
 	return in
 }
 
-// freeAddress is one on which nobody listens. It lies below the ports from which the system makes connections, so
-// that no connection takes it in the meantime.
+// freeAddress is one on which nobody listens. The tests of a cluster take others.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000)))
-		if err != nil {
-			continue
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
-	t.Fatal("no free port from 10000 to 19999")
-	return ""
+	return e2etest.FreeAddress(t, 10_000)
 }
 
 // start starts a server and waits until it answers.
@@ -293,27 +280,12 @@ func (in *installation) tell() {
 	}
 }
 
-func lastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
+var lastLines = e2etest.LastLines
 
 // get asks for a page of a host once, and gives status and body.
 func (in *installation) get(host, path string) (int, string) {
 	in.t.Helper()
-	request, err := http.NewRequestWithContext(in.ctx(10*time.Second), http.MethodGet, "http://"+in.http+path, nil)
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	request.Host, request.Close = host, true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer response.Body.Close()
-	var body bytes.Buffer
-	body.ReadFrom(response.Body)
-	return response.StatusCode, body.String()
+	return e2etest.Get(in.t, "http://"+in.http+path, host, nil)
 }
 
 // ctx is a context with a deadline. It is released when that has passed or the test has ended.

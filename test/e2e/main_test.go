@@ -3,9 +3,10 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 // binary is the program under test, and self is this test program, which the apps run as their services:
@@ -31,10 +32,8 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "spillway")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/spillway")
-	build.Dir, build.Env = root(), append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the program under test: %v\n%s", err, out)
+	if err := e2etest.Build(root(), "./cmd/spillway", binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	if err := os.Symlink("spillway", filepath.Join(dir, "oops")); err != nil {

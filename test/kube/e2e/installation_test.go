@@ -3,23 +3,19 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 const (
@@ -76,20 +72,10 @@ func installIn(t *testing.T, namespace string) *installation {
 	return in
 }
 
-// freeAddress is one on which nobody listens. It lies below the ports from which the system makes connections, so
-// that no connection takes it in the meantime.
+// freeAddress is one on which nobody listens. The tests of one machine take others.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000)))
-		if err != nil {
-			continue
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
-	t.Fatal("no free port from 20000 to 29999")
-	return ""
+	return e2etest.FreeAddress(t, 20_000)
 }
 
 // start starts a server and waits until it answers.
@@ -192,30 +178,12 @@ func (in *installation) tell() {
 	}
 }
 
-func lastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
+var lastLines = e2etest.LastLines
 
 // get asks the gateway for a page of a host once, and gives status and body; the status is 0 where there is no answer.
 func (in *installation) get(host, path string, header http.Header) (int, string) {
 	in.t.Helper()
-	request, err := http.NewRequestWithContext(in.ctx(10*time.Second), http.MethodGet, "http://"+in.gateway+path, nil)
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	if header != nil {
-		request.Header = header
-	}
-	request.Host, request.Close = host, true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer response.Body.Close()
-	var body bytes.Buffer
-	body.ReadFrom(response.Body)
-	return response.StatusCode, body.String()
+	return e2etest.Get(in.t, "http://"+in.gateway+path, host, header)
 }
 
 // ctx is a context with a deadline. It is released when that has passed or the test has ended.

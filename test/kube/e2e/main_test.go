@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway/internal/appfile"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 )
 
@@ -41,10 +41,8 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "spillway")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/spillway")
-	build.Dir, build.Env = root(), append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the program under test: %v\n%s", err, out)
+	if err := e2etest.Build(root(), "./cmd/spillway", binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -3,15 +3,12 @@
 package e2e
 
 import (
-	"bytes"
-	"context"
-	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/spillway-dev/spillway/internal/e2etest"
 	"github.com/spillway-dev/spillway/test/kube/image"
 )
 
@@ -36,19 +33,10 @@ func (p *person) spillway(code int, args ...string) result {
 
 func (p *person) run(args ...string) result {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), commandWithin)
-	defer cancel()
-	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", &stdout, &stderr
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SPILLWAY_") }),
+	env := append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SPILLWAY_") }),
 		"KUBECONFIG="+kubeconfig(), "HOME="+p.home, "XDG_CONFIG_HOME="+p.home)
-	err := cmd.Run()
-	if ctx.Err() != nil || cmd.ProcessState == nil {
-		fmt.Fprintf(&stderr, "\nit did not start, or return within %v: %v", commandWithin, err)
-		return result{args, -1, stdout.String(), stderr.String()}
-	}
-	return result{args, cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	code, stdout, stderr := e2etest.Run(commandWithin, "/", env, binary, args...)
+	return result{args, code, stdout, stderr}
 }
 
 // at adds the context that leads to the server to a command.
@@ -63,10 +51,8 @@ func (p *person) installation() *installation {
 func program(t *testing.T, pkg string) string {
 	t.Helper()
 	file := t.TempDir() + "/program"
-	build := exec.Command("go", "build", "-o", file, pkg)
-	build.Dir, build.Env = root()+"/test/kube", append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", pkg, err, out)
+	if err := e2etest.Build(root()+"/test/kube", pkg, file); err != nil {
+		t.Fatal(err)
 	}
 	return file
 }
