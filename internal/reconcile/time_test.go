@@ -28,7 +28,8 @@ func TestOnlyTime_IsWhatNeedsNoSaveOfItsOwn(t *testing.T) {
 		only  bool
 	}{
 		{"a moment", status(100*time.Millisecond, nil), true},
-		{"ten seconds", status(10*time.Second, nil), false},
+		{"many moments", status(19*time.Second, nil), true},
+		{"20 seconds", status(20*time.Second, nil), false},
 		{"a clock that went back", status(-time.Millisecond, nil), false},
 		{"at rest", status(time.Millisecond, func(s *rollout.Status) { s.Now = time.Time{} }), false},
 		{"another step", status(time.Millisecond, func(s *rollout.Status) { s.Rollout.Step = 1 }), false},

@@ -104,7 +104,7 @@ func push(ctx context.Context, t *testing.T, name string) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", build, err, out)
 	}
-	pinned, err := image.Push(ctx, cmp.Or(os.Getenv("SPILLWAY_TEST_REGISTRY"), "10.99.0.1:5000")+"/"+name+":test", program)
+	pinned, err := image.Push(ctx, cmp.Or(os.Getenv("SPILLWAY_TEST_REGISTRY"), cmp.Or(os.Getenv("SPILLWAY_KUBE_NET"), "10.99")+".0.1:5000")+"/"+name+":test", program)
 	if err != nil {
 		t.Fatal(err)
 	}
