@@ -32,6 +32,7 @@ const (
 	retryMin = 50 * time.Millisecond
 	retryMax = 5 * time.Second
 	patience = time.Second // a round waits no longer for those of others
+	again    = time.Minute // until the same failure is told again
 )
 
 // NewLoop makes a loop that does nothing before Run.
@@ -148,6 +149,7 @@ func nudge(wake chan struct{}) {
 // after an error.
 func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 	due, retry, away := time.NewTimer(0), retryMin, true
+	var failed repeated
 	defer due.Stop()
 	for {
 		select {
@@ -177,12 +179,12 @@ func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 		case err != nil:
 			// That somebody else was faster is no news: to save, or, unless it goes on, to write what is to be.
 			if !errors.Is(err, spillway.ErrStale) || result.Saved && retry > 2*retryMin {
-				l.log.Warn("round failed, trying again", "app", app, "error", err, "in", retry)
+				l.log.Log(ctx, failed.level(err, began), "round failed, trying again", "app", app, "error", err, "in", retry)
 			}
 			due.Reset(retry)
 			retry = min(2*retry, retryMax)
 		default:
-			retry = retryMin
+			retry, failed = retryMin, repeated{}
 			if !result.WakeAt.IsZero() {
 				due.Reset(max(time.Until(result.WakeAt), settle))
 			}
@@ -193,6 +195,21 @@ func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 		case <-time.After(settle):
 		}
 	}
+}
+
+// repeated is what failed in an app's rounds, and when that was last told.
+type repeated struct {
+	text string
+	told time.Time
+}
+
+// level is that at which a failure is told: what is tried again every few seconds is no news for a while.
+func (r *repeated) level(err error, now time.Time) slog.Level {
+	if err.Error() == r.text && now.Sub(r.told) < again {
+		return slog.LevelDebug
+	}
+	*r = repeated{err.Error(), now}
+	return slog.LevelWarn
 }
 
 // returning is a platform as a server sees it that has just begun to decide.

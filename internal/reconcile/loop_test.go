@@ -128,6 +128,22 @@ func TestLoop_TellsAllThatAPlatformRefuses(t *testing.T) {
 	})
 }
 
+// What is tried again every few seconds does not fill the log.
+func TestLoop_TellsTheSameFailureOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, store, p := newLoop(t)
+		deploy(t, store, "shop")
+		p.fails = 1000
+		var log bytes.Buffer
+		start(t, reconcile.NewLoop(store, p, slog.New(slog.NewTextHandler(&log, nil))))
+		pass(10*time.Minute + time.Second)
+		synctest.Wait()
+		if n := strings.Count(log.String(), "no space left on device"); n < 9 || n > 12 {
+			t.Errorf("it is told %d times in ten minutes:\n%s", n, log.String())
+		}
+	})
+}
+
 // TestLoop_SaysNothingOfAWriteThatCameTooLate: the next round knows what was written meanwhile.
 func TestLoop_SaysNothingOfAWriteThatCameTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
