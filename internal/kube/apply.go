@@ -349,8 +349,7 @@ func (p *Platform) free(ctx context.Context, ref spillway.Ref, o client.Object) 
 	case err != nil:
 		return explain("look for "+key(o), err)
 	case other.Labels[ManagedBy] != Manager || other.Labels[AppLabel] != v1alpha1.Label(ref):
-		return fmt.Errorf("there is a %s in namespace %s that does not belong to app %s and is left alone; rename it or the service, or let it be taken over: kubectl label %s %s %s=%s %s=%s: %w",
-			key(o), o.GetNamespace(), ref, o.GetObjectKind().GroupVersionKind().Kind, o.GetName(), ManagedBy, Manager, AppLabel, v1alpha1.Label(ref), spillway.ErrConflict)
+		return p.foreign(ctx, ref, o)
 	}
 	return nil
 }

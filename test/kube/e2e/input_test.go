@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	apps "k8s.io/api/apps/v1"
 	authentication "k8s.io/api/authentication/v1"
 	core "k8s.io/api/core/v1"
 	rbac "k8s.io/api/rbac/v1"
@@ -67,6 +68,25 @@ func TestBadDeploys(t *testing.T) {
 	giveUp()
 	if err := cluster.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign); err != nil || len(foreign.OwnerReferences) > 0 || foreign.Labels[kube.ManagedBy] != "" {
 		t.Errorf("the Service of somebody else was touched: %v %v", err, foreign.ObjectMeta)
+	}
+
+	t.Log("a Deployment of the same name that is not ours")
+	labels := map[string]string{"app": "somebody-elses"}
+	theirs := &apps.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "castle-www-3", Namespace: in.namespace},
+		Spec: apps.DeploymentSpec{
+			Replicas: new(int32), Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: core.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: core.PodSpec{Containers: []core.Container{{Name: "x", Image: "x"}}}},
+		},
+	}
+	if err := cluster.Create(t.Context(), theirs); err != nil {
+		t.Fatal(err)
+	}
+	c.change().deploy("--detach").want(t, 0)
+	in.told(90*time.Second, status, "Deployment/castle-www-3", "does not belong to app castle", "kubectl delete Deployment castle-www-3")
+	giveUp()
+	if err := cluster.Get(t.Context(), client.ObjectKeyFromObject(theirs), theirs); err != nil || len(theirs.OwnerReferences) > 0 || *theirs.Spec.Replicas != 0 {
+		t.Errorf("the Deployment of somebody else was touched: %v %v", err, theirs.ObjectMeta)
 	}
 
 	t.Log("a quota")
