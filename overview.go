@@ -16,7 +16,8 @@ type Overview struct {
 	Held     bool              `json:"held,omitempty"`     // automatic deploys stay away until resume
 	Intent   int64             `json:"intent"`             // the last intent acted on
 	Problems []string          `json:"problems,omitempty"` // each with the reason and the next step
-	NoData   bool              `json:"no_data,omitempty"`  // the proxy did not answer
+	NoData   bool              `json:"no_data,omitempty"`  // the proxy did not answer, or see Silence
+	Silence  string            `json:"silence,omitempty"`  // why else there are no data
 	Hold     *Hold             `json:"hold,omitempty"`     // the proxy holds requests
 	Tracks   []TrackOverview   `json:"tracks,omitempty"`   // besides stable, sorted by name
 	Standby  *StandbyOverview  `json:"standby,omitempty"`  // the dark colour that is warm

@@ -16,6 +16,7 @@ import (
 	"github.com/spillway-dev/spillway/internal/api"
 	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/kube/counts"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/metrics"
 	"github.com/spillway-dev/spillway/internal/oci"
 	"github.com/spillway-dev/spillway/internal/pipeline"
@@ -206,11 +207,13 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
 	in.judge = judge
+	host, _ := os.Hostname() // a name among servers; without one the pid has to do
+	in.standing = func(ctx context.Context) string { return platform.Standing(ctx, host) }
+	in.leader = func(ctx context.Context) spillway.Check { return platform.CheckLeader(ctx, host, in.leads.Load) }
 	in.lead = func(ctx context.Context, run func(context.Context) error) error {
 		if platform.Defined(ctx) != nil { // while the cluster cannot remember, there is nothing to lead
 			return nil
 		}
-		host, _ := os.Hostname() // a name among servers; without one the pid has to do
 		return kube.Lead(ctx, config, namespace, fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano()), log, run)
 	}
 	return in, nil
@@ -234,6 +237,8 @@ func (in *installation) decide(ctx context.Context) error {
 		err := in.lead(ctx, func(ctx context.Context) error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
+			in.leads.Store(true)
+			defer in.leads.Store(false)
 			wishes := make(chan error, 1)
 			// Owned by this call; ends with ctx; waited for below. Its end ends the loop: the lease is for both.
 			go func() {
@@ -263,8 +268,29 @@ type foreign struct {
 
 var _ dataPlane = foreign{}
 
-func (f foreign) untold(what string) error {
-	return fmt.Errorf("%s is not known on Kubernetes: the gateway %s is not Spillway's own proxy: %w", what, f.options.gateway, spillway.ErrUnavailable)
+// loose says that users are not bound to a release by their key on a cluster.
+func (o *clusterOptions) loose() string {
+	if o.gateway == "" {
+		return "nobody is bound by it here: without a gateway each connection goes to any replica, whoever makes it; only the shares are so"
+	}
+	return fmt.Sprintf("nobody is bound by it here: the gateway %s deals each request anew, whoever makes it, and only the shares are so; what a rule names is always led there", o.gateway)
+}
+
+// untold is that a foreign data plane cannot be asked for something, and what there is instead.
+func (f foreign) untold(what, instead string) error {
+	who := "the gateway " + f.options.gateway + " is not Spillway's own proxy"
+	if f.options.gateway == "" {
+		who = "there is no gateway, and no proxy of Spillway's own"
+	}
+	return fmt.Errorf("%s on Kubernetes: %s; %s: %w", what, who, instead, spillway.ErrUnavailable)
+}
+
+// routesOf is the command that shows the routes of an app as the gateway is given them.
+func (f foreign) routesOf(app spillway.Ref) string {
+	if f.options.gateway == "" {
+		return fmt.Sprintf("what leads to it: kubectl get services -n %s -l %s=%s", f.platform.Namespace(), kube.AppLabel, v1alpha1.Label(app))
+	}
+	return fmt.Sprintf("what it is given: kubectl get httproutes -n %s -l %s=%s -o yaml; whether it took that: spillway status -a %s", f.platform.Namespace(), kube.AppLabel, v1alpha1.Label(app), app)
 }
 
 // Info says at which ports users reach the gateway.
@@ -275,20 +301,20 @@ func (f foreign) Info(ctx context.Context) (proxy.Info, error) {
 
 // Report is not had.
 func (f foreign) Report(context.Context, spillway.Ref) (spillway.Report, error) {
-	return spillway.Report{}, f.untold("what each replica is asked")
+	return spillway.Report{}, f.untold("what each replica is asked is not known", "its own metrics tell")
 }
 
 // Routes are not had.
-func (f foreign) Routes(context.Context, spillway.Ref) ([]spillway.RouteLine, error) {
-	return nil, f.untold("the list of routes")
+func (f foreign) Routes(_ context.Context, app spillway.Ref) ([]spillway.RouteLine, error) {
+	return nil, f.untold("the list of routes is not known", f.routesOf(app))
 }
 
 // Explain is not had.
-func (f foreign) Explain(context.Context, spillway.Ref, spillway.RouteQuery) (spillway.RouteAnswer, error) {
-	return spillway.RouteAnswer{}, f.untold("what becomes of a request")
+func (f foreign) Explain(_ context.Context, app spillway.Ref, _ spillway.RouteQuery) (spillway.RouteAnswer, error) {
+	return spillway.RouteAnswer{}, f.untold("what becomes of a request is not known", f.routesOf(app))
 }
 
 // Hold cannot be done.
 func (f foreign) Hold(context.Context, spillway.Ref, time.Duration) (spillway.Hold, error) {
-	return spillway.Hold{}, f.untold("how to let requests wait")
+	return spillway.Hold{}, f.untold("requests cannot be held", "have the app itself answer 503 with Retry-After meanwhile, or put a proxy before the gateway that can hold them; to keep a rollout from going on: spillway pause")
 }

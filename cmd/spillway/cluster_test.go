@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/kube/counts"
 )
 
@@ -50,6 +53,38 @@ func TestCheckSources_SaysWhoDoesNotAnswer(t *testing.T) {
 		}
 		if got.State != c.state || !strings.Contains(got.Remedy, c.remedy) || (got.Remedy == "") != (c.state == "ok") {
 			t.Errorf("%+v: %+v", c.sources, got)
+		}
+	}
+}
+
+func TestForeign_SaysWhatThereIsInstead(t *testing.T) {
+	p := new(kube.Platform)
+	for _, c := range []struct {
+		gateway string
+		ask     func(foreign) error
+		says    []string
+	}{
+		{"edge/public", func(f foreign) error { _, err := f.Routes(t.Context(), "castle@staging"); return err }, []string{"the gateway edge/public is not Spillway's own proxy", "kubectl get httproutes", "spillway.dev/app=castle.staging"}},
+		{"", func(f foreign) error { _, err := f.Routes(t.Context(), "castle"); return err }, []string{"there is no gateway", "kubectl get services"}},
+		{"edge/public", func(f foreign) error { _, err := f.Explain(t.Context(), "castle", spillway.RouteQuery{}); return err }, []string{"spillway status -a castle"}},
+		{"edge/public", func(f foreign) error { _, err := f.Hold(t.Context(), "castle", 0); return err }, []string{"requests cannot be held", "503", "spillway pause"}},
+	} {
+		err := c.ask(foreign{clusterOptions{gateway: c.gateway}, p})
+		for _, text := range c.says {
+			if !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), text) {
+				t.Errorf("%v; want %q in it", err, text)
+			}
+		}
+	}
+}
+
+func TestWriteWho_SaysThatNobodyIsBound(t *testing.T) {
+	for _, o := range []clusterOptions{{}, {gateway: "edge/public"}} {
+		who := someone()
+		who.Loose = o.loose()
+		var b strings.Builder
+		if err := writeWho(&b, who, who.At); err != nil || !strings.Contains(b.String(), "nobody is bound by it here") || !strings.Contains(b.String(), o.gateway) {
+			t.Errorf("%v\n%s", err, &b)
 		}
 	}
 }

@@ -46,6 +46,9 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 	if err != nil {
 		return spillway.Overview{}, err
 	}
+	if observed.NoData && e.standing != nil && !e.leads.Load() {
+		observed.Silence = e.standing(ctx) + "; it has not looked yet at what the gateway serves, and does so now"
+	}
 	o := rollout.Describe(saved.Spec, saved.Status, observed, time.Now())
 	o.Uncounted = e.daemon == nil
 	report, err := e.proxy.Report(ctx, app)
@@ -141,7 +144,7 @@ func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 		if judge.Text == "" {
 			judge = e.options.cluster.checkSources(e.judge.Sources(ctx))
 		}
-		return append(checks, judge)
+		return append(checks, judge, e.leader(ctx))
 	}
 	info, err := e.proxy.Info(ctx)
 	if err != nil {

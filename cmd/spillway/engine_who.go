@@ -17,6 +17,9 @@ func (e *engine) Who(ctx context.Context, app spillway.Ref, q api.WhoQuery) (api
 		q.At = time.Now()
 	}
 	who := api.Who{App: app, Key: q.Key, At: q.At, Bucket: proxy.Bucket(app, q.Key), Edges: []api.WhoEdge{}}
+	if e.images != nil {
+		who.Loose = e.options.cluster.loose()
+	}
 	route, ok, err := e.store.Newest(ctx, app, spillway.EventRoute, q.At)
 	if err != nil || !ok {
 		return who, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -310,7 +311,7 @@ func waitingLines(o spillway.Overview) []string {
 		lines = append(lines, "  waiting  "+waiting)
 	}
 	if o.NoData {
-		lines = append(lines, "  the proxy does not answer; the numbers are the last known")
+		lines = append(lines, "  "+cmp.Or(clean(o.Silence), "the proxy does not answer; the numbers are the last known"))
 	}
 	return lines
 }

@@ -20,7 +20,8 @@ func (c *cli) whoCommand() *cobra.Command {
 		Short: "Which release a user has, or had at a time",
 		Long: `Who says which release and track a user was given, from the history of the routes that the proxy served.
 KEY is what the header or cookie of the user carries that cohort: in the app file names. Users without
-one have a bucket in a cookie of Spillway's own, and cannot be asked for.`,
+one have a bucket in a cookie of Spillway's own, and cannot be asked for. On Kubernetes the gateway deals
+each request anew: who says what Spillway's own proxy would do by that route, and that nobody is bound.`,
 		Example: `  spillway who 4711
   spillway who 4711 --at "2026-11-20 14:05"
   spillway who 4711 --at 14:05 --json`,
@@ -113,6 +114,9 @@ func writeWho(w io.Writer, who api.Who, now time.Time) error {
 		for _, rule := range e.Otherwise {
 			fmt.Fprintf(&b, "  but with %s\n", clean(rule))
 		}
+	}
+	if who.Loose != "" {
+		fmt.Fprintf(&b, "\n%s\n", clean(who.Loose))
 	}
 	fmt.Fprintf(&b, "\nthis route is in force since %s\n", stamp(who.Since, now))
 	_, err := io.WriteString(w, b.String())

@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -56,6 +57,10 @@ type installation struct {
 	asked  func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
 	judge  *counts.Judge
 	lead   func(ctx context.Context, run func(context.Context) error) error
+	leads  atomic.Bool // this server decides, and no other
+
+	standing func(context.Context) string         // what this server is while it does not lead, and who does
+	leader   func(context.Context) spillway.Check // who leads
 }
 
 // assemble opens the state directory and wires the parts. It starts nothing but what it says; on an error

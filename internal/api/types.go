@@ -92,6 +92,8 @@ type Who struct {
 	Edges  []WhoEdge      `json:"edges"`  // one for each public service
 	// Since is when the route in force at At was taken over; zero when the history does not reach back.
 	Since time.Time `json:"since,omitzero"`
+	// Loose says why users are not bound to what Edges say; "" = they are.
+	Loose string `json:"loose,omitempty"`
 }
 
 // WhoEdge is what a user had at one public service.

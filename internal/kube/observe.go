@@ -54,6 +54,9 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	a.explain(o.Groups, pods)
 	o.Stuck = a.stuck(time.Now())
 	o.NoData = !a.known && !a.own && len(parts) > 0 // another process asked for it, and it was not looked at yet
+	if o.NoData {
+		o.Silence = unasked
+	}
 	if a.known {
 		o.Served.Edges = edgesOf(parts, a.served) // as they are, also when somebody else changed them
 	}

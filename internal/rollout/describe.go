@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,6 +31,9 @@ func Describe(spec Spec, status Status, obs Observation, now time.Time) spillway
 	}
 	o.Tracks, o.Standby, o.Waits, o.Color = t.describeTracks(), t.describeStandby(), t.describeWaits(), t.liveColor()
 	o.Problems = t.problems()
+	if obs.NoData {
+		o.Silence = obs.Silence
+	}
 	return o
 }
 
@@ -89,6 +93,9 @@ func (t *turn) waiting() string {
 	waits, _ := t.gateWaits()
 	switch {
 	case t.obs.NoData:
+		if t.obs.Silence != "" {
+			return "the gateway to say what it serves"
+		}
 		return "the proxy to answer"
 	case t.st.Phase == spillway.RollingBack && !t.acked():
 		return fmt.Sprintf("the proxy to take release %d out of the route", r.Release) + t.stuck()
@@ -235,7 +242,7 @@ func (t *turn) starting(o Group) bool {
 func (t *turn) problems() []string {
 	var problems []string
 	if t.obs.NoData {
-		problems = append(problems, "the proxy does not answer: the counts are those last seen, and nothing is stopped or judged; look at: spillway doctor")
+		problems = append(problems, cmp.Or(t.obs.Silence, "the proxy does not answer: the counts are those last seen, and nothing is stopped or judged; look at: spillway doctor"))
 	}
 	for _, o := range t.obs.Groups {
 		if o.Problem != "" && o.Ready < o.Running-o.Draining && !t.starting(o) {

@@ -72,3 +72,12 @@ func TestDescribe_CountsDownBetweenDecisions(t *testing.T) {
 		}
 	}
 }
+
+func TestDescribe_SaysWhyThereAreNoData(t *testing.T) {
+	for silence, want := range map[string]string{"": "the proxy does not answer: the counts are those last seen, and nothing is stopped or judged; look at: spillway doctor", "b leads": "b leads"} {
+		o := rollout.Describe(rollout.Spec{App: "shop"}, rollout.Status{Phase: spillway.Healthy}, rollout.Observation{NoData: true, Silence: silence}, time.Time{})
+		if !slices.Equal(o.Problems, []string{want}) || o.Silence != silence || !o.NoData {
+			t.Errorf("problems = %q, silence = %q; want %q", o.Problems, o.Silence, want)
+		}
+	}
+}

@@ -163,6 +163,8 @@ type Observation struct {
 	Served spillway.Route
 	// NoData: the data plane did not answer; Served and Evidence are the last known.
 	NoData bool
+	// Silence says why there are no data, where it is not that a proxy of our own does not answer; "" = it is.
+	Silence string
 	// Away: nobody decided for a while before this, because a server has just begun to. What happened meanwhile was not
 	// acted on, so that time counts against no deadline of capacity.
 	Away bool
