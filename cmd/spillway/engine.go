@@ -119,14 +119,6 @@ func (e *engine) Events(ctx context.Context, app spillway.Ref, q spillway.EventQ
 	return e.store.Events(ctx, app, q)
 }
 
-// Logs tells the lines that replicas wrote.
-func (e *engine) Logs(ctx context.Context, app spillway.Ref, q spillway.LogQuery, line func(spillway.LogLine) error) error {
-	if _, err := e.store.Load(ctx, app); err != nil {
-		return err
-	}
-	return e.platform.Logs(ctx, app, q, line)
-}
-
 func serviceNames(a spillway.App) string {
 	var names []string
 	for _, s := range a.Services {

@@ -12,7 +12,8 @@ func (c *cli) logsCommand() *cobra.Command {
 	cmd := c.verb(groupWatch, &cobra.Command{
 		Use:   "logs [flags]",
 		Short: "What the replicas wrote",
-		Long:  "Logs prints what the replicas wrote to their standard output and error, also those that are gone.",
+		Long: `Logs prints what the replicas wrote to their standard output and error, also those that are gone. On
+Kubernetes it prints what the cluster has: it throws away what a pod wrote with the pod.`,
 		Example: `  spillway logs
   spillway logs -f --service www
   spillway logs --release 8 -n 500     of a release that failed
