@@ -78,3 +78,27 @@ func Describe(o spillway.Overview) string {
 	}
 	return text
 }
+
+// Serves is the release that has all traffic, watched or not; 0 when it is divided.
+func Serves(o spillway.Overview) int {
+	switch {
+	case o.Rollout == nil:
+		return o.Stable
+	case o.Phase == spillway.Promoting:
+		return o.Rollout.Release
+	default:
+		return 0
+	}
+}
+
+// Earlier is one of the last five releases, but for the one that serves. There are two at least.
+func Earlier(random *rand.Rand, newest, serves int) int {
+	target := newest - random.IntN(min(5, newest))
+	if target == serves {
+		target--
+	}
+	if target < 1 {
+		target = newest
+	}
+	return target
+}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,10 +34,7 @@ type installation struct {
 	listen string   // of the API
 	flags  []string // of the server, besides those of the addresses
 	client *api.Client
-
-	mu     sync.Mutex
-	server *exec.Cmd
-	gone   chan struct{} // closed when server has ended
+	server e2etest.Server
 }
 
 // install starts a server on a fresh directory. When the test ends, everything is stopped, and that
@@ -92,81 +87,32 @@ func freeAddress(t *testing.T) string {
 func (in *installation) start() {
 	in.t.Helper()
 	in.launch()
-	answers := false
-	await(in.t, startWithin, "the server to answer", func() bool {
-		select {
-		case <-in.gone:
-			return true
-		default:
-		}
+	in.server.Await(in.t, startWithin, func() (int, error) {
 		info, err := in.client.Info(in.ctx(time.Second))
-		answers = err == nil && info.PID == in.serverPID()
-		return answers
+		return info.PID, err
 	})
-	if !answers {
-		in.t.Fatal("the server ended while it started")
-	}
 }
 
 // launch starts a server, and does not wait.
 func (in *installation) launch() {
 	in.t.Helper()
-	log, err := os.OpenFile(in.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd := exec.Command(binary, "server", "--dir", in.dir, "--http", in.http, "--listen", in.listen)
+	args := []string{"server", "--dir", in.dir, "--http", in.http, "--listen", in.listen}
 	if in.https != "" {
-		cmd.Args = append(cmd.Args, "--https", in.https)
+		args = append(args, "--https", in.https)
 	}
-	cmd.Args = append(cmd.Args, in.flags...)
-	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		in.t.Fatal(err)
-	}
-	gone := make(chan struct{})
-	in.mu.Lock()
-	in.server, in.gone = cmd, gone
-	in.mu.Unlock()
-	// Owned by the installation; ends with the process, which tearDown ends and waits for.
-	go func() { cmd.Wait(); close(gone) }()
+	in.server.Launch(in.t, in.log(), binary, append(args, in.flags...)...)
 }
 
 // log is the file with the server's output. It is beside the state directory, which may be full.
 func (in *installation) log() string { return in.dir + ".log" }
 
-func (in *installation) serverPID() int {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.server == nil {
-		return 0
-	}
-	return in.server.Process.Pid
-}
+func (in *installation) serverPID() int { return in.server.PID() }
 
 // kill ends the server with a signal and waits until it has ended. SIGTERM and SIGKILL leave all that it
 // runs running; SIGINT does not.
 func (in *installation) kill(s syscall.Signal) {
 	in.t.Helper()
-	in.mu.Lock()
-	cmd, gone := in.server, in.gone
-	in.server = nil
-	in.mu.Unlock()
-	if cmd == nil {
-		return
-	}
-	if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		in.t.Fatal(err)
-	}
-	select {
-	case <-gone:
-	case <-time.After(haltWithin):
-		in.t.Errorf("the server has not ended %v after %v", haltWithin, s)
-		cmd.Process.Kill()
-		<-gone
-	}
+	in.server.Kill(in.t, s, haltWithin)
 }
 
 // tearDown stops everything, checks that nothing is left, and tells what happened when the test failed.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 	"github.com/spillway-dev/spillway/internal/load"
 )
 
@@ -36,16 +37,7 @@ func newSeason(in *installation, a *app) *season {
 }
 
 // serves is the release that has all traffic, watched or not; 0 when it is divided.
-func (s *season) serves() int {
-	switch o := s.in.overview(s.app.Name); {
-	case o.Rollout == nil:
-		return o.Stable
-	case o.Phase == spillway.Promoting:
-		return o.Rollout.Release
-	default:
-		return 0
-	}
-}
+func (s *season) serves() int { return e2etest.Serves(s.in.overview(s.app.Name)) }
 
 // check fails the test when another release serves.
 func (s *season) check(want int, after string) {
@@ -86,14 +78,7 @@ func (s *season) abort(strategy string) {
 // rollback goes back to the last good release, out of the watch, or to any of the last five by its number.
 func (s *season) rollback() {
 	s.in.t.Helper()
-	newest, serves := s.in.newest(s.app.Name), s.serves()
-	target := newest - s.random.IntN(min(5, newest))
-	if target == serves {
-		target--
-	}
-	if target < 1 {
-		target = newest
-	}
+	target := e2etest.Earlier(s.random, s.in.newest(s.app.Name), s.serves())
 	s.in.spillway("rollback", fmt.Sprint(target), "--app", s.app.Name).want(s.in.t, 0)
 	s.check(target, fmt.Sprintf("rollback to %d", target))
 	s.rollbacks++

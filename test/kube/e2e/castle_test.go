@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 )
 
 // season is a series of changes of the castle under load.
@@ -20,16 +21,7 @@ type season struct {
 }
 
 // serves is the release that has all traffic, watched or not; 0 when it is divided.
-func (s *season) serves() int {
-	switch o := s.in.overview("castle"); {
-	case o.Rollout == nil:
-		return o.Stable
-	case o.Phase == spillway.Promoting:
-		return o.Rollout.Release
-	default:
-		return 0
-	}
-}
+func (s *season) serves() int { return e2etest.Serves(s.in.overview("castle")) }
 
 // check fails the test when another release serves.
 func (s *season) check(want int, after string) {
@@ -70,14 +62,7 @@ func (s *season) abort(strategy string) {
 // rollback goes back to the release before, or to any of the last five by its number.
 func (s *season) rollback() {
 	s.Helper()
-	newest, serves := s.in.newest("castle"), s.serves()
-	target := newest - s.random.IntN(min(5, newest))
-	if target == serves {
-		target--
-	}
-	if target < 1 {
-		target = newest
-	}
+	target := e2etest.Earlier(s.random, s.in.newest("castle"), s.serves())
 	s.in.spillway("rollback", fmt.Sprint(target), "--app", "castle").want(s.T, 0)
 	s.check(target, fmt.Sprintf("rollback to %d", target))
 	s.rollbacks++

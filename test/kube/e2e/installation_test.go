@@ -4,12 +4,9 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,10 +32,7 @@ type installation struct {
 	metrics    string   // URL of the gateway's
 	flags      []string // of the server, besides these
 	client     *api.Client
-
-	mu     sync.Mutex
-	server *exec.Cmd
-	gone   chan struct{} // closed when server has ended
+	server     e2etest.Server
 }
 
 // install starts a server in a namespace of the test's own.
@@ -82,43 +76,19 @@ func freeAddress(t *testing.T) string {
 func (in *installation) start() {
 	in.t.Helper()
 	in.launch()
-	answers := false
-	await(in.t, startWithin, "the server to answer", func() bool {
-		if in.ended() {
-			return true
-		}
+	in.server.Await(in.t, startWithin, func() (int, error) {
 		info, err := in.client.Info(in.ctx(time.Second))
-		answers = err == nil && info.PID == in.server.Process.Pid
-		return answers
+		return info.PID, err
 	})
-	if !answers {
-		in.t.Fatal("the server ended while it started")
-	}
 }
 
 // launch starts a server, and does not wait.
 func (in *installation) launch() {
 	in.t.Helper()
-	log, err := os.OpenFile(in.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd := exec.Command(binary, "server", "--kubernetes", "--dir", in.dir, "--listen", in.listen, "--kubeconfig", in.kubeconfig, "--namespace", in.namespace,
-		"--gateway", "gateway/public", "--gateway-url", "http://"+in.gateway, "--gateway-metrics", in.metrics,
-		"--registry", registry()+"/"+in.namespace, "--insecure-registry", registry())
-	cmd.Args = append(cmd.Args, in.flags...)
-	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		in.t.Fatal(err)
-	}
-	gone := make(chan struct{})
-	in.mu.Lock()
-	in.server, in.gone = cmd, gone
-	in.mu.Unlock()
-	// Owned by the installation; ends with the process, which the end of the test ends and waits for.
-	go func() { cmd.Wait(); close(gone) }()
+	args := []string{"server", "--kubernetes", "--dir", in.dir, "--listen", in.listen, "--kubeconfig", in.kubeconfig, "--namespace", in.namespace,
+		"--gateway", "gateway/public", "--gateway-url", "http://" + in.gateway, "--gateway-metrics", in.metrics,
+		"--registry", registry() + "/" + in.namespace, "--insecure-registry", registry()}
+	in.server.Launch(in.t, in.log(), binary, append(args, in.flags...)...)
 }
 
 // log is the file with the server's output.
@@ -131,35 +101,12 @@ func (in *installation) logged() string {
 }
 
 // ended reports whether the server has ended by itself.
-func (in *installation) ended() bool {
-	select {
-	case <-in.gone:
-		return true
-	default:
-		return false
-	}
-}
+func (in *installation) ended() bool { return in.server.Ended() }
 
 // kill ends the server with a signal and waits until it has ended. What it runs on the cluster goes on.
 func (in *installation) kill(s syscall.Signal) {
 	in.t.Helper()
-	in.mu.Lock()
-	cmd, gone := in.server, in.gone
-	in.server = nil
-	in.mu.Unlock()
-	if cmd == nil {
-		return
-	}
-	if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		in.t.Fatal(err)
-	}
-	select {
-	case <-gone:
-	case <-time.After(endWithin):
-		in.t.Errorf("the server has not ended %v after %v", endWithin, s)
-		cmd.Process.Kill()
-		<-gone
-	}
+	in.server.Kill(in.t, s, endWithin)
 }
 
 // tell logs what a person would look at first after a failure.
