@@ -167,7 +167,7 @@ func (l *Loop) keep(ctx context.Context, app spillway.Ref, wake chan struct{}) {
 		}
 		result, err := Once(ctx, l.store, platform, app, began)
 		leave()
-		away = away && err != nil
+		away = away && !result.Saved // what is refused is tried again, and its time counts
 		l.log.Debug("round", "app", app, "waited", began.Sub(asked), "took", time.Since(began))
 		for _, e := range result.Events { // reasons are events; the engine itself never logs
 			l.log.Info("event", "app", app, "kind", e.Kind, "release", e.Release, "text", e.Text)

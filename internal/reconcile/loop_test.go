@@ -194,6 +194,21 @@ func TestLoop_TimeWithoutAServerIsNotTheCandidates(t *testing.T) {
 	})
 }
 
+// TestLoop_WhatIsRefusedForGoodEndsAtTheDeadline: only the first round comes after a time without a server.
+func TestLoop_WhatIsRefusedForGoodEndsAtTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, store, p := newLoop(t)
+		deploy(t, store, "shop")
+		p.fails = 1 << 30
+		start(t, reconcile.NewLoop(store, unready{p}, slog.New(slog.DiscardHandler)))
+		pass(15 * time.Minute)
+		synctest.Wait()
+		if st := phase(t, store, "shop"); st.Phase != spillway.RollingBack || st.Rollout.Outcome != spillway.Failed {
+			t.Errorf("it is %s after 15 minutes: %+v", st.Phase, st.Rollout)
+		}
+	})
+}
+
 // TestLoop_AShortTimeWithoutAServerDoesNotCountEither: a moment alone is not saved, but that it does not count is.
 func TestLoop_AShortTimeWithoutAServerDoesNotCountEither(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -149,8 +149,10 @@ func (r *Run) once() error {
 	if errors.Is(err, spillway.ErrNotFound) {
 		return nil
 	}
+	r.World.returned = r.World.returned && !result.Saved
 	if errors.Is(err, errCrash) {
 		r.World.reborn()
+		r.World.returned = true
 	}
 	if r.checks.broken != nil {
 		return r.checks.broken

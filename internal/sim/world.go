@@ -178,7 +178,7 @@ func (w *World) observe() rollout.Observation {
 		}
 		o.Groups = append(o.Groups, r)
 	}
-	o.Away, w.returned = w.returned, false
+	o.Away = w.returned
 	w.outside.observe(&o)
 	if w.cluster != nil && !w.cluster.known { // by this server, that is
 		o.NoData = !w.cluster.own && len(w.cluster.parts) > 0
