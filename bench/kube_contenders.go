@@ -24,7 +24,7 @@ func (b *kubeBench) spillwayContender() contender {
 		object: func(n int, image string) map[string]any {
 			return map[string]any{"apiVersion": "spillway.dev/v1alpha1", "kind": "App", "metadata": metadata(n, namespace), "spec": map[string]any{
 				"app": appName(n), "watch": "0s",
-				"services": map[string]any{"www": map[string]any{"image": image, "scale": replicas, "port": 8080, "strategy": "canary", "steps": []any{"20%"}}},
+				"services": map[string]any{"www": map[string]any{"image": image, "scale": replicas, "port": 8080, "strategy": "rolling"}},
 			}}
 		},
 		done: func(o map[string]any, round int) bool {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -32,10 +33,14 @@ func (c *cli) abort(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	began, candidate := time.Now(), 0
+	began, candidate, told := time.Now(), 0, false
 	o, err := c.until(ctx, client, app, func(o spillway.Overview) bool {
 		if o.Rollout != nil {
 			candidate = o.Rollout.Release
+		}
+		if o.Rollout != nil && !told && time.Since(began) > c.patience {
+			told = true
+			c.say("weight 0 is asked for, and not seen to be served everywhere after %s: %s; still waiting", span(c.patience), cmp.Or(o.Rollout.Waiting, "see spillway status"))
 		}
 		return o.Rollout == nil || o.Rollout.Served == 0 && !o.Rollout.Unacknowledged && !o.NoData
 	})

@@ -140,6 +140,25 @@ func TestAbort_WaitsUntilTheProxyServesWeightZero(t *testing.T) {
 	}
 }
 
+// Who waits for an instance of a gateway that does not answer is told.
+func TestAbort_SaysWhatItWaitsFor(t *testing.T) {
+	e := resting()
+	leaving := trying(7, 8, spillway.Percent(25), 1)
+	leaving.Phase, leaving.Rollout.Unacknowledged = spillway.RollingBack, true
+	leaving.Rollout.Waiting = "the gateway's instance 10.1.2.3:8000 does not serve generation 9 yet"
+	out := leaving
+	out.Rollout = nil
+	e.scripts = map[spillway.Verb][]round{spillway.VerbAbort: append(slices.Repeat([]round{{overview: leaving}}, 50), round{overview: out})}
+	var stdout, stderr bytes.Buffer
+	c := newCLI(strings.NewReader(""), &stdout, &stderr, func(string) string { return "" })
+	c.every, c.patience = time.Millisecond, 20*time.Millisecond
+	t.Chdir(t.TempDir())
+	code := c.run(t.Context(), []string{"abort", "--dir", serve(t, e)})
+	if n := strings.Count(stderr.String(), "still waiting"); code != exitDone || n != 1 || !strings.Contains(stderr.String(), leaving.Rollout.Waiting) {
+		t.Errorf("exit code %d, told %d times\n%s", code, n, &stderr)
+	}
+}
+
 func TestDestroy_WaitsUntilTheAppIsGone(t *testing.T) {
 	e := resting()
 	e.scripts = map[spillway.Verb][]round{spillway.VerbDestroy: {{overview: castleAt(7, 1)}, {overview: castleAt(7, 1)}, {}}}
