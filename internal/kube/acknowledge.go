@@ -262,7 +262,11 @@ func (p *Platform) probe(ctx context.Context, h *gatewayv1.HTTPRoute, generation
 	host := concrete(string(h.Spec.Hostnames[0]))
 	return p.everywhere(ctx, host, func(ctx context.Context, d opening) (string, error) {
 		to, status, err := p.look(ctx, d, fmt.Sprintf("%s%d", probePrefix, generation), host)
-		if err == nil && to != probeHost(h.Namespace, h.Labels[AppLabel], generation) {
+		own := probeHost(h.Namespace, h.Labels[AppLabel], generation)
+		if why := elsewhere(to, own, host); err == nil && why != "" {
+			return why, nil
+		}
+		if err == nil && to != own {
 			return fmt.Sprintf("%s does not serve generation %d of %s yet (it answered %d)", d, generation, host, status), nil
 		}
 		return "", err

@@ -28,6 +28,23 @@ type Gateway struct {
 // redirect, without asking a replica.
 const probePrefix = "/.well-known/spillway/"
 
+// ownerPath is answered with a generation of the app that has the users of a host.
+const ownerPath = probePrefix + "owner"
+
+// elsewhere says that a gateway answers for another app of Spillway, where it should lead to own: "" = it does not. That one
+// is of another namespace as a rule, since a server gives no host to two of its apps.
+func elsewhere(to, own, host string) string {
+	_, theirs, _ := strings.Cut(to, ".")
+	_, ours, _ := strings.Cut(own, ".")
+	if theirs == ours || !strings.HasSuffix(theirs, ".spillway.invalid") {
+		return ""
+	}
+	return "the gateway answers at " + host + " for another app, of another namespace: " + twoOwners
+}
+
+// twoOwners is what to do about a host that an HTTPRoute has which the server may not read.
+const twoOwners = "an HTTPRoute of somebody else seems to have this host too, of which a gateway obeys one, mostly the older; find it with kubectl get httproutes -A, and delete one of them, or give one another host"
+
 // probeHost is the host that the answer to a probe leads to. The name cannot exist (RFC 6761), and is of this app alone:
 // another namespace may have an app with the same host, and routes of the same number.
 func probeHost(namespace, app string, generation int64) string {
@@ -85,7 +102,7 @@ func (r *rendering) reachRoutes() []client.Object {
 				CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{r.parent()}},
 				Hostnames:       []gatewayv1.Hostname{gatewayv1.Hostname(host)},
 				Rules: []gatewayv1.HTTPRouteRule{
-					redirectRule(exact(routedPath(w.Group)), reachHost(r.namespace, v1alpha1.Label(r.ref))),
+					redirectRule(routedPath(w.Group), reachHost(r.namespace, v1alpha1.Label(r.ref))),
 					{
 						Matches:     []gatewayv1.HTTPRouteMatch{{Path: exact(reachPath(w.Group))}},
 						BackendRefs: r.backends(s.Name, []spillway.Backend{{Group: w.Group}}, func(spillway.Backend) spillway.Share { return 1 }),
@@ -184,16 +201,19 @@ func (r *rendering) parent() gatewayv1.ParentReference {
 }
 
 // probeRule has the gateway answer by itself, with the generation that it serves, whatever it is asked for: what the
-// server asks must never get to a replica, where it would be counted as what a user asked.
+// server asks must never get to a replica, where it would be counted as what a user asked. The path of the generation is
+// in it by itself, so that an app whose host another one has as well hears of its own route.
 func (r *rendering) probeRule() gatewayv1.HTTPRouteRule {
 	generation := r.desired.Route.Generation
-	return redirectRule(prefix(strings.TrimSuffix(probePrefix, "/")), probeHost(r.namespace, v1alpha1.Label(r.ref), generation))
+	rule := redirectRule(fmt.Sprintf("%s%d", probePrefix, generation), probeHost(r.namespace, v1alpha1.Label(r.ref), generation))
+	rule.Matches = append(rule.Matches, gatewayv1.HTTPRouteMatch{Path: prefix(strings.TrimSuffix(probePrefix, "/"))})
+	return rule
 }
 
-func redirectRule(path *gatewayv1.HTTPPathMatch, to string) gatewayv1.HTTPRouteRule {
+func redirectRule(path, to string) gatewayv1.HTTPRouteRule {
 	host, status := gatewayv1.PreciseHostname(to), 302
 	return gatewayv1.HTTPRouteRule{
-		Matches: []gatewayv1.HTTPRouteMatch{{Path: path}},
+		Matches: []gatewayv1.HTTPRouteMatch{{Path: exact(path)}},
 		Filters: []gatewayv1.HTTPRouteFilter{{
 			Type:            gatewayv1.HTTPRouteFilterRequestRedirect,
 			RequestRedirect: &gatewayv1.HTTPRequestRedirectFilter{Hostname: &host, StatusCode: &status},

@@ -212,6 +212,9 @@ func (p *Platform) reaches(ctx context.Context, w reachable, since time.Duration
 		if err != nil {
 			return "", err
 		}
+		if why := elsewhere(to, w.to, w.host); why != "" {
+			return why, nil
+		}
 		if to != w.to {
 			return fmt.Sprintf("%s does not know the way to %s yet (it answered %d)", d, w.group, status), nil
 		}

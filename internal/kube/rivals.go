@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -164,12 +165,29 @@ func (p *Platform) lookForRivals(ctx context.Context, a *app) (news bool) {
 	for _, host := range hosts {
 		if route := s.taken[strings.ToLower(host)]; route != "" {
 			found.rivals[host] = route
+		} else if err == nil && !s.all && p.answersForOthers(ctx, a.ref, host) {
+			found.rivals[host] = ""
 		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.contest = found
 	return len(found.rivals) > 0
+}
+
+// answersForOthers reports whether an instance of the gateway answers for another app of Spillway at a host: that is how a
+// server sees a route that it may not read.
+func (p *Platform) answersForOthers(ctx context.Context, ref spillway.Ref, host string) bool {
+	ctx, cancel := context.WithTimeout(ctx, rivalWait)
+	defer cancel()
+	own, host := probeHost(p.conf.Namespace, v1alpha1.Label(ref), 0), concrete(host)
+	var found atomic.Bool
+	p.everywhere(ctx, host, func(ctx context.Context, d opening) (string, error) {
+		to, _, err := p.look(ctx, d, ownerPath, host)
+		found.CompareAndSwap(false, err == nil && elsewhere(to, own, host) != "")
+		return "", err
+	})
+	return found.Load()
 }
 
 // stillContested looks again for rivals that were there at the last look.
@@ -184,8 +202,8 @@ func (p *Platform) stillContested(ctx context.Context, a *app) {
 
 // contest is who else has the hosts of an app.
 type contest struct {
-	generation int64 // of the route whose hosts were looked for
-	rivals     map[string]string
+	generation int64             // of the route whose hosts were looked for
+	rivals     map[string]string // by host; "" = one that the server may not read
 	at         time.Time
 }
 
@@ -194,6 +212,10 @@ func (c contest) contested(wrong map[string]string) map[string]string {
 	for host, route := range c.rivals {
 		if wrong == nil {
 			wrong = map[string]string{}
+		}
+		if route == "" {
+			wrong[host] = "the gateway answers there for another app, of another namespace: " + twoOwners
+			continue
 		}
 		wrong[host] = fmt.Sprintf("HTTPRoute %s has this host at the same gateway too, which leads users to the older of the two; delete one of them, or give one another host", route)
 	}

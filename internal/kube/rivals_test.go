@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -77,6 +78,68 @@ func TestHostsFree_AmongTheRoutesOfOthers(t *testing.T) {
 		}
 		if check := p.checkHosts(t.Context()); (check.State == "warn") != (name == "the app has it already") {
 			t.Errorf("%s: doctor says %+v", name, check)
+		}
+	}
+}
+
+// leadsTo is a gateway that answers every probe for an app of a namespace.
+func leadsTo(namespace, app string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, probePrefix) {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		http.Redirect(w, r, "http://"+probeHost(namespace, app, 2)+r.URL.Path, http.StatusFound)
+	}
+}
+
+// TestRivals_ThatMayNotBeRead: a server that may read its own namespace alone sees by the gateway's answers that users of
+// a host are another app's.
+func TestRivals_ThatMayNotBeRead(t *testing.T) {
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists := func(ctx context.Context, through client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+		if len(options) == 0 {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "httproutes"}, "", errors.New("not in all namespaces"))
+		}
+		return through.List(ctx, list, options...)
+	}
+	for name, c := range map[string]struct {
+		gateway []http.HandlerFunc
+		rival   bool
+	}{
+		"our own":                     {[]http.HandlerFunc{leadsTo("shop", "castle")}, false},
+		"another namespace's":         {[]http.HandlerFunc{leadsTo("other", "castle")}, true},
+		"by one instance":             {[]http.HandlerFunc{leadsTo("other", "castle"), leadsTo("shop", "castle")}, true},
+		"a program without a gateway": {[]http.HandlerFunc{answers(http.StatusNotFound)}, false},
+		"a redirect to HTTPS": {[]http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://www.castle.test"+r.URL.Path, http.StatusMovedPermanently)
+		}}, false},
+	} {
+		p := behindDoors(t, c.gateway...)
+		p.live = interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).Build(), interceptor.Funcs{List: lists})
+		p.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		p.log, p.conf.Namespace = slog.New(slog.DiscardHandler), "shop"
+		const does = "find it with kubectl get httproutes -A, and delete one of them, or give one another host"
+
+		a := &app{ref: "castle", served: spillway.Route{Generation: 1, Edges: []spillway.Edge{{Service: "www", Hosts: []string{"www.castle.test"}}}}}
+		news := p.lookForRivals(t.Context(), a)
+		wrong := a.contest.contested(nil)["www.castle.test"]
+		if news != c.rival || c.rival != (strings.Contains(wrong, "for another app, of another namespace") && strings.HasSuffix(wrong, does)) {
+			t.Errorf("%s: status says %q, news %v", name, wrong, news)
+		}
+
+		h := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "castle-www", Labels: map[string]string{AppLabel: "castle"}}}
+		h.Spec.Hostnames = []gatewayv1.Hostname{"www.castle.test"}
+		for what, problem := range map[string]string{
+			"the route": p.probe(t.Context(), h, 2),
+			"the way":   p.reaches(t.Context(), reachable{spillway.Group{Service: "www", Release: 1}, "www.castle.test", reachHost("shop", "castle")}, 0),
+		} {
+			if strings.Contains(problem, does) != c.rival {
+				t.Errorf("%s: of %s it says %q", name, what, problem)
+			}
 		}
 	}
 }

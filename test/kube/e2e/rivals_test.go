@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -42,4 +43,28 @@ func TestTakenHost(t *testing.T) {
 	in.told(20*time.Second, []string{"doctor"}, "host "+c.host+" of app castle belongs to HTTPRoute "+other+"/site too")
 	c.change().deploy("--detach").want(t, 0) // users of an app do not wait for others to settle it
 	in.told(time.Minute, []string{"status", "--app", "castle"}, c.host+": HTTPRoute "+other+"/site has this host at the same gateway too")
+}
+
+// TestTakenHost_ThatMayNotBeRead has two servers that may read their own namespaces alone, and apps with the same host:
+// the gateway obeys one of them, and the other hears of it by the gateway's answers.
+func TestTakenHost_ThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	narrow := func() *installation {
+		in := installIn(t, namespace(t))
+		in.kubeconfig = lesser(t, in, "")
+		in.start()
+		return in
+	}
+	one, two := narrow(), narrow()
+	first, second := newCastle(one), newCastle(two)
+	second.edit("host: "+second.host, "host: "+first.host)
+	first.deploy().want(t, 0)
+	one.healthy("castle", 1, time.Minute)
+	second.deploy("--detach").want(t, 0)
+	says := func(in *installation) bool {
+		r := in.run("/", "status", "--app", "castle")
+		return strings.Contains(r.stdout, "for another app, of another namespace") && strings.Contains(r.stdout, "give one another host")
+	}
+	await(t, time.Minute, "one of them to say that the host is another's", func() bool { return says(one) || says(two) })
+	t.Logf("the first says so: %v, the second: %v\n%v", says(one), says(two), two.run("/", "status", "--app", "castle"))
 }
