@@ -84,14 +84,20 @@ func (e echo) deploy(n int) {
 	e.spillway(0, e.at("deploy", "-f", e.file, filepath.Dir(e.file))...)
 }
 
-// anImage deploys an app that is an image of others, looks at it, deploys it again and goes back.
-func (p *person) anImage() echo {
+// anEcho puts the image of others into the registry.
+func (p *person) anEcho() echo {
 	p.t.Helper()
 	name, err := image.Push(p.t.Context(), registry()+"/"+p.namespace+"/echo:1", program(p.t, "./echo"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	e := echo{p, name, "echo-" + p.namespace + ".localhost", filepath.Join(p.t.TempDir(), "spillway.yaml")}
+	return echo{p, name, "echo-" + p.namespace + ".localhost", filepath.Join(p.t.TempDir(), "spillway.yaml")}
+}
+
+// anImage deploys an app that is an image of others, looks at it, deploys it again and goes back.
+func (p *person) anImage() echo {
+	p.t.Helper()
+	e := p.anEcho()
 	e.deploy(1)
 	if status, body := p.installation().get(e.host, "/", nil); status != 200 || !strings.HasPrefix(body, "echo-echo-1-") {
 		p.t.Errorf("users are answered %d: %s", status, body)
