@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,17 @@ func Serves(o spillway.Overview) int {
 	default:
 		return 0
 	}
+}
+
+// Ready says one thing of each ready replica of a release, in order: its name, or its address.
+func Ready(all []spillway.Replica, release int, thing func(spillway.Replica) string) (list []string) {
+	for _, r := range all {
+		if r.Group.Release == release && r.State == spillway.Ready {
+			list = append(list, thing(r))
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // Earlier is one of the last five releases, but for the one that serves. There are two at least.

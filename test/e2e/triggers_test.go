@@ -98,14 +98,8 @@ func (tr *triggers) colors() (c colors) {
 }
 
 // addresses are those of the ready replicas of a release.
-func (tr *triggers) addresses(release int) (list []string) {
-	for _, r := range tr.in.replicas("triggers") {
-		if r.Group.Release == release && r.State == spillway.Ready {
-			list = append(list, r.Address)
-		}
-	}
-	slices.Sort(list)
-	return list
+func (tr *triggers) addresses(release int) []string {
+	return e2etest.Ready(tr.in.replicas("triggers"), release, func(r spillway.Replica) string { return r.Address })
 }
 
 // Story 2, row by row.

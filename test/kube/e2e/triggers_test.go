@@ -77,19 +77,13 @@ func (tr *triggers) watch() *e2etest.Watchers {
 }
 
 // pods are the replicas of a release that are ready.
-func (tr *triggers) pods(release int) (list []string) {
+func (tr *triggers) pods(release int) []string {
 	tr.Helper()
 	all, err := tr.in.client.Replicas(tr.in.ctx(10*time.Second), "triggers")
 	if err != nil {
 		tr.Fatal(err)
 	}
-	for _, r := range all {
-		if r.Group.Release == release && r.State == spillway.Ready {
-			list = append(list, r.Name)
-		}
-	}
-	slices.Sort(list)
-	return list
+	return e2etest.Ready(all, release, func(r spillway.Replica) string { return r.Name })
 }
 
 // Story 2 as far as it needs no web hook and no feature flag, row by row.
