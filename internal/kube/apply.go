@@ -4,20 +4,18 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
@@ -63,103 +61,25 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	}
 	p.ask(a, d.Route)
 	acts := a.count(0)
-	if err := p.dropAutoscalers(ctx, a, wanted, there); err != nil {
-		return err
+	names, refused, held := p.placeAll(ctx, a, &r, wanted, there)
+	if !held {
+		p.removeAll(ctx, a, there, refused, func(o client.Object) bool {
+			return !names[key(o)] && o.GetDeletionTimestamp() == nil && !r.unknown(o) && !a.mayLead(o, d.Route.Generation)
+		})
 	}
-	names, failed, held := p.placeAll(ctx, a, &r, wanted, there)
-	if held {
-		return failed
+	if len(refused) == 0 && a.count(0) == acts {
+		a.settled(sum, names, there)
 	}
-	gone := func(o client.Object) bool {
-		return !names[key(o)] && o.GetDeletionTimestamp() == nil && !r.unknown(o) && !a.mayLead(o, d.Route.Generation)
-	}
-	if err := p.removeAll(ctx, a, there, gone); err != nil {
-		return err
-	}
-	if failed == nil && a.count(0) == acts {
-		a.mu.Lock()
-		a.done = sum
-		a.mu.Unlock()
-	}
-	return failed
+	return together(refused)
 }
 
-// placeAll applies all that is wanted, and gives their names. What is refused holds up no other; held: nothing may be
-// deleted, because a route of users was refused or the cluster does not answer.
-func (p *Platform) placeAll(ctx context.Context, a *app, r *rendering, wanted []client.Object, there map[string]client.Object) (names map[string]bool, failed error, held bool) {
-	names, refused := map[string]bool{}, map[string]error{}
-	for _, o := range wanted {
-		names[key(o)] = true
-		err := leadsAstray(o, refused)
-		if err == nil {
-			err = p.place(ctx, a, r, o, there)
-		}
-		if errors.Is(err, spillway.ErrUnavailable) || ctx.Err() != nil {
-			return names, err, true // the others would fail too, each after its time
-		} else if err != nil {
-			refused[key(o)] = err
-			held = held || leadsUsers(o)
-		}
-	}
-	return names, together(refused), held
-}
-
-// leadsUsers reports whether users come by an object. By the way on which the gateway is asked for a group nobody does: if
-// that held up what has to go, the route would wait for what is left of the one before, and the group for the route.
-func leadsUsers(o client.Object) bool {
-	_, route := o.(*gatewayv1.HTTPRoute)
-	return route && o.GetAnnotations()[edgeAnnotation] != ""
-}
-
-// together is what was refused as one error. A write that came too late is tried again at once, and must not keep people
-// from being told of the others.
-func together(refused map[string]error) (failed error) {
-	var late error
-	for _, name := range sortedKeys(refused) {
-		if errors.Is(refused[name], spillway.ErrStale) {
-			late = errors.Join(late, refused[name])
-		} else {
-			failed = errors.Join(failed, refused[name])
-		}
-	}
-	if failed == nil {
-		failed = late
-	}
-	return failed
-}
-
-// leadsAstray is an error for a route that leads users to a Service that was refused: one of that name may be somebody
-// else's. A route that leads nobody there, as after an abort, is none.
-func leadsAstray(o client.Object, refused map[string]error) error {
-	route, ok := o.(*gatewayv1.HTTPRoute)
-	if !ok {
-		return nil
-	}
-	for _, rule := range route.Spec.Rules {
-		for _, b := range rule.BackendRefs {
-			if err := refused["Service/"+string(b.Name)]; err != nil && weightOf(b) > 0 {
-				return fmt.Errorf("HTTPRoute %s is as it was: it would lead users to what is not there: %w", route.Name, err)
-			}
-		}
-	}
-	return nil
-}
-
-// mayLead reports whether a gateway may still lead users by an object that is not wanted any more: until it serves the
-// route that was asked for last. Those of private edges have no such users.
-func (a *app) mayLead(o client.Object, generation int64) bool {
-	switch o.(type) {
-	case *corev1.Service, *discoveryv1.EndpointSlice:
-	default:
-		return false
-	}
+// settled remembers that everything is as it should be, and forgets what is neither wanted nor there.
+func (a *app) settled(sum string, names map[string]bool, there map[string]client.Object) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if o.GetAnnotations()[edgeAnnotation] != "" || a.known && a.served.Generation == generation {
-		return false
-	}
-	a.acts++ // it is left to do
-	return true
+	a.done = sum
+	maps.DeleteFunc(a.applied, func(key string, _ applied) bool { return !names[key] && there[key] == nil })
+	maps.DeleteFunc(a.leads, func(name string, _ leading) bool { return !names["Service/"+name] && there["Service/"+name] == nil })
 }
 
 // count adds to the acts of all Applies of an app, and gives how many there were: writes, and those left to the cache
@@ -310,7 +230,8 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 	}
 	a.count(1)
 	if last.print == print && last.before == before && time.Since(last.at) < lag {
-		return nil // the cache has not seen it yet
+		p.lookAgain(a) // the cache has not seen it yet, or somebody deleted it
+		return nil
 	}
 	if there == nil {
 		if err := p.free(ctx, a.ref, o); err != nil {
@@ -326,6 +247,22 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 	a.applied[key(o)] = applied{print: print, before: before, after: want.GetResourceVersion(), uid: want.GetUID(), at: time.Now()}
 	a.mu.Unlock()
 	return nil
+}
+
+// lookAgain has a round when the cache must have seen what was written.
+func (p *Platform) lookAgain(a *app) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.looks {
+		return
+	}
+	a.looks = true
+	time.AfterFunc(lag, func() { // it ends by itself: a round that is one too many costs nothing
+		a.mu.Lock()
+		a.looks = false
+		a.mu.Unlock()
+		p.watchers.Changed(a.ref)
+	})
 }
 
 // knows is the version of an object that this server has seen or made, when the cache has it as it was before: a write
@@ -352,31 +289,6 @@ func (p *Platform) free(ctx context.Context, ref spillway.Ref, o client.Object) 
 		return p.foreign(ctx, ref, o)
 	}
 	return nil
-}
-
-// removeAll deletes what is not wanted any more, kind by kind.
-func (p *Platform) removeAll(ctx context.Context, a *app, there map[string]client.Object, gone func(client.Object) bool) error {
-	for _, kind := range p.kinds() {
-		for _, name := range sortedKeys(there) {
-			if o := there[name]; reflect.TypeOf(o) == reflect.TypeOf(kind) && gone(o) {
-				if err := p.remove(ctx, a, o); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// remove deletes an object if it still is as it was seen.
-func (p *Platform) remove(ctx context.Context, a *app, o client.Object) error {
-	a.count(1)
-	uid, version, background := o.GetUID(), o.GetResourceVersion(), metav1.DeletePropagationBackground
-	err := p.client.Delete(ctx, o, client.Preconditions{UID: &uid, ResourceVersion: &version}, client.PropagationPolicy(background))
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return explain("delete "+key(o), err)
 }
 
 // bare is an object as it is applied: without what only the API server writes, and with its own sum.

@@ -69,27 +69,26 @@ func (r *rendering) scales(d *appsv1.Deployment) bool {
 }
 
 // dropAutoscalers deletes those that are not wanted any more, before anything else is written: the numbers of their
-// groups are ours again.
-func (p *Platform) dropAutoscalers(ctx context.Context, a *app, wanted []client.Object, there map[string]client.Object) error {
-	names := map[string]bool{}
-	for _, o := range wanted {
-		names[key(o)] = true
-	}
+// groups are ours again. It gives what was refused.
+func (p *Platform) dropAutoscalers(ctx context.Context, a *app, names map[string]bool, there map[string]client.Object) (refused map[string]error) {
+	refused = map[string]error{}
 	for _, name := range sortedKeys(there) {
 		if o, ok := there[name].(*autoscalingv2.HorizontalPodAutoscaler); ok && !names[name] && o.DeletionTimestamp == nil {
 			if err := p.remove(ctx, a, o); err != nil {
-				return err
+				refused[name] = err // and it goes on to be the one who writes the number
+				continue
 			}
 			delete(there, name)
 		}
 	}
-	return nil
+	return refused
 }
 
 // place applies an object of a rendering.
 func (p *Platform) place(ctx context.Context, a *app, r *rendering, o client.Object, there map[string]client.Object) error {
 	if d, ok := o.(*appsv1.Deployment); ok {
-		return p.ensureDeployment(ctx, a, d, there, r.scales(d))
+		h, kept := there["HorizontalPodAutoscaler/"+d.Name]
+		return p.ensureDeployment(ctx, a, d, there, r.scales(d) || kept && h.GetDeletionTimestamp() == nil)
 	}
 	return p.ensure(ctx, a, o, there[key(o)])
 }

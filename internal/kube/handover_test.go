@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
@@ -180,17 +181,27 @@ func TestLeadsAstray(t *testing.T) {
 		return &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Name: "castle-www"}, Spec: gatewayv1.HTTPRouteSpec{Rules: []gatewayv1.HTTPRouteRule{rule}}}
 	}
 	refused := map[string]error{"Service/castle-www-2": spillway.ErrConflict}
-	if err := leadsAstray(route(weight(90), weight(10)), refused); !errors.Is(err, spillway.ErrConflict) {
+	none := map[string]client.Object{}
+	if err := leadsAstray(route(weight(90), weight(10)), none, refused); !errors.Is(err, spillway.ErrConflict) {
 		t.Errorf("users are led to a Service of somebody else: %v", err)
 	}
-	if err := leadsAstray(route(weight(100), nil), refused); err == nil {
+	if err := leadsAstray(route(weight(100), nil), none, refused); err == nil {
 		t.Error("a reference without a weight is one of 1")
 	}
-	if err := leadsAstray(route(weight(100), weight(0)), refused); err != nil {
+	if err := leadsAstray(route(weight(100), weight(0)), none, refused); err != nil {
 		t.Errorf("users cannot be led away from it: %v", err)
 	}
-	if err := leadsAstray(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "castle-www-2"}}, refused); err != nil {
+	if err := leadsAstray(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "castle-www-2"}}, none, refused); err != nil {
 		t.Error(err)
+	}
+
+	// The Service of a track, say, was deleted, and cannot be made again: its users are where they were, whatever comes.
+	there := map[string]client.Object{key(route(weight(0), nil)): route(weight(90), weight(10))}
+	if err := leadsAstray(route(weight(900), weight(100)), there, refused); err != nil {
+		t.Errorf("a route cannot be written that leads there as it did: %v", err)
+	}
+	if err := leadsAstray(route(weight(80), weight(20)), there, refused); err == nil {
+		t.Error("more users are led to what is not there")
 	}
 }
 

@@ -282,6 +282,8 @@ type app struct {
 	leads    map[string]leading        // Services of private edges, by name
 	ready    map[types.UID]time.Time   // replicas of private groups, since when they are seen ready; nil = not looked yet
 	settles  bool                      // a look is due when new replicas have settled
+	looks    bool                      // a look is due when the cache has seen what was written
+	missed   bool                      // a group was seen that is not reached, since who asks for groups looked
 	reaching bool                      // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied
 	contest  contest

@@ -76,6 +76,7 @@ func (p *Platform) onlyReached(a *app, there map[string]client.Object, groups []
 			}
 		}
 	}
+	a.missed = a.missed || ask
 	if ask && !a.reaching {
 		a.reaching = true
 		p.unknown <- a
@@ -133,11 +134,11 @@ func (p *Platform) onlySettled(a *app, there map[string]client.Object, pods []co
 func (p *Platform) reach(ctx context.Context, a *app) {
 	began, quiet := map[spillway.Group]time.Time{}, map[spillway.Group]*calm{}
 	for {
+		a.mu.Lock()
+		a.missed = false
+		a.mu.Unlock()
 		missing, more := p.missing(ctx, a)
-		if !more || ctx.Err() != nil {
-			a.mu.Lock()
-			a.reaching = false
-			a.mu.Unlock()
+		if a.reachesAll(more, ctx.Err() != nil) {
 			return
 		}
 		maps.DeleteFunc(quiet, func(g spillway.Group, _ *calm) bool {
@@ -176,6 +177,18 @@ func (p *Platform) reach(ctx context.Context, a *app) {
 		case <-time.After(p.conf.Patience):
 		}
 	}
+}
+
+// reachesAll ends the asking when there is nothing more to ask for, and nothing was seen meanwhile: who sees something now
+// begins anew.
+func (a *app) reachesAll(more, ends bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if (more || a.missed) && !ends {
+		return false
+	}
+	a.reaching = false
+	return true
 }
 
 // missing are the groups with ready replicas that are not known to be reached, and for which there is a way of asking;
