@@ -100,10 +100,13 @@ type Service struct {
 type Targets struct {
 	CPU    Share `json:"cpu,omitempty"`    // of Limits.CPU, which is given then
 	Memory Share `json:"memory,omitempty"` // of Limits.Memory, which is given then
+	// Tolerance is how far the use may be off, as a part of the target, before the size changes: {CPU: 60 %, Tolerance: 5 %}
+	// leaves it between 57 % and 63 %. 0 = what the autoscaler has by itself, 10 % on Kubernetes.
+	Tolerance Share `json:"tolerance,omitempty"`
 }
 
 // Autoscaled reports whether an autoscaler chooses the size of the service.
-func (s Service) Autoscaled() bool { return s.Targets != Targets{} }
+func (s Service) Autoscaled() bool { return s.Targets.CPU > 0 || s.Targets.Memory > 0 }
 
 // TLS says where the certificate of public names comes from: from two files on the server's machine, which are
 // read again when they change, or, with Auto, from a certificate authority that the data plane asks by ACME

@@ -113,6 +113,9 @@ func sizeText(s spillway.Service) string {
 	if len(by) == 0 {
 		return strconv.Itoa(s.Scale)
 	}
+	if s.Targets.Tolerance > 0 {
+		by[len(by)-1] += ", give or take " + s.Targets.Tolerance.String()
+	}
 	return fmt.Sprintf("%d to %d by %s", s.Scale, s.Max, strings.Join(by, ", "))
 }
 

@@ -52,6 +52,9 @@ func checkScale(r *report, service entry, path string) {
 	if scale == nil || scale.kind != aMapping {
 		return
 	}
+	if e, is := find(scale, "tolerance"); is && e.kind != aNull && !has(scale, "cpu") && !has(scale, "memory") {
+		r.add(&node{place: e.key}, path+".scale.tolerance", "is of no use: no autoscaler chooses the size", "add what it aims at, cpu: 60%, or remove tolerance")
+	}
 	bounded := has(scale, "max")
 	for _, of := range []string{"cpu", "memory"} {
 		e, is := find(scale, of)

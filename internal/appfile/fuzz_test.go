@@ -128,7 +128,7 @@ func writtenService(s spillway.Service) map[string]any {
 	maps.DeleteFunc(optional, func(_ string, v any) bool { return reflect.ValueOf(v).Len() == 0 })
 	maps.Copy(file, optional)
 	scale := file["scale"].(map[string]any)
-	for of, target := range map[string]spillway.Share{"cpu": s.Targets.CPU, "memory": s.Targets.Memory} {
+	for of, target := range map[string]spillway.Share{"cpu": s.Targets.CPU, "memory": s.Targets.Memory, "tolerance": s.Targets.Tolerance} {
 		if target > 0 {
 			scale[of] = target.String()
 		}

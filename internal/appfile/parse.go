@@ -87,6 +87,7 @@ func buildService(n entry) spillway.Service {
 		s.Scale, s.Max = whole(scale.child("min"), defaultScale), whole(scale.child("max"), 0)
 		s.Targets.CPU, _ = spillway.ParseShare(text(scale.child("cpu"), "0%"))
 		s.Targets.Memory, _ = spillway.ParseShare(text(scale.child("memory"), "0%"))
+		s.Targets.Tolerance, _ = spillway.ParseShare(text(scale.child("tolerance"), "0%"))
 	} else {
 		s.Scale = whole(scale, defaultScale)
 	}

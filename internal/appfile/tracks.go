@@ -87,6 +87,8 @@ func scaleShape() objectShape {
 		keys = append(keys, key{name: of, example: "60%", shape: textShape{name: "a whole share like 60%", pattern: targetShare, problem: tooMuch},
 			doc: "The share of limits." + of + " that a replica should use in the mean: an autoscaler chooses the number between min and max by it. For servers on Kubernetes."})
 	}
+	keys = append(keys, key{name: "tolerance", example: "5%", shape: textShape{name: "a whole share like 5%", pattern: targetShare, problem: tooMuch},
+		doc: "How far the use may be off, as a part of cpu and memory, before the size changes; without it 10% on Kubernetes. From Kubernetes 1.35 on."})
 	for _, target := range []string{"rps", "inflight", "p95", "query"} {
 		keys = append(keys, key{name: target, example: later})
 	}

@@ -12,6 +12,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,13 +35,18 @@ func (r *rendering) autoscaler(w rollout.Want, s spillway.Service) *autoscalingv
 	if w.Scaling.Frozen {
 		down = autoscalingv2.DisabledPolicySelect
 	}
+	behavior := &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: &autoscalingv2.HPAScalingRules{SelectPolicy: &down}}
+	if t := w.Scaling.Targets.Tolerance; t > 0 {
+		off := resource.NewMilliQuantity(int64(t/spillway.Percent(1))*10, resource.DecimalSI)
+		behavior.ScaleDown.Tolerance, behavior.ScaleUp = off, &autoscalingv2.HPAScalingRules{Tolerance: off}
+	}
 	h := &autoscalingv2.HorizontalPodAutoscaler{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "autoscaling/v2", Kind: "HorizontalPodAutoscaler"},
 		ObjectMeta: r.meta(groupName(r.ref, w.Group), labels(r.ref, w.Group)),
 		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
 			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: groupName(r.ref, w.Group)},
 			MinReplicas:    &least, MaxReplicas: int32(w.Scaling.Max),
-			Behavior: &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleDown: &autoscalingv2.HPAScalingRules{SelectPolicy: &down}},
+			Behavior: behavior,
 		},
 	}
 	for _, of := range []struct {

@@ -17,7 +17,7 @@ import (
 
 func TestRender_AnAutoscalerThatIsFrozen(t *testing.T) {
 	r := canary()
-	targets := spillway.Targets{CPU: spillway.Percent(60), Memory: spillway.Percent(70)}
+	targets := spillway.Targets{CPU: spillway.Percent(60), Memory: spillway.Percent(70), Tolerance: spillway.Percent(5)}
 	w := rollout.Want{Group: spillway.Group{Service: "www", Release: 1}, Replicas: 4, Release: 1, Scaling: rollout.Scaling{Min: 4, Max: 12, Targets: targets, Frozen: true}}
 	r.desired = rollout.Desired{Groups: []rollout.Want{w}}
 	got := yamlOf(t, r)

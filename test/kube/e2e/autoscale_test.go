@@ -24,7 +24,7 @@ services:
     run: bin/burn
     host: HOST
     env: {COST: "10", NUMBER: "1"}
-    scale: {min: 1, max: 8, cpu: 50%}
+    scale: {min: 1, max: 8, cpu: 50%, tolerance: 5%}
     limits: {cpu: 100m}
     stop: {drain: 2s, grace: 2s}
     strategy: canary
