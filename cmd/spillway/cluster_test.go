@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -9,6 +11,26 @@ import (
 	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/kube/counts"
 )
+
+// A file that came when nothing answered in time, or the lease went elsewhere, is not refused for ever.
+func TestMayPass(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{fmt.Errorf("spec:1:1: no services: %w", spillway.ErrInvalid), false},
+		{fmt.Errorf("castle: %w", spillway.ErrConflict), false},
+		{fmt.Errorf("registry: %w", spillway.ErrUnavailable), true},
+		{fmt.Errorf("save: %w", spillway.ErrStale), true},
+		{fmt.Errorf("read: %w", context.DeadlineExceeded), true},
+		{fmt.Errorf("read: %w", context.Canceled), true},
+	} {
+		if mayPass(c.err) != c.want {
+			t.Errorf("%v: %v", c.err, !c.want)
+		}
+	}
+}
 
 func TestCheckJudge_SaysThatNobodyIsJudged(t *testing.T) {
 	for name, c := range map[string]struct {

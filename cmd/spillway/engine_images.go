@@ -177,11 +177,21 @@ func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) error {
 		return e.wishes.Answer(ctx, app, wish.Generation, nil)
 	}
 	mistakes := e.deployFile(ctx, app, wish.File, wish.Env, wish.By)
-	if errors.Is(mistakes, spillway.ErrUnavailable) || errors.Is(mistakes, spillway.ErrStale) {
-		return mistakes // it may pass: the file has no mistake
+	if mayPass(mistakes) {
+		return mistakes
 	}
 	if mistakes != nil {
 		e.log.Warn("an App was not deployed", "app", app, "by", wish.By, "error", mistakes)
 	}
 	return e.wishes.Answer(ctx, app, wish.Generation, mistakes)
+}
+
+// mayPass reports whether an error is no mistake in a file: it is worth another try.
+func mayPass(err error) bool {
+	for _, passing := range []error{spillway.ErrUnavailable, spillway.ErrStale, context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }

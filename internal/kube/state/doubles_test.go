@@ -30,15 +30,26 @@ func (f faultyStatus) Update(context.Context, client.Object, ...client.SubResour
 }
 
 // unanswered is a client whose writes of a status arrive, and their answers do not.
-type unanswered struct{ client.Client }
+type unanswered struct {
+	client.Client
+	err error // instead; nil = that the API server gave up
+}
 
-func (u *unanswered) Status() client.SubResourceWriter { return unansweredStatus{u.Client.Status()} }
+func (u *unanswered) Status() client.SubResourceWriter {
+	return unansweredStatus{u.Client.Status(), u.err}
+}
 
-type unansweredStatus struct{ client.SubResourceWriter }
+type unansweredStatus struct {
+	client.SubResourceWriter
+	err error
+}
 
 func (u unansweredStatus) Update(ctx context.Context, o client.Object, options ...client.SubResourceUpdateOption) error {
 	if err := u.SubResourceWriter.Update(ctx, o, options...); err != nil {
 		return err
+	}
+	if u.err != nil {
+		return u.err
 	}
 	return apierrors.NewTimeoutError("no answer", 1)
 }

@@ -38,7 +38,7 @@ func (s *Store) explain(err error, verb, resource string) error {
 	switch d := details(err); {
 	case early(err):
 		return fmt.Errorf("the server has just begun to look at the cluster: %w: %w", err, spillway.ErrUnavailable)
-	case err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+	case err == nil || errors.Is(err, context.Canceled):
 		return err
 	case apierrors.IsNotFound(err) && d.Kind == "namespaces":
 		return fmt.Errorf("there is no namespace %s: %w", s.namespace, spillway.ErrUnavailable)
@@ -77,8 +77,18 @@ func early(err error) bool {
 // away reports whether an error is of the connection or of a server that is not able to answer now.
 func away(err error) bool {
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) ||
+	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) ||
 		apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err)
+}
+
+// refused reports whether a write was certainly not done. Of every other error that is not known: the answer alone may be lost.
+func refused(err error) bool {
+	for _, sure := range []error{errPassed, spillway.ErrConflict, spillway.ErrInvalid, spillway.ErrDenied, spillway.ErrNotFound} {
+		if errors.Is(err, sure) {
+			return true
+		}
+	}
+	return false
 }
 
 // noApp is ErrNotFound.

@@ -3,6 +3,8 @@ package state_test
 import (
 	"context"
 	"errors"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,6 +30,9 @@ func (d deaf) Get(context.Context, client.ObjectKey, client.Object, ...client.Ge
 
 func (d deaf) List(context.Context, client.ObjectList, ...client.ListOption) error { return d.err }
 
+// tooLate is what a client says whose request was not answered within its own limit.
+var tooLate = &url.Error{Op: "Put", URL: "https://cluster.test", Err: context.DeadlineExceeded}
+
 func TestStore_SaysWhatIsWrongWithTheCluster(t *testing.T) {
 	c, namespace := cluster(t)
 	if err := open(t, c, namespace).Check(t.Context()); err != nil {
@@ -47,6 +52,7 @@ func TestStore_SaysWhatIsWrongWithTheCluster(t *testing.T) {
 		"server is starting": {apierrors.NewServiceUnavailable("soon"), spillway.ErrUnavailable, "does not answer"},
 		"we are starting":    {&cache.ErrCacheNotStarted{}, spillway.ErrUnavailable, "just begun"},
 		"slow":               {apierrors.NewTimeoutError("slow", 1), spillway.ErrUnavailable, "does not answer"},
+		"no answer in time":  {tooLate, spillway.ErrUnavailable, "does not answer"},
 		"cancelled":          {context.Canceled, context.Canceled, ""},
 	} {
 		s := state.New(state.Config{Client: deaf{c, row.err}, Namespace: namespace})
@@ -77,5 +83,31 @@ func TestStore_WriteThatFailsChangesNothingAndSaysWhy(t *testing.T) {
 	}
 	if app := resource(t, c, namespace, "castle"); strings.Contains(string(app.Spec.Raw), "keep") {
 		t.Errorf("the spec is that of a release that is not there: %s", app.Spec.Raw)
+	}
+}
+
+// An answer that is lost says nothing of the write: the release counts if it is listed, and who cannot know takes
+// nothing back that may be listed yet.
+func TestStore_TakesNoReleaseBackThatMayCount(t *testing.T) {
+	for name, lost := range map[string]error{"the API server gave up": nil, "this server gave up": tooLate, "the connection broke": errors.New("http2: client connection lost")} {
+		c, namespace := cluster(t)
+		s := open(t, &unanswered{Client: c, err: lost}, namespace)
+		release, intent, err := add(t.Context(), s, file, "")
+		if err != nil || release.Number != 1 || intent.Seq != 1 {
+			t.Errorf("%s: release %d, intent %d, %v", name, release.Number, intent.Seq, err)
+		}
+		saved := loaded(t, open(t, c, namespace), "castle")
+		if !slices.Equal(numbers(saved.Spec.Releases), []int{1}) || len(saved.Spec.Intents) != 1 || saved.Spec.Intents[0].Release != 1 {
+			t.Errorf("%s: releases %v, intents %+v", name, numbers(saved.Spec.Releases), saved.Spec.Intents)
+		}
+	}
+
+	c, namespace := cluster(t)
+	if _, _, err := add(t.Context(), open(t, &faulty{Client: c, status: tooLate}, namespace), file, ""); !errors.Is(err, spillway.ErrUnavailable) {
+		t.Errorf("it is not known whether it was done: %v", err)
+	}
+	var left v1alpha1.ReleaseList
+	if err := c.List(t.Context(), &left, client.InNamespace(namespace)); err != nil || len(left.Items) != 1 {
+		t.Errorf("%d releases, %v; the write that lists it may be on its way", len(left.Items), err)
 	}
 }

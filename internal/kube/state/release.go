@@ -153,7 +153,7 @@ func (s *Store) addRelease(ctx context.Context, release spillway.Release, intent
 			s.writeSpec(ctx, app, file)
 			return stored, asked, nil
 		}
-		if ctx.Err() != nil || errors.Is(err, spillway.ErrUnavailable) { // it may be listed all the same
+		if !refused(err) { // it may be listed, or will be: who made it does not take it back, and Prune does if it never counts
 			return release, intent, err
 		}
 		if undo := s.deleteRelease(ctx, release.App, stored.Number); undo != nil {
@@ -262,6 +262,11 @@ func (s *Store) commit(ctx context.Context, release spillway.Release, intent spi
 		}
 		return addIntent(app, &intent)
 	})
+	if err != nil && !refused(err) { // the answer may be all that is lost
+		if now, _, lost := s.read(ctx, release.App, true); lost == nil && now != nil && slices.Contains(now.Status.Releases, release.Number) {
+			return now, intent, nil
+		}
+	}
 	return app, intent, err
 }
 
