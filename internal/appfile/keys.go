@@ -195,7 +195,7 @@ func stopShape() objectShape {
 	return objectShape{name: "a mapping with signal, grace and drain", keys: []key{
 		{name: "signal", example: "SIGTERM", value: d.Signal, shape: choiceShape{"SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"}, doc: "The signal that asks a replica to end."},
 		{name: "grace", example: "30s", value: d.Grace.String(), shape: durationShape{0, day}, doc: "From the signal until the replica is killed."},
-		{name: "drain", example: "30s", value: d.Drain.String(), shape: durationShape{0, day}, doc: "The longest wait for open requests before the signal; 250ms by default where protocol is tcp and strategy recreate."},
+		{name: "drain", example: "30s", value: d.Drain.String(), shape: durationShape{0, day}, doc: "The longest wait for open requests before the signal; 250ms by default where protocol is tcp and strategy recreate. On Kubernetes it is waited out, for 3 s at least, 1 s for tcp."},
 	}}
 }
 

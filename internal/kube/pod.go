@@ -22,7 +22,8 @@ import (
 func keysOf[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
 
 // pod is the template of the replicas of a group. It depends on nothing that Release.Fingerprint does not have,
-// but for the group and restarts: a release that did not change the service must not restart it.
+// but for the group, restarts and the protocol of who drains shortly: a release that did not change the service must not
+// restart it.
 func (r *rendering) pod(w rollout.Want, s spillway.Service) (corev1.PodTemplateSpec, error) {
 	track := r.trackOf(w)
 	c, err := r.container(w.Release, w.Group, s, track)
@@ -32,11 +33,9 @@ func (r *rendering) pod(w rollout.Want, s spillway.Service) (corev1.PodTemplateS
 	if len(c.Ports) > 0 { // what nobody connects to is ready when it runs
 		c.StartupProbe, c.ReadinessProbe, c.LivenessProbe = probes(s)
 	}
-	drain := seconds(s.Stop.Drain)
-	if s.Protocol == spillway.TCP || drain > 0 {
-		c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: max(drain, 1)}}}
-	}
-	grace := max(drain, 1) + max(seconds(s.Stop.Grace), 1)
+	drain := max(seconds(s.Stop.Drain), withdrawal(s))
+	c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: drain}}}
+	grace := drain + max(seconds(s.Stop.Grace), 1)
 	all := labels(r.ref, w.Group)
 	all[TrackLabel] = track
 	pod := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: all, Annotations: marks(r.ref)}, Spec: r.podSpec(c, grace)}
@@ -48,6 +47,15 @@ func (r *rendering) pod(w rollout.Want, s spillway.Service) (corev1.PodTemplateS
 		r.annotate(&pod, map[string]string{restartAnnotation: strconv.FormatInt(w.Restart, 10)})
 	}
 	return pod, nil
+}
+
+// withdrawal is how many seconds a replica has to serve, however short its drain is, because others still lead to it: nodes
+// hear at once that it leaves, gateways later (Traefik: up to 2 s). It is never 0, which API servers before 1.33 refuse.
+func withdrawal(s spillway.Service) int64 {
+	if s.Protocol == spillway.TCP { // no gateway leads there
+		return 1
+	}
+	return 3
 }
 
 // taskPod is the template of a release command. It has none of the labels by which Services find replicas.

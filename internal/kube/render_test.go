@@ -133,6 +133,34 @@ func TestRender_SaysWhatItCannot(t *testing.T) {
 	}
 }
 
+// A replica that leaves serves those who are still led to it, whatever its drain is, and then has all of its grace.
+func TestRender_AReplicaThatLeavesServesUntilNobodyIsLedToIt(t *testing.T) {
+	for _, c := range []struct {
+		protocol     spillway.Protocol
+		drain, grace time.Duration
+		sleep, whole int64
+	}{
+		{spillway.HTTP, 0, 10 * time.Second, 3, 13},
+		{"", time.Second, 0, 3, 4},
+		{spillway.GRPC, 0, 0, 3, 4},
+		{spillway.HTTP, 30 * time.Second, 10 * time.Second, 30, 40},
+		{spillway.TCP, 0, time.Second, 1, 2},
+		{spillway.TCP, 250 * time.Millisecond, time.Second, 1, 2},
+	} {
+		r := canary()
+		s := r.releases[1].Config.Services[1]
+		s.Protocol, s.Stop.Drain, s.Stop.Grace = c.protocol, spillway.Duration(c.drain), spillway.Duration(c.grace)
+		pod, err := r.pod(r.desired.Groups[3], s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := pod.Spec.Containers[0].Lifecycle
+		if stop == nil || stop.PreStop.Sleep.Seconds != c.sleep || *pod.Spec.TerminationGracePeriodSeconds != c.whole {
+			t.Errorf("%s, drain %v, grace %v: it sleeps %+v of %d s, want %d of %d", c.protocol, c.drain, c.grace, stop, *pod.Spec.TerminationGracePeriodSeconds, c.sleep, c.whole)
+		}
+	}
+}
+
 func TestName_StaysShortAndDistinct(t *testing.T) {
 	long := spillway.Ref(strings.Repeat("a", 40) + "@" + strings.Repeat("e", 30))
 	seen := map[string]bool{Name("my-shop", "www", "1"): true}
