@@ -28,6 +28,9 @@ func (p *Platform) placeAll(ctx context.Context, a *app, r *rendering, wanted []
 	refused = p.dropAutoscalers(ctx, a, names, there)
 	slices.SortStableFunc(wanted, func(x, y client.Object) int { return cmp.Compare(lostHosts(x, there), lostHosts(y, there)) })
 	for _, o := range wanted {
+		if held && lostHosts(o, there) > 0 {
+			continue // who was to get them may be the one that was refused
+		}
 		err := leadsAstray(o, there, refused)
 		if err == nil {
 			err = p.place(ctx, a, r, o, there)

@@ -29,6 +29,7 @@ type writes struct {
 	list  []string
 	sizes []string // the Deployments whose number was written
 	spare []string // kinds that a policy keeps from being deleted
+	deny  string   // what it keeps from being written
 }
 
 func (w *writes) platform(t *testing.T) *Platform {
@@ -43,6 +44,9 @@ func (w *writes) platform(t *testing.T) *Platform {
 				return err
 			}
 			u := &unstructured.Unstructured{Object: fields}
+			if u.GetKind()+"/"+u.GetName() == w.deny {
+				return apierrors.NewForbidden(schema.GroupResource{Resource: u.GetKind()}, u.GetName(), errors.New("a policy says no"))
+			}
 			w.list = append(w.list, u.GetKind()+"/"+u.GetName())
 			if _, has, _ := unstructured.NestedFieldNoCopy(fields, "spec", "replicas"); has {
 				w.sizes = append(w.sizes, u.GetName())
@@ -106,6 +110,12 @@ func TestPlaceAll_NoHostIsNobodysMeanwhile(t *testing.T) {
 		[]client.Object{routeOf("castle-www", "a.test"), routeOf("castle-www-at-b", "b.test")}, there(routeOf("castle-www", "a.test", "b.test")))
 	if want := []string{"HTTPRoute/castle-www-at-b", "HTTPRoute/castle-www"}; !slices.Equal(w.list, want) || len(refused) > 0 {
 		t.Errorf("written %v, refused %v", w.list, refused)
+	}
+	w = &writes{deny: "HTTPRoute/castle-www-at-b"}
+	_, refused, held := w.platform(t).placeAll(t.Context(), &app{applied: map[string]applied{}}, &rendering{ref: "castle"},
+		[]client.Object{routeOf("castle-www", "a.test"), routeOf("castle-www-at-b", "b.test")}, there(routeOf("castle-www", "a.test", "b.test")))
+	if len(w.list) > 0 || len(refused) != 1 || !held {
+		t.Errorf("written %v, refused %v, held %v: the host is nobody's", w.list, refused, held)
 	}
 }
 
