@@ -23,16 +23,24 @@ type Blame struct {
 }
 
 // conclude takes from the end of a rollout whether its release is one to go back to. A bad one is bad until it is tried
-// again and succeeds; a rollback, which was forced then, tries nothing. A good one that only did not become ready this time
-// stays good: what has changed since is not the release.
+// again and succeeds; a rollback, which was forced then, tries nothing. Trouble is not held against a release that has
+// served well: what has changed since is not the release. Harm is.
 func (t *turn) conclude(r *Rollout, outcome spillway.Outcome, reason string) {
+	held := r.Release == t.st.Stable || r.Release == t.holds(r.Track)
 	switch {
 	case len(r.Steps) == 0: // it had not begun
 	case outcome == spillway.Succeeded && !r.Back:
 		delete(t.st.Bad, r.Release)
-	case outcome == spillway.RolledBack && !t.serves(r.Release), outcome == spillway.Failed && !t.serves(r.Release) && !slices.Contains(t.st.Good, r.Release):
+	case (outcome == spillway.RolledBack || outcome == spillway.Failed) && !held && (r.Harm || r.harmful() || !t.proven(r)):
 		t.blame(r.Release, outcome, reason)
 	}
+}
+
+// proven reports whether the release of a rollout serves a track, or served the one of the rollout or everybody before.
+func (t *turn) proven(r *Rollout) bool {
+	holds := func(l Lane) bool { return l.Release == r.Release }
+	return slices.Contains(t.st.Good, r.Release) || slices.Contains(t.st.Lanes[r.Track].Good, r.Release) ||
+		slices.ContainsFunc(slices.Collect(maps.Values(t.st.Lanes)), holds)
 }
 
 // blame keeps rollbacks from a release.
@@ -68,12 +76,6 @@ func (t *turn) wayBack(was int) int {
 		return 0
 	}
 	return was
-}
-
-// serves reports whether a track has a release, stable's included.
-func (t *turn) serves(release int) bool {
-	held := func(l Lane) bool { return l.Release == release }
-	return t.st.Stable == release || slices.ContainsFunc(slices.Collect(maps.Values(t.st.Lanes)), held)
 }
 
 func shortened(reason string) string {

@@ -17,6 +17,7 @@ func (t *turn) leave() bool {
 	}
 	for _, rule := range reasonsToLeave {
 		if outcome, why := rule(t); outcome != "" {
+			t.st.Rollout.Harm = slices.ContainsFunc(reasonsOfHarm, func(harm reason) bool { o, _ := harm(t); return o != "" })
 			t.turnBack(outcome, why)
 			return true
 		}
@@ -28,7 +29,7 @@ func (t *turn) leave() bool {
 // rollout: what is harmful to some is harmful to others.
 func (t *turn) leaveTracks() {
 	r := t.st.Rollout
-	if r == nil || r.Evidence == nil || r.Evidence.Verdict != spillway.Harmful && !r.Evidence.Tripped {
+	if r == nil || !r.harmful() {
 		return
 	}
 	for _, track := range slices.Sorted(maps.Keys(t.st.Lanes)) {
@@ -68,8 +69,11 @@ func (t *turn) takeBack() {
 	}
 }
 
+// reason is one to leave the candidate: the outcome, "" = it is none, and why in words.
+type reason func(*turn) (spillway.Outcome, string)
+
 // reasonsToLeave are asked in this order; the first that gives an outcome wins.
-var reasonsToLeave = []func(*turn) (spillway.Outcome, string){
+var reasonsToLeave = []reason{
 	judgedHarmful,
 	taskFailed,
 	cannotStart,
@@ -80,13 +84,21 @@ var reasonsToLeave = []func(*turn) (spillway.Outcome, string){
 	newerWaits,
 }
 
+// reasonsOfHarm are those that speak against the release; the others may be trouble of what it runs on.
+var reasonsOfHarm = []reason{judgedHarmful, restartsTooOften, gateBroken}
+
 // judgedHarmful: the judge, here or in the data plane, says that the candidate is worse.
 func judgedHarmful(t *turn) (spillway.Outcome, string) {
-	e := t.st.Rollout.Evidence
-	if e == nil || t.st.Rollout.Stable == 0 || (e.Verdict != spillway.Harmful && !e.Tripped) {
+	r := t.st.Rollout
+	if r.Stable == 0 || !r.harmful() {
 		return "", ""
 	}
-	return spillway.RolledBack, e.Reason
+	return spillway.RolledBack, r.Evidence.Reason
+}
+
+// harmful reports whether the last evidence says that the candidate is worse.
+func (r *Rollout) harmful() bool {
+	return r.Evidence != nil && (r.Evidence.Verdict == spillway.Harmful || r.Evidence.Tripped)
 }
 
 // cannotStart: a candidate that waiting will not help.

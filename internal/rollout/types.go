@@ -27,8 +27,8 @@ type Status struct {
 	Rollouts int64    `json:"rollouts"`          // how many were started; numbers them
 	Queue    *Queued  `json:"queue,omitempty"`   // the newest deploy that waits
 	Last     *Result  `json:"last,omitempty"`    // how the last rollout ended
-	// Bad are releases whose last rollout was rolled back by itself or failed, the newest 20. None is in Good, here or of
-	// a lane, and a rollback goes to one only when it is forced.
+	// Bad are releases that were rolled back by themselves or failed, the last 20; of those that had served well, only
+	// those that did harm. None is in Good, here or of a lane, and a rollback goes to one only when it is forced.
 	Bad map[int]Blame `json:"bad,omitempty"`
 
 	Sizes   map[string]int   `json:"sizes,omitempty"`   // replicas chosen by scale, by service; absent = as the release says
@@ -94,6 +94,7 @@ type Rollout struct {
 	Forced   bool               `json:"forced"`             // promote: no more holds and certificates
 	Outcome  spillway.Outcome   `json:"outcome,omitempty"`  // RollingBack: how it will have ended
 	Reason   string             `json:"reason,omitempty"`   // RollingBack: why; Paused: for what
+	Harm     bool               `json:"harm,omitempty"`     // RollingBack: for what the release did, and not for trouble around it
 	Back     bool               `json:"back,omitempty"`     // this is a rollback to an older release
 	Evidence *spillway.Evidence `json:"evidence,omitempty"` // the last seen
 	Memory   []byte             `json:"memory,omitempty"`   // the judge's state, for a data plane that lost it

@@ -30,11 +30,14 @@ func (r round) waits() {
 	}
 }
 
-// spares: a rollback gives nobody a release that was rolled back by itself, unless it is forced, and none promises to.
+// spares: a rollback gives nobody a release that was rolled back by itself, for harm or before it had served well, unless
+// it is forced, and none promises to.
 func (r round) spares() {
 	if l := r.was.Last; l != nil {
-		held := l.Release == r.was.Stable || slices.ContainsFunc(slices.Collect(maps.Values(r.was.Lanes)), func(lane rollout.Lane) bool { return lane.Release == l.Release })
-		r.bad[l.Release] = l.Outcome == spillway.RolledBack && !held || r.bad[l.Release] && l.Outcome != spillway.Succeeded
+		held := l.Release == r.was.Stable || l.Release == r.was.Lanes[l.Track].Release
+		harm := l.Evidence != nil && (l.Evidence.Verdict == spillway.Harmful || l.Evidence.Tripped)
+		served := slices.ContainsFunc(slices.Collect(maps.Values(r.had)), func(had map[int]bool) bool { return had[l.Release] })
+		r.bad[l.Release] = l.Outcome == spillway.RolledBack && !held && (harm || !served) || r.bad[l.Release] && l.Outcome != spillway.Succeeded
 	}
 	forced := slices.ContainsFunc(r.spec.Intents, func(in spillway.Intent) bool { return in.Force })
 	if o := r.started(); o != nil && o.Back && r.bad[o.Release] && !forced {
@@ -46,8 +49,12 @@ func (r round) spares() {
 			r.fail("a rollback spares users what was harmful: release %d", o.Release)
 		}
 	}
-	for _, n := range r.is.Good {
-		if r.bad[n] {
+	promised := slices.Clone(r.is.Good)
+	for _, track := range slices.Sorted(maps.Keys(r.is.Lanes)) {
+		promised = append(promised, r.is.Lanes[track].Good...)
+	}
+	for _, n := range promised {
+		if _, bad := r.is.Bad[n]; bad || r.bad[n] {
 			r.fail("a rollback spares users what was harmful: release %d is promised", n)
 		}
 	}

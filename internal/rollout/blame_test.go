@@ -1,0 +1,184 @@
+package rollout_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+// tried is a release with the track canary and a watch; each changes www.
+func tried(number int) spillway.Release {
+	r := laned(number, number, can)
+	r.Config.Watch = spillway.Duration(time.Hour)
+	return r
+}
+
+// trying is an app whose release 1 is stable, with so many releases more.
+func trying(t *testing.T, more int) *world {
+	w := newWorld(t)
+	for n := range more + 1 {
+		w.spec.Releases[n+1] = tried(n + 1)
+	}
+	w.deploy(1, "")
+	return w
+}
+
+func (w *world) deploy(release int, track string) {
+	w.t.Helper()
+	w.whole(spillway.Intent{Verb: spillway.VerbDeploy, Release: release, Track: track})
+}
+
+// whole does what is asked for and ends its watch.
+func (w *world) whole(in spillway.Intent) {
+	w.t.Helper()
+	w.ask(in, 20)
+	if r := w.status.Rollout; r != nil {
+		w.ask(spillway.Intent{Verb: spillway.VerbPromote, Track: r.Track}, 8)
+	}
+	if w.status.Rollout != nil {
+		w.dump()
+		w.t.Fatalf("%s %d has not ended", in.Verb, in.Release)
+	}
+}
+
+// starved lets the engine go on while no replica of a release of www is ready, for as many minutes.
+func (w *world) starved(release, minutes int) {
+	w.t.Helper()
+	for range minutes {
+		for i, g := range w.obs.Groups {
+			if g.Group.Release == release {
+				w.obs.Groups[i].Ready, w.obs.Groups[i].Problem = 0, "no node has room"
+			}
+		}
+		w.now = w.now.Add(time.Minute)
+		w.run(1)
+	}
+}
+
+// judged lets the judge say something of the rollout that runs.
+func (w *world) judged(e spillway.Evidence) {
+	w.t.Helper()
+	if w.status.Rollout == nil {
+		w.dump()
+		w.t.Fatal("nothing is judged")
+	}
+	e.Trial, e.At = w.status.Rollout.ID, w.now
+	w.obs.Evidence = &e
+	w.run(1)
+}
+
+var harmful = spillway.Evidence{Verdict: spillway.Harmful, Requests: 3, Failures: 3, Reason: "3 of 3 requests failed"}
+
+// ended wants the last rollout to have ended so, and its release to be bad or not.
+func (w *world) ended(release int, outcome spillway.Outcome, bad bool) {
+	w.t.Helper()
+	last := w.status.Last
+	if last == nil || last.Release != release || last.Outcome != outcome {
+		w.dump()
+		w.t.Fatalf("the last rollout is %+v, want release %d %s", last, release, outcome)
+	}
+	w.known(release, bad)
+}
+
+// known wants a release to be bad or not.
+func (w *world) known(release int, bad bool) {
+	w.t.Helper()
+	if _, is := w.status.Bad[release]; is != bad {
+		w.dump()
+		w.t.Errorf("release %d is bad: %v, want %v: %+v", release, is, bad, w.status.Bad)
+	}
+}
+
+// What has changed since a release served well is not the release.
+func TestDecide_TroubleOfThePlatformMakesNoGoodReleaseBad(t *testing.T) {
+	for name, tt := range map[string]struct {
+		track   string
+		rounds  int // of the way back, before the trouble
+		outcome spillway.Outcome
+	}{
+		"before it has users":             {"", 1, spillway.Failed},
+		"in its watch":                    {"", 20, spillway.RolledBack},
+		"of a track, before it has users": {"canary", 1, spillway.Failed},
+		"of a track, when it has users":   {"canary", 20, spillway.RolledBack},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := trying(t, 2)
+			w.deploy(2, tt.track)
+			w.deploy(3, tt.track)
+			back := spillway.Intent{Verb: spillway.VerbRollback, Release: 2, Track: tt.track}
+			w.ask(back, tt.rounds)
+			w.starved(2, 90)
+			w.ended(2, tt.outcome, false)
+			w.whole(back)
+			w.ended(2, spillway.Succeeded, false)
+		})
+	}
+}
+
+// A release that never served well is bad when it does not become ready: nobody knows that it can.
+func TestDecide_WhatNeverServedIsBadWhenItFails(t *testing.T) {
+	w := trying(t, 1)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 1)
+	w.starved(2, 20)
+	w.ended(2, spillway.Failed, true)
+}
+
+// That a release served well once does not make up for harm.
+func TestDecide_HarmMakesAGoodReleaseBad(t *testing.T) {
+	gate := spillway.Gate{Text: "http: http://x/ok", Metric: "http", Source: "http://x/ok"}
+	for name, harm := range map[string]func(w *world){
+		"judged": func(w *world) { w.judged(harmful) },
+		"judged when it has left already": func(w *world) {
+			w.obs.Groups[0].Fatal, w.obs.Groups[0].Ready = true, 0 // of release 1
+			w.obs.Served.Generation--                              // the way back takes its time
+			w.run(1)
+			w.obs.Served.Generation--
+			w.judged(harmful)
+		},
+		"a gate": func(w *world) {
+			w.obs.Readings = []rollout.Reading{{Rollout: w.status.Rollout.ID, Gate: gate.Text, Text: "500", At: w.now}}
+			w.run(1)
+		},
+		"restarts": func(w *world) { w.obs.Groups[0].Restarts = 9; w.run(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := trying(t, 1)
+			r := w.spec.Releases[1]
+			r.Config.Gates = []spillway.Gate{gate}
+			w.spec.Releases[1] = r
+			w.deploy(2, "")
+			w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 20)
+			harm(w)
+			w.run(8)
+			w.ended(1, spillway.RolledBack, true)
+		})
+	}
+}
+
+// A track that holds a release keeps nobody from blaming it for what it does to everybody.
+func TestDecide_BlamesAReleaseOfATrackForHarmToAll(t *testing.T) {
+	w := trying(t, 1)
+	w.deploy(2, "canary")
+	w.ask(spillway.Intent{Verb: spillway.VerbPromote, Track: "canary"}, 20)
+	for i, g := range w.obs.Groups {
+		if g.Group.Release == 2 {
+			w.obs.Groups[i].Restarts = 9
+		}
+	}
+	w.run(8)
+	w.ended(2, spillway.RolledBack, true)
+	if w.status.Lanes["canary"].Release != 2 {
+		t.Errorf("the track lost its release: %+v", w.status.Lanes)
+	}
+}
+
+// What a track has can run: that there was no room for all of it says nothing against it.
+func TestDecide_TroubleOfThePlatformMakesNoReleaseOfATrackBad(t *testing.T) {
+	w := trying(t, 1)
+	w.deploy(2, "canary")
+	w.ask(spillway.Intent{Verb: spillway.VerbPromote, Track: "canary"}, 1)
+	w.starved(2, 90)
+	w.ended(2, spillway.Failed, false)
+}
