@@ -20,19 +20,36 @@ type Blame struct {
 	Outcome spillway.Outcome `json:"outcome"` // RolledBack or Failed
 	Reason  string           `json:"reason"`
 	At      time.Time        `json:"at"`
+	Judged  bool             `json:"judged,omitempty"` // the judge found it harmful, by what users were answered
 }
 
 // conclude takes from the end of a rollout whether its release is one to go back to. A bad one is bad until it is tried
-// again and succeeds; a rollback, which was forced then, tries nothing. Trouble is not held against a release that has
-// served well: what has changed since is not the release. Harm is.
+// again and that refutes it. Trouble is not held against a release that has served well: what has changed since is not
+// the release. Harm is.
 func (t *turn) conclude(r *Rollout, outcome spillway.Outcome, reason string) {
 	held := r.Release == t.st.Stable || r.Release == t.holds(r.Track)
+	b, bad := t.st.Bad[r.Release]
 	switch {
 	case len(r.Steps) == 0: // it had not begun
-	case outcome == spillway.Succeeded && !r.Back:
+	case outcome == spillway.Succeeded && bad && t.refutes(r, b):
 		delete(t.st.Bad, r.Release)
 	case (outcome == spillway.RolledBack || outcome == spillway.Failed) && !held && (r.Harm || r.harmful() || !t.proven(r)):
-		t.blame(r.Release, outcome, reason)
+		t.blame(r.Release, Blame{Outcome: outcome, Reason: reason, Judged: r.harmful()})
+	}
+}
+
+// refutes reports whether the success of a rollout shows that its release is not bad any more: it has shown the opposite
+// of what it is blamed for, and not only been let through.
+func (t *turn) refutes(r *Rollout, b Blame) bool {
+	switch why, _ := t.gateWaits(); {
+	case r.Back: // by force, and not on trial
+		return false
+	case b.Judged:
+		return r.Evidence != nil && r.Evidence.Requests > 0
+	case b.Outcome == spillway.Failed, r.Stable == 0: // it is ready now; without stable no gate is asked
+		return true
+	default:
+		return why == ""
 	}
 }
 
@@ -44,11 +61,12 @@ func (t *turn) proven(r *Rollout) bool {
 }
 
 // blame keeps rollbacks from a release.
-func (t *turn) blame(release int, outcome spillway.Outcome, reason string) {
+func (t *turn) blame(release int, b Blame) {
 	if t.st.Bad == nil {
 		t.st.Bad = map[int]Blame{}
 	}
-	t.st.Bad[release] = Blame{Outcome: outcome, Reason: shortened(reason), At: t.now}
+	b.Reason, b.At = shortened(b.Reason), t.now
+	t.st.Bad[release] = b
 	without := func(good []int) []int {
 		return slices.DeleteFunc(good, func(n int) bool { return n == release })
 	}

@@ -182,3 +182,53 @@ func TestDecide_TroubleOfThePlatformMakesNoReleaseOfATrackBad(t *testing.T) {
 	w.starved(2, 90)
 	w.ended(2, spillway.Failed, false)
 }
+
+// Blame goes on evidence alone: a trial that nobody came to, or whose gate could not be asked, shows nothing.
+func TestDecide_BlameGoesOnEvidenceAlone(t *testing.T) {
+	gate := spillway.Gate{Text: "http: http://x/ok", Metric: "http", Source: "http://x/ok"}
+	reading := func(ok bool) func(w *world) {
+		return func(w *world) {
+			w.obs.Readings = []rollout.Reading{{Rollout: w.status.Rollout.ID, Gate: gate.Text, OK: ok, At: w.now}}
+		}
+	}
+	served := func(requests int64) func(w *world) {
+		return func(w *world) { w.judged(spillway.Evidence{Verdict: spillway.Undecided, Requests: requests}) }
+	}
+	nothing := func(*world) {}
+	for name, tt := range map[string]struct {
+		gates     []spillway.Gate
+		harm, try func(w *world)
+		bad       bool
+	}{
+		"judged, and no requests":     {nil, func(w *world) { w.judged(harmful) }, nothing, true},
+		"judged, and none counted":    {nil, func(w *world) { w.judged(harmful) }, served(0), true},
+		"judged, and good answers":    {nil, func(w *world) { w.judged(harmful) }, served(50), false},
+		"a gate, and nobody asked":    {[]spillway.Gate{gate}, reading(false), nothing, true},
+		"a gate, which holds":         {[]spillway.Gate{gate}, reading(false), reading(true), false},
+		"never ready, and ready":      {[]spillway.Gate{gate}, func(w *world) { w.starved(2, 20) }, nothing, false},
+		"ends, and does not any more": {nil, func(w *world) { w.obs.Groups[1].Restarts = 9 }, nothing, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := trying(t, 1)
+			r := w.spec.Releases[2]
+			r.Config.Gates = tt.gates
+			w.spec.Releases[2] = r
+			deploy, rounds := spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 20
+			if name == "never ready, and ready" {
+				rounds = 1
+			}
+			w.ask(deploy, rounds)
+			tt.harm(w)
+			w.run(8)
+			w.known(2, true)
+			w.ask(deploy, 20)
+			for range 2 { // the steps, and the watch
+				if w.status.Rollout != nil {
+					tt.try(w)
+					w.ask(spillway.Intent{Verb: spillway.VerbPromote}, 8)
+				}
+			}
+			w.ended(2, spillway.Succeeded, tt.bad)
+		})
+	}
+}

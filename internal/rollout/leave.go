@@ -57,7 +57,7 @@ func (t *turn) takeBack() {
 	e := t.event(spillway.EventProblem, last.Release, "release %d was found harmful in the moment of its promotion: %s", last.Release, t.obs.Evidence.Reason)
 	e.Track = last.Track
 	last.Outcome, last.Reason = spillway.RolledBack, t.obs.Evidence.Reason
-	t.blame(last.Release, last.Outcome, last.Reason)
+	t.blame(last.Release, Blame{Outcome: last.Outcome, Reason: last.Reason, Judged: true})
 	if t.holds(last.Track) != last.Release {
 		return
 	}
