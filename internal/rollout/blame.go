@@ -21,6 +21,7 @@ type Blame struct {
 	Reason  string           `json:"reason"`
 	At      time.Time        `json:"at"`
 	Judged  bool             `json:"judged,omitempty"` // the judge found it harmful, by what users were answered
+	Forced  bool             `json:"forced,omitempty"` // a rollback gave it to everybody all the same, and it became stable
 }
 
 // conclude takes from the end of a rollout whether its release is one to go back to. A bad one is bad until it is tried
@@ -33,6 +34,9 @@ func (t *turn) conclude(r *Rollout, outcome spillway.Outcome, reason string) {
 	case len(r.Steps) == 0: // it had not begun
 	case outcome == spillway.Succeeded && bad && t.refutes(r, b):
 		delete(t.st.Bad, r.Release)
+	case outcome == spillway.Succeeded && bad && r.Track == "":
+		b.Forced = r.Back
+		t.st.Bad[r.Release] = b
 	case (outcome == spillway.RolledBack || outcome == spillway.Failed) && !held && (r.Harm || r.harmful() || !t.proven(r)):
 		t.blame(r.Release, Blame{Outcome: outcome, Reason: reason, Judged: r.harmful()})
 	}
@@ -50,6 +54,14 @@ func (t *turn) refutes(r *Rollout, b Blame) bool {
 		return true
 	default:
 		return why == ""
+	}
+}
+
+// forgive takes the blame from a stable release that was forced, when an ordinary deploy replaces it: everybody had it, and
+// nobody went back from it.
+func (t *turn) forgive() {
+	if r := t.st.Rollout; t.st.Bad[r.Stable].Forced && !r.Back {
+		delete(t.st.Bad, r.Stable)
 	}
 }
 

@@ -232,3 +232,59 @@ func TestDecide_BlameGoesOnEvidenceAlone(t *testing.T) {
 		})
 	}
 }
+
+// bad is an app whose release 1 is stable and whose release 2 was found harmful, with so many releases beside them.
+func bad(t *testing.T, more int) *world {
+	w := trying(t, more+1)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 20)
+	w.judged(harmful)
+	w.run(8)
+	w.ended(2, spillway.RolledBack, true)
+	return w
+}
+
+// What served everybody until the next deploy is what a rollback of that goes to, whatever was known against it before.
+func TestDecide_ForgivesWhatServesByForceUntilTheNextDeploy(t *testing.T) {
+	w := bad(t, 1)
+	w.whole(spillway.Intent{Verb: spillway.VerbRollback, Release: 2, Force: true})
+	w.known(2, true)
+	w.deploy(3, "")
+	w.known(2, false)
+	w.whole(spillway.Intent{Verb: spillway.VerbRollback})
+	if w.status.Stable != 2 {
+		t.Errorf("stable is %d, want what served before: %q", w.status.Stable, w.said)
+	}
+}
+
+// One that was left by a rollback is not forgiven, nor one that got there by a trial that nobody came to.
+func TestDecide_ForgivesNothingElse(t *testing.T) {
+	back, force := spillway.Intent{Verb: spillway.VerbRollback, Release: 1}, spillway.Intent{Verb: spillway.VerbRollback, Release: 2, Force: true}
+	for name, do := range map[string]func(w *world){
+		"left by a rollback":           func(w *world) { w.whole(force); w.whole(back); w.deploy(3, "") },
+		"a trial without requests":     func(w *world) { w.deploy(2, ""); w.deploy(3, "") },
+		"and that after it was forced": func(w *world) { w.whole(force); w.whole(back); w.deploy(2, ""); w.deploy(3, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := bad(t, 1)
+			do(w)
+			w.known(2, true)
+			if w.status.Stable != 3 || len(w.status.Good) != 1 || w.status.Good[0] != 1 {
+				t.Errorf("stable is %d and the ways back %v, want 3 and only release 1", w.status.Stable, w.status.Good)
+			}
+		})
+	}
+}
+
+// What tripped in the moment of its promotion, and stayed because its way back failed, was not chosen by anybody.
+func TestDecide_ForgivesNoLateTrip(t *testing.T) {
+	w := trying(t, 2)
+	w.deploy(2, "")
+	w.obs.Evidence = &spillway.Evidence{Trial: w.status.Last.ID, Verdict: spillway.Harmful, Tripped: true, Reason: "bad"}
+	w.obs.Served.Generation--
+	w.run(1)
+	w.starved(1, 20)
+	w.ended(1, spillway.Failed, false)
+	w.known(2, true)
+	w.deploy(3, "")
+	w.known(2, true)
+}

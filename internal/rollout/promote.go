@@ -81,6 +81,7 @@ func (t *turn) promote(reason string) {
 		return
 	}
 	old := t.stable()
+	t.forgive()
 	t.st.Good = remembered(t.st.Good, t.wayBack(r.Stable), r.Release)
 	t.st.Stable = r.Release
 	t.keepStandby(old, t.stable())
