@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	keepBad   = 20  // releases that no rollback goes to, remembered
+	keepBad   = 20  // releases that no rollback goes to, remembered: those blamed last
 	longBlame = 300 // bytes of a reason that are kept: it may end with lines of a program
 )
 
@@ -74,11 +75,6 @@ func (t *turn) proven(r *Rollout) bool {
 
 // blame keeps rollbacks from a release.
 func (t *turn) blame(release int, b Blame) {
-	if t.st.Bad == nil {
-		t.st.Bad = map[int]Blame{}
-	}
-	b.Reason, b.At = shortened(b.Reason), t.now
-	t.st.Bad[release] = b
 	without := func(good []int) []int {
 		return slices.DeleteFunc(good, func(n int) bool { return n == release })
 	}
@@ -88,12 +84,18 @@ func (t *turn) blame(release int, b Blame) {
 		lane.Good = without(lane.Good)
 		t.setLane(track, lane)
 	}
-	maps.DeleteFunc(t.st.Bad, func(n int, _ Blame) bool { _, ok := t.spec.Releases[n]; return !ok })
-	for _, n := range slices.Sorted(maps.Keys(t.st.Bad)) {
-		if len(t.st.Bad) > keepBad {
-			delete(t.st.Bad, n)
-		}
+	maps.DeleteFunc(t.st.Bad, func(n int, _ Blame) bool { _, ok := t.spec.Releases[n]; return !ok || n == release })
+	oldest := slices.SortedFunc(maps.Keys(t.st.Bad), func(x, y int) int {
+		return cmp.Or(t.st.Bad[x].At.Compare(t.st.Bad[y].At), cmp.Compare(x, y))
+	})
+	for _, n := range oldest[:max(0, len(oldest)+1-keepBad)] {
+		delete(t.st.Bad, n)
 	}
+	if t.st.Bad == nil {
+		t.st.Bad = map[int]Blame{}
+	}
+	b.Reason, b.At = shortened(b.Reason), t.now
+	t.st.Bad[release] = b // kept whatever the clock says
 }
 
 // wayBack is a release that leaves a track, if one may go back to it; else 0. What one went back from is no way back,

@@ -288,3 +288,25 @@ func TestDecide_ForgivesNoLateTrip(t *testing.T) {
 	w.deploy(3, "")
 	w.known(2, true)
 }
+
+// What is forgotten is what was blamed first, not the oldest release; and never what is blamed now, if the clock has gone back.
+func TestDecide_ForgetsWhatWasBlamedFirst(t *testing.T) {
+	for name, since := range map[string]time.Duration{"the clock goes on": time.Hour, "the clock goes back": -24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			w := trying(t, 21)
+			w.status.Bad = map[int]rollout.Blame{}
+			for n := 3; n <= 22; n++ { // the newest release first
+				w.status.Bad[n] = rollout.Blame{Outcome: spillway.Failed, At: w.now.Add(time.Duration(22-n) * time.Second)}
+			}
+			w.now = w.now.Add(since)
+			w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 20)
+			w.judged(harmful)
+			w.run(8)
+			w.ended(2, spillway.RolledBack, true)
+			w.known(22, false)
+			if len(w.status.Bad) != 20 {
+				t.Errorf("%d releases are known to be bad, want 20", len(w.status.Bad))
+			}
+		})
+	}
+}
