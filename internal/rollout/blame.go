@@ -101,10 +101,7 @@ func (t *turn) blame(release int, b Blame) {
 // wayBack is a release that leaves a track, if one may go back to it; else 0. What one went back from is no way back,
 // unless that was to a bad release, by force.
 func (t *turn) wayBack(was int) int {
-	r := t.st.Rollout
-	_, bad := t.st.Bad[was]
-	_, worse := t.st.Bad[r.Release]
-	if bad || r.Back && !worse {
+	if _, worse := t.st.Bad[t.st.Rollout.Release]; t.st.Rollout.Back && !worse {
 		return 0
 	}
 	return was

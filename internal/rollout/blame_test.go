@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -308,5 +309,28 @@ func TestDecide_ForgetsWhatWasBlamedFirst(t *testing.T) {
 				t.Errorf("%d releases are known to be bad, want 20", len(w.status.Bad))
 			}
 		})
+	}
+}
+
+// A track that held a bad release when it became stable by force does not have it for a way back.
+func TestDecide_ATrackRemembersNothingBad(t *testing.T) {
+	w := trying(t, 3)
+	w.deploy(2, "canary")
+	w.status.Bad = map[int]rollout.Blame{2: {Outcome: spillway.RolledBack, Reason: "bad", Judged: true}} // a gate broke when it was promoted
+	w.whole(spillway.Intent{Verb: spillway.VerbRollback, Release: 2, Force: true})
+	if lane := w.status.Lanes["canary"]; w.status.Stable != 2 || len(lane.Good) != 0 {
+		t.Errorf("stable is %d, and the track has the ways back %v: %q", w.status.Stable, lane.Good, w.said)
+	}
+}
+
+// The way back that is found for a rollback without a number is asked about like one that was named.
+func TestDecide_ARollbackWithoutANumberGoesToNothingBad(t *testing.T) {
+	w := bad(t, 1)
+	w.deploy(3, "")
+	w.status.Good = []int{2, 1} // as one remembers it who did not know better
+	w.said = nil
+	w.whole(spillway.Intent{Verb: spillway.VerbRollback})
+	if w.status.Stable != 3 || len(w.said) == 0 || !strings.Contains(w.said[0], "release 2 was rolled back") {
+		t.Errorf("stable is %d: %q", w.status.Stable, w.said)
 	}
 }

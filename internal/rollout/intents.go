@@ -114,6 +114,7 @@ func (t *turn) askRollback(in spillway.Intent) string {
 	if target == 0 && len(good) > 0 && !mine {
 		target = good[0]
 	}
+	in.Release = target
 	switch _, ok := t.spec.Releases[target]; {
 	case target == 0 && mine && t.st.Phase == spillway.RollingBack:
 		return t.forGood(in, spillway.Aborted)
@@ -132,7 +133,6 @@ func (t *turn) askRollback(in spillway.Intent) string {
 		return t.st.Bars(in)
 	}
 	t.st.Held = true
-	in.Release = target
 	if r != nil && !mine && in.Track != "" { // its users do not wait for somebody else's rollout
 		t.closeTrack(in.Track)
 	}

@@ -382,7 +382,7 @@ func (t *turn) rethinkTracks() {
 			continue
 		case lane.Release == t.st.Stable:
 			t.event(spillway.EventStep, lane.Release, "track %s is empty: its release is stable", track).Track = track
-			lane.Release, lane.Good = 0, remembered(lane.Good, lane.Release, 0)
+			lane.Release, lane.Good = 0, t.remembered(lane.Good, lane.Release, 0)
 		case t.laneGone(track):
 			if lane.Queue == nil {
 				lane.Queue = &Queued{Release: lane.Release, Track: track, Force: true, Intent: t.st.Intent}
@@ -402,9 +402,9 @@ func (t *turn) laneGone(track string) bool {
 	})
 }
 
-// remembered puts a release in front of those that a track had before.
-func remembered(good []int, was, is int) []int {
-	if was != 0 {
+// remembered puts a release in front of those that a track had before, if it is not bad.
+func (t *turn) remembered(good []int, was, is int) []int {
+	if _, bad := t.st.Bad[was]; was != 0 && !bad {
 		good = append([]int{was}, good...)
 	}
 	good = slices.DeleteFunc(slices.Clone(good), func(n int) bool { return n == is })

@@ -72,7 +72,7 @@ func (t *turn) promote(reason string) {
 	r := t.st.Rollout
 	if r.Track != "" {
 		lane := t.st.Lanes[r.Track]
-		lane.Release, lane.Good = r.Release, remembered(lane.Good, t.wayBack(lane.Release), r.Release)
+		lane.Release, lane.Good = r.Release, t.remembered(lane.Good, t.wayBack(lane.Release), r.Release)
 		if r.Release == t.st.Stable { // its users are stable's, also when stable moves on
 			lane.Release = 0
 		}
@@ -82,7 +82,7 @@ func (t *turn) promote(reason string) {
 	}
 	old := t.stable()
 	t.forgive()
-	t.st.Good = remembered(t.st.Good, t.wayBack(r.Stable), r.Release)
+	t.st.Good = t.remembered(t.st.Good, t.wayBack(r.Stable), r.Release)
 	t.st.Stable = r.Release
 	t.keepStandby(old, t.stable())
 	t.finish(spillway.Succeeded, reason)

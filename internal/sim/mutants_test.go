@@ -87,7 +87,7 @@ var mutants = []struct {
 	{"chooses a size beyond the file", "intents.go", "if s.Max > 0 && (n > s.Max", "if s.Max < 0 && (n > s.Max", "scenario size_stays_within_what_the_file_allows"},
 	{"tells no route", "decide.go", "t.obs.NoData || told.Generation == 0 || !newer", "true || !newer", "seed 0"},
 	{"tells the route that was asked for", "decide.go", "range cloneRoute(t.obs.Served).Edges", "range cloneRoute(t.st.Route).Edges", "seed 2"},
-	{"goes back to what one went back from", "blame.go", "if bad || r.Back && !worse {", "if bad || false && r.Back && !worse {", "scenario no_rollback_of_a_rollback"},
+	{"goes back to what one went back from", "blame.go", "t.st.Rollout.Back && !worse {", "false && !worse {", "scenario no_rollback_of_a_rollback"},
 	{"forgets what the autoscaler chose in a rollout", "scaling.go", "return max(before, seen)", "return seen", "seed 9"},
 	{"measures a candidate by the size in the file", "scaling.go", "return max(n, min(t.st.Chosen[s.Name], s.Max))", "return n", "seed 9"},
 	{"lets the autoscaler take replicas away in a rollout", "scaling.go", "scaling.Min, scaling.Frozen = t.size(s), true", "scaling.Min = t.size(s)", "seed 9"},
