@@ -334,3 +334,43 @@ func TestDecide_ARollbackWithoutANumberGoesToNothingBad(t *testing.T) {
 		t.Errorf("stable is %d: %q", w.status.Stable, w.said)
 	}
 }
+
+// A rollback of a track that made way for a deploy to stable was not forced, and is not when it begins again; one that was
+// forced still is.
+func TestDecide_ARollbackThatMadeWayIsNoMoreThanWasAsked(t *testing.T) {
+	for name, tt := range map[string]struct {
+		force bool
+		harm  bool // done by release 2 when it goes to stable, while the rollback to it waits
+		holds int  // the track, in the end
+	}{
+		"not forced, and found harmful": {false, true, 3},
+		"not forced":                    {false, false, 2},
+		"forced":                        {true, false, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := trying(t, 3)
+			w.deploy(2, "canary")
+			w.deploy(3, "canary")
+			if tt.force {
+				w.status.Bad = map[int]rollout.Blame{2: {Outcome: spillway.RolledBack, Reason: "bad", Judged: true}}
+			}
+			w.ask(spillway.Intent{Verb: spillway.VerbRollback, Release: 2, Track: "canary", Force: tt.force}, 1)
+			if tt.harm {
+				w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 12)
+				w.judged(harmful)
+			} else {
+				w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 4}, 12)
+			}
+			for range 2 { // the watch of stable's, if it gets there, and that of the track's
+				w.run(12)
+				if r := w.status.Rollout; r != nil {
+					w.ask(spillway.Intent{Verb: spillway.VerbPromote, Track: r.Track}, 1)
+				}
+			}
+			if n := w.status.Lanes["canary"].Release; n != tt.holds || w.status.Rollout != nil {
+				w.dump()
+				t.Errorf("the track has release %d, want %d", n, tt.holds)
+			}
+		})
+	}
+}

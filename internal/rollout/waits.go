@@ -144,10 +144,12 @@ func (t *turn) newer() *Queued {
 	return nil
 }
 
-// again puts the deploy to a track that made way for one to stable back to where it waits.
+// again puts the deploy to a track that made way for one to stable back to where it waits. It had begun, so neither a
+// freeze nor a delay holds it; but a rollback goes to a bad release only if it was forced, and then it was bad already.
 func (t *turn) again(r *Rollout, outcome spillway.Outcome) {
 	if r.Track == "" || outcome != spillway.Superseded || t.queueOf(r.Track) != nil {
 		return
 	}
-	t.setQueue(r.Track, &Queued{Release: r.Release, Track: r.Track, Back: r.Back, Force: true, Intent: t.st.Intent})
+	_, bad := t.st.Bad[r.Release]
+	t.setQueue(r.Track, &Queued{Release: r.Release, Track: r.Track, Back: r.Back, Force: !r.Back || bad, Intent: t.st.Intent})
 }
