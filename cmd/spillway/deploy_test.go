@@ -217,11 +217,13 @@ func TestRollback(t *testing.T) {
 		code   int
 		asked  int // release of the intent
 		says   string
+		refuse error // by the server
 	}{
-		"to the last good one":   {now: after(7), script: whole(), says: "release 6 of castle serves everybody"},
-		"to a release":           {now: after(7), script: whole(), arg: "6", asked: 6, says: "release 6 of castle serves everybody"},
-		"out of a rollout":       {now: trying(7, 8, spillway.Percent(25), 0), script: []round{back(spillway.Aborted, "rollback asked for by root")}, says: "release 7 of castle serves everybody"},
-		"to nowhere":             {now: castleAt(7, 0), code: exitFailed, says: "castle has no earlier good release"},
+		"to the last good one": {now: after(7), script: whole(), says: "release 6 of castle serves everybody"},
+		"to a release":         {now: after(7), script: whole(), arg: "6", asked: 6, says: "release 6 of castle serves everybody"},
+		"out of a rollout":     {now: trying(7, 8, spillway.Percent(25), 0), script: []round{back(spillway.Aborted, "rollback asked for by root")}, says: "release 7 of castle serves everybody"},
+		"to nowhere": {now: castleAt(7, 0), refuse: fmt.Errorf("there is none; by force: 6: %w", spillway.ErrConflict),
+			code: exitFailed, says: "rollback: there is none; by force: 6"},
 		"to what serves already": {now: after(7), arg: "7", says: "nothing to deploy: release 7 of castle is what runs"},
 		"which is harmful too": {now: after(7), script: []round{{overview: castleAt(7, 1), events: []spillway.Event{ended(6, spillway.RolledBack, "release 6 was rolled-back")}}},
 			code: exitRolledBack, says: "release 6 of castle was rolled back"},
@@ -231,6 +233,7 @@ func TestRollback(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := deploying()
 			e.rounds, e.scripts = []round{{overview: tt.now}}, map[spillway.Verb][]round{spillway.VerbRollback: tt.script}
+			e.askErr = tt.refuse
 			args := []string{"rollback", "-a", "castle"}
 			if tt.arg != "" {
 				args = append(args, strings.Fields(tt.arg)...)

@@ -94,7 +94,7 @@ func targetOf(saved reconcile.Saved, in spillway.Intent) (int, error) {
 	case len(st.Good) > 0:
 		return st.Good[0], nil
 	default:
-		return 0, fmt.Errorf("nothing to roll back to: no release served before release %d; name one of: spillway releases: %w", st.Stable, spillway.ErrConflict)
+		return 0, fmt.Errorf("%s; what there is: spillway releases: %w", st.NoWayBack(saved.Spec.Releases, ""), spillway.ErrConflict)
 	}
 }
 

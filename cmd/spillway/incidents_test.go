@@ -39,6 +39,41 @@ func TestAsk_ARollbackToWhatWasHarmfulIsRefused(t *testing.T) {
 	}
 }
 
+// A rollback that has nowhere to go says which bad release is there, and how to go to it all the same.
+func TestAsk_ARollbackToNowhereNamesTheForcedWay(t *testing.T) {
+	bad := func(releases ...int) map[int]rollout.Blame {
+		all := map[int]rollout.Blame{}
+		for _, n := range releases {
+			all[n] = rollout.Blame{Outcome: spillway.Failed, Reason: "www.2 cannot become ready", At: time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)}
+		}
+		return all
+	}
+	const force = "there is no earlier good release to roll back to: release 2 failed on 2027-03-01 at 12:00 UTC: www.2 cannot become ready; " +
+		"to give it everybody all the same: spillway rollback 2 --force; what there is: spillway releases: "
+	const nowhere = "there is no earlier good release to roll back to; what there is: spillway releases: "
+	for name, tt := range map[string]struct {
+		bad  map[int]rollout.Blame
+		want string
+	}{
+		"nothing is bad":            {nil, nowhere},
+		"the newest that there is":  {bad(1, 2), force},
+		"not what serves, by force": {bad(2, 4), force},
+		"not one that is pruned":    {bad(3), nowhere},
+	} {
+		t.Run(name, func(t *testing.T) {
+			saved := reconcile.Saved{
+				Status: rollout.Status{Stable: 4, Bad: tt.bad},
+				Spec:   rollout.Spec{App: "castle", Releases: map[int]spillway.Release{1: {Number: 1}, 2: {Number: 2}, 4: {Number: 4}}},
+			}
+			e := &engine{installation: &installation{}}
+			err := e.sensible(t.Context(), saved, spillway.Intent{Verb: spillway.VerbRollback})
+			if !errors.Is(err, spillway.ErrConflict) || err.Error() != tt.want+spillway.ErrConflict.Error() {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
 // A rollback looks whether all that its target needs is there, before anything is touched: also a build that
 // somebody removed by hand, and also when the target is not named. (docs/incidents.md)
 func TestAsk_ARollbackNeedsItsBuild(t *testing.T) {

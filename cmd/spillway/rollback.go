@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -59,22 +58,20 @@ func (c *cli) rollback(ctx context.Context, arg string, how rollbackOptions) err
 		if err != nil {
 			return err
 		}
-		if waits(o, c.track) {
-			return c.rollbackPast(ctx, client, app, intent, how.detach)
-		}
 		target = rollbackTarget(o, c.track)
 		switch {
-		case target == 0 && c.track != "":
-			return c.closeTrack(ctx, client, app, intent)
+		case waits(o, c.track), target == 0 && c.track == "":
+			return c.rollbackPast(ctx, client, app, intent, how.detach)
 		case target == 0:
-			return fmt.Errorf("%s has no earlier good release to roll back to; what there is: spillway releases", app)
+			return c.closeTrack(ctx, client, app, intent)
 		}
 	}
 	return c.askAndFollow(ctx, client, app, intent, target, how.detach)
 }
 
-// rollbackPast rolls back while a deploy waits. Whether that was all that was meant, or what serves is left too, is
-// the engine's to say: what has become of it is looked at when it has acted.
+// rollbackPast rolls back while a deploy waits, or where no way back is seen. Whether that deploy was all that was meant,
+// or what serves is left too, and what there is instead of a way back, is the engine's to say: what has become of it is
+// looked at when it has acted.
 func (c *cli) rollbackPast(ctx context.Context, client *api.Client, app spillway.Ref, intent spillway.Intent, detach bool) error {
 	since, err := newestEvent(ctx, client, app)
 	if err != nil {

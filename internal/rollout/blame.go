@@ -125,22 +125,47 @@ func (s Status) Bars(in spillway.Intent) string {
 	if !bad || in.Verb != spillway.VerbRollback || in.Force || in.Release == holds {
 		return ""
 	}
-	track := ""
-	if in.Track != "" {
-		track = " --track " + in.Track
-	}
-	what, good := "was rolled back", "what there is: spillway releases"
-	if b.Outcome == spillway.Failed {
-		what = "failed"
-	}
+	good, track := "what there is: spillway releases", trackFlag(in.Track)
 	switch n := s.lastGood(in.Track); {
 	case n == 0 && holds != 0:
 		good = fmt.Sprintf("release %d serves, and no earlier one is known to be good", holds)
 	case n != 0:
 		good = fmt.Sprintf("the last good one is release %d: spillway rollback%s", n, track)
 	}
-	return fmt.Sprintf("release %d %s on %s: %s; %s; to try release %d again and have it judged: spillway deploy %d%s; to give it everybody all the same: spillway rollback %d%s --force",
-		in.Release, what, b.At.UTC().Format("2006-01-02 at 15:04 MST"), strings.TrimRight(b.Reason, ". \n"), good, in.Release, in.Release, track, in.Release, track)
+	return fmt.Sprintf("%s; %s; to try release %d again and have it judged: spillway deploy %d%s; %s",
+		b.of(in.Release), good, in.Release, in.Release, track, byForce(in.Release, in.Track))
+}
+
+// of says what a release is blamed for: "release 2 failed on 2026-11-28 at 12:00 UTC: www.2 cannot become ready".
+func (b Blame) of(release int) string {
+	what := "was rolled back"
+	if b.Outcome == spillway.Failed {
+		what = "failed"
+	}
+	return fmt.Sprintf("release %d %s on %s: %s", release, what, b.At.UTC().Format("2006-01-02 at 15:04 MST"), strings.TrimRight(b.Reason, ". \n"))
+}
+
+func byForce(release int, track string) string {
+	return fmt.Sprintf("to give it everybody all the same: spillway rollback %d%s --force", release, trackFlag(track))
+}
+
+func trackFlag(track string) string {
+	if track == "" {
+		return ""
+	}
+	return " --track " + track
+}
+
+// NoWayBack says that a rollback of a track without a number goes nowhere, and where bad releases are what is left, how to go
+// to the newest of them. releases are those that exist.
+func (s Status) NoWayBack(releases map[int]spillway.Release, track string) string {
+	text := "there is no earlier good release to roll back to"
+	for _, n := range slices.Backward(slices.Sorted(maps.Keys(s.Bad))) {
+		if _, ok := releases[n]; ok && n != s.Stable {
+			return fmt.Sprintf("%s: %s; %s", text, s.Bad[n].of(n), byForce(n, track))
+		}
+	}
+	return text
 }
 
 // lastGood is where a rollback without a number goes; 0 = nowhere, or it only takes something back.

@@ -374,3 +374,12 @@ func TestDecide_ARollbackThatMadeWayIsNoMoreThanWasAsked(t *testing.T) {
 		})
 	}
 }
+
+func TestDecide_ARollbackToNowhereNamesTheForcedWay(t *testing.T) {
+	w := bad(t, 0)
+	w.said = nil
+	w.ask(spillway.Intent{Verb: spillway.VerbRollback}, 1)
+	if text := strings.Join(w.said, "\n"); !strings.Contains(text, "no earlier good release to roll back to: release 2 was rolled back on ") || !strings.Contains(text, "spillway rollback 2 --force") {
+		t.Errorf("said %q", w.said)
+	}
+}

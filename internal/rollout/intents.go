@@ -124,7 +124,7 @@ func (t *turn) askRollback(in spillway.Intent) string {
 		t.closeTrack(in.Track)
 		return ""
 	case target == 0:
-		return "there is no earlier good release to roll back to"
+		return t.st.NoWayBack(t.spec.Releases, in.Track)
 	case !ok:
 		return "there is no such release"
 	case !mine && t.queueOf(in.Track) == nil && target == t.holds(in.Track):
