@@ -44,6 +44,9 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	}
 	r := rendering{ref: ref, namespace: p.conf.Namespace, releases: releases, desired: d, gateway: p.conf.Gateway, publicType: corev1.ServiceType(p.conf.PublicType), pullSecret: p.conf.PullSecret, tracks: tracksOf(there)}
 	r.addresses = p.names.of(ctx, ref, d.Route)
+	if r.otherPulls, err = p.otherPulls(ctx, ref, there); err != nil {
+		return err
+	}
 	if r.owner, err = p.owner(ctx, ref); err != nil {
 		return err
 	}
@@ -199,7 +202,7 @@ func ownedBy(app metav1.Object) *metav1.OwnerReference {
 // sum is that of everything which decides what Apply writes. Releases are in it by their numbers: they never change.
 func (r *rendering) sum(there map[string]client.Object) (string, error) {
 	given := sha256.New()
-	if err := json.NewEncoder(given).Encode([]any{r.desired, r.owner, r.addresses}); err != nil { // maps are sorted
+	if err := json.NewEncoder(given).Encode([]any{r.desired, r.owner, r.addresses, sortedKeys(r.otherPulls)}); err != nil { // maps are sorted
 		return "", err
 	}
 	for _, name := range sortedKeys(there) {

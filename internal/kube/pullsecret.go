@@ -3,8 +3,11 @@ package kube
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -72,15 +75,63 @@ func (p *Platform) checkPullSecret(ctx context.Context) spillway.Check {
 
 // pullHelp says what may be wrong where a registry does not let a node have an image.
 func pullHelp(pod *corev1.Pod, said string) string {
-	for _, no := range []string{"401", "403", "nauthorized", "orbidden", "denied", "authentication"} {
-		if !strings.Contains(said, no) {
+	if !denied(said) {
+		return ""
+	}
+	if len(pod.Spec.ImagePullSecrets) == 0 {
+		return "; nodes pull it without credentials: --registry-secret of the server names a Secret with them"
+	}
+	name := pod.Spec.ImagePullSecrets[0].Name
+	return fmt.Sprintf("; nodes pull it by Secret %s: is it in the namespace, with the right password? kubectl get secret %s -n %s", name, name, pod.Namespace)
+}
+
+// denied reports whether a registry wanted other credentials, or any.
+func denied(said string) bool {
+	return slices.ContainsFunc([]string{"401", "403", "nauthorized", "orbidden", "denied", "authentication", "no basic auth"}, func(no string) bool { return strings.Contains(said, no) })
+}
+
+// pullDenied reports whether the registry did not let a node have the image of a pod.
+func pullDenied(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
+		w := c.State.Waiting
+		return w != nil && (w.Reason == "ErrImagePull" || w.Reason == "ImagePullBackOff") && denied(w.Message)
+	})
+}
+
+// otherPulls are the templates that are there, by the key of their object, of pods whose images nodes pull by another Secret
+// than those that are made now. They keep it: what runs is not restarted because the next release is pulled in another way.
+// A Deployment takes the present one when a node is denied an image of it.
+func (p *Platform) otherPulls(ctx context.Context, ref spillway.Ref, there map[string]client.Object) (map[string]corev1.PodTemplateSpec, error) {
+	others := map[string]corev1.PodTemplateSpec{}
+	for name, o := range there {
+		var pod corev1.PodTemplateSpec
+		switch o := o.(type) {
+		case *appsv1.Deployment:
+			pod = o.Spec.Template
+		case *batchv1.Job: // whose template nobody can change
+			pod = o.Spec.Template
+		default:
 			continue
 		}
-		if len(pod.Spec.ImagePullSecrets) == 0 {
-			return "; nodes pull it without credentials: --registry-secret of the server names a Secret with them"
+		if !slices.Equal(pod.Spec.ImagePullSecrets, pullSecrets(p.conf.PullSecret)) {
+			others[name] = pod
 		}
-		name := pod.Spec.ImagePullSecrets[0].Name
-		return fmt.Sprintf("; nodes pull it by Secret %s: is it in the namespace, with the right password? kubectl get secret %s -n %s", name, name, pod.Namespace)
 	}
-	return ""
+	if len(others) == 0 {
+		return nil, nil
+	}
+	pods, err := p.pods(ctx, ref)
+	for i := range pods {
+		if g, ok := groupOf(pods[i].Labels); ok && pullDenied(&pods[i]) {
+			delete(others, "Deployment/"+groupName(ref, g))
+		}
+	}
+	return others, err
+}
+
+// keepPulls leaves a template the Secret that it has where it is there, unless its pods are replaced anyway.
+func (r *rendering) keepPulls(name string, pod *corev1.PodTemplateSpec) {
+	if was, ok := r.otherPulls[name]; ok && was.Annotations[restartAnnotation] == pod.Annotations[restartAnnotation] {
+		pod.Spec.ImagePullSecrets = was.Spec.ImagePullSecrets
+	}
 }

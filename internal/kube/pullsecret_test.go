@@ -5,9 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/spillway-dev/spillway"
@@ -87,5 +90,65 @@ func TestPullHelp_NamesTheSecret(t *testing.T) {
 	pod.Spec.ImagePullSecrets = pullSecrets("pull")
 	if problem, _ := podProblem(&pod); !strings.Contains(problem, "kubectl get secret pull -n ") {
 		t.Errorf("with one: %s", problem)
+	}
+}
+
+// A Secret that the server is given later is for what is made from then on: what runs keeps its own, until it is restarted or
+// a node is denied its image. A Job cannot be changed.
+func TestPullSecret_RestartsNothing(t *testing.T) {
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		restart int64
+		said    string // to a node about the image
+		want    string
+	}{
+		"it runs":                          {},
+		"it is restarted":                  {restart: 7, want: "pull"},
+		"a node is denied its image":       {said: "failed to authorize: 401 Unauthorized", want: "pull"},
+		"a node cannot reach the registry": {said: "dial tcp: i/o timeout"},
+	} {
+		r := canary()
+		r.pullSecret = "pull"
+		for i := range r.desired.Groups {
+			r.desired.Groups[i].Restart = c.restart
+		}
+		before := canary()
+		objects, err := before.objects()
+		if err != nil {
+			t.Fatal(err)
+		}
+		group := spillway.Group{Service: "www", Release: 1}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "x", Labels: labels("castle", group)}}
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: c.said}}}}
+		b := fake.NewClientBuilder().WithScheme(scheme).WithObjects(pod)
+		p := &Platform{conf: Config{Namespace: "shop", PullSecret: "pull"}}
+		p.client = b.WithIndex(&corev1.Pod{}, appIndex, func(o client.Object) []string { return []string{o.GetLabels()[AppLabel]} }).Build()
+		all := there(objects...)
+		delete(all, "Deployment/castle-www-2") // which is made now
+		if r.otherPulls, err = p.otherPulls(t.Context(), "castle", all); err != nil {
+			t.Fatal(err)
+		}
+		after, err := r.objects()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := there(after...)
+		by := func(spec corev1.PodSpec) string {
+			if len(spec.ImagePullSecrets) == 0 {
+				return ""
+			}
+			return spec.ImagePullSecrets[0].Name
+		}
+		for deployment, want := range map[string]string{"castle-www-1": c.want, "castle-www-2": "pull"} {
+			if by := by(got["Deployment/"+deployment].(*appsv1.Deployment).Spec.Template.Spec); by != want {
+				t.Errorf("when %s: nodes pull %s by %q, want %q", name, deployment, by, want)
+			}
+		}
+		if by := by(got["Job/castle-backend-2-task-2"].(*batchv1.Job).Spec.Template.Spec); by != "" {
+			t.Errorf("when %s: the Job would be refused, with Secret %s", name, by)
+		}
 	}
 }

@@ -39,10 +39,11 @@ type rendering struct {
 	gateway   Gateway
 	// publicType is that of the Services of public edges where there is no gateway; "" = ClusterIP.
 	publicType corev1.ServiceType
-	pullSecret string                    // the Secret by which nodes pull images; "" = none
-	owner      *metav1.OwnerReference    // nil = none
-	tracks     map[spillway.Group]string // of groups that are there: a group keeps the track that it was made for
-	addresses  map[string][]netip.Addr   // of the names of servers that Spillway does not run
+	pullSecret string                            // the Secret by which nodes pull images; "" = none
+	owner      *metav1.OwnerReference            // nil = none
+	tracks     map[spillway.Group]string         // of groups that are there: a group keeps the track that it was made for
+	otherPulls map[string]corev1.PodTemplateSpec // see Platform.otherPulls
+	addresses  map[string][]netip.Addr           // of the names of servers that Spillway does not run
 }
 
 // objects are all that should be there, in the order in which they are made: what is pointed to comes before
@@ -240,6 +241,7 @@ func (r *rendering) deployment(w rollout.Want, s spillway.Service) (*appsv1.Depl
 	if err != nil {
 		return nil, err
 	}
+	r.keepPulls("Deployment/"+groupName(r.ref, w.Group), &pod)
 	replicas, history := int32(w.Replicas), int32(0) // releases are ours to keep
 	size := w.Replicas
 	if w.Scaling.Max > 0 {
@@ -283,6 +285,7 @@ func (r *rendering) job(t rollout.Task) (*batchv1.Job, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.keepPulls("Job/"+taskName(r.ref, t), &pod)
 	once, limit := int32(0), max(int64(t.Limit)/1e9, 1)
 	job := &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
