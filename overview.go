@@ -163,9 +163,12 @@ type LogLine struct {
 	At      time.Time `json:"at"` // when it was read from the replica's output
 	Replica string    `json:"replica"`
 	Group   Group     `json:"group"`
-	Stream  string    `json:"stream"` // "stdout" or "stderr"
+	Stream  string    `json:"stream"` // "stdout", "stderr", or StreamNote
 	Text    string    `json:"text"`
 }
+
+// StreamNote is the stream of what no replica wrote, but the server says about the lines: what of them it leaves out.
+const StreamNote = "note"
 
 // LogQuery selects lines. Zero fields select everything.
 type LogQuery struct {

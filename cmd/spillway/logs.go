@@ -13,7 +13,8 @@ func (c *cli) logsCommand() *cobra.Command {
 		Use:   "logs [flags]",
 		Short: "What the replicas wrote",
 		Long: `Logs prints what the replicas wrote to their standard output and error, also those that are gone. On
-Kubernetes it prints what the cluster has: it throws away what a pod wrote with the pod.`,
+Kubernetes it prints what the cluster has: it throws away what a pod wrote with the pod. There it prints
+10,000 lines or 16 MiB of 100 replicas at most, and says what it leaves out.`,
 		Example: `  spillway logs
   spillway logs -f --service www
   spillway logs --release 8 -n 500     of a release that failed
@@ -42,7 +43,7 @@ func (c *cli) logs(ctx context.Context, q spillway.LogQuery) error {
 	}
 	told := false
 	err = client.Logs(ctx, app, q, func(l spillway.LogLine) error {
-		told = true
+		told = told || l.Stream != spillway.StreamNote
 		return c.printLog(l)
 	})
 	if ctx.Err() != nil {
@@ -58,6 +59,10 @@ func (c *cli) logs(ctx context.Context, q spillway.LogQuery) error {
 func (c *cli) printLog(l spillway.LogLine) error {
 	if c.json {
 		return c.printJSON(l)
+	}
+	if l.Stream == spillway.StreamNote {
+		c.say("%s", clean(l.Text))
+		return nil
 	}
 	name := l.At.Local().Format("15:04:05") + " " + l.Replica
 	if l.Stream == "stderr" {

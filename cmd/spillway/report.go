@@ -156,7 +156,9 @@ func (f *follower) writeLastLines(b *strings.Builder) {
 	defer cancel()
 	var lines []string
 	f.client.Logs(ctx, f.app, spillway.LogQuery{Release: f.release, Lines: lastLines}, func(l spillway.LogLine) error {
-		lines = append(lines, fmt.Sprintf("\n    %s  %s", l.Replica, clean(l.Text)))
+		if l.Stream != spillway.StreamNote {
+			lines = append(lines, fmt.Sprintf("\n    %s  %s", l.Replica, clean(l.Text)))
+		}
 		return nil
 	})
 	if len(lines) > 0 {
