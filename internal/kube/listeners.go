@@ -38,12 +38,14 @@ func concrete(host string) string { return strings.Replace(host, "*", "spillway-
 
 // doors remembers where the gateway is reached, and which of its instances cannot be.
 type doors struct {
-	mu        sync.Mutex
-	entrances []entrance // believed for a moment: they are asked for often, and move hardly ever
-	until     time.Time
+	turn sync.Mutex // held while the cluster is asked; before mu
 
-	away  map[opening]absence // instances that cannot be asked
-	blind time.Time           // until when no instance is asked, because none could be: the gateway is, as if they were not known
+	mu        sync.Mutex
+	entrances []entrance          // believed for a moment: they are asked for often, and move hardly ever
+	problem   string              // why none were had at the last try; "" = they were
+	at        time.Time           // when it ended
+	away      map[opening]absence // instances that cannot be asked
+	blind     time.Time           // until when no instance is asked, because none could be: the gateway is, as if they were not known
 }
 
 // doorTime is how long a gateway's addresses are believed.
@@ -69,15 +71,43 @@ func (p *Platform) entrances(ctx context.Context) (all []entrance, problem strin
 	if p.conf.GatewayURL != "" {
 		return []entrance{{base: strings.TrimSuffix(p.conf.GatewayURL, "/")}}, ""
 	}
-	p.doors.mu.Lock()
-	defer p.doors.mu.Unlock() // also while the cluster is asked: all who want to know wait for one answer
-	if time.Now().Before(p.doors.until) {
-		return p.doors.entrances, ""
+	came := time.Now()
+	all, problem, at := p.doors.last()
+	if problem == "" && came.Sub(at) < doorTime {
+		return all, ""
 	}
-	if all, problem = p.askForEntrances(ctx); problem == "" {
-		p.doors.entrances, p.doors.until = all, time.Now().Add(doorTime)
+	if !p.doors.turn.TryLock() {
+		if len(all) > 0 { // somebody asks, and who waits for that learns hardly ever anything
+			return all, ""
+		}
+		p.doors.turn.Lock()
+	}
+	defer p.doors.turn.Unlock()
+	if all, problem, at = p.doors.last(); at.After(came) {
+		return all, problem
+	}
+	all, problem = p.askForEntrances(ctx)
+	if ctx.Err() == nil { // else it is no answer for others
+		p.doors.learn(all, problem)
 	}
 	return all, problem
+}
+
+// last is what was known of the entrances when they were asked for last, and when that was.
+func (d *doors) last() (all []entrance, problem string, at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.entrances, d.problem, d.at
+}
+
+// learn remembers an answer. A problem takes none of the entrances away that were known.
+func (d *doors) learn(all []entrance, problem string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.problem, d.at = problem, time.Now()
+	if problem == "" {
+		d.entrances = all
+	}
 }
 
 func (p *Platform) askForEntrances(ctx context.Context) (all []entrance, problem string) {

@@ -1,10 +1,17 @@
 package kube
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -62,4 +69,56 @@ func TestEntrance_TakesHosts(t *testing.T) {
 			t.Errorf("%q takes %s: %v", row.pattern, row.host, got)
 		}
 	}
+}
+
+// An API server that does not answer one who asks where the gateway is holds up nobody who knows it.
+func TestEntrances_OneSlowAnswerHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		scheme, err := newScheme()
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "edge", Name: "public"}, Spec: gatewayv1.GatewaySpec{Listeners: []gatewayv1.Listener{
+			{Name: "web", Port: 80, Protocol: gatewayv1.HTTPProtocolType, AllowedRoutes: &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{From: new(gatewayv1.NamespacesFromAll)}}},
+		}}, Status: gatewayv1.GatewayStatus{Addresses: []gatewayv1.GatewayStatusAddress{{Value: "10.0.0.7"}}}}
+		asked, slow := 0, make(chan struct{})
+		gets := func(ctx context.Context, through client.WithWatch, at client.ObjectKey, into client.Object, options ...client.GetOption) error {
+			asked++
+			<-slow
+			return through.Get(ctx, at, into, options...)
+		}
+		live := interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).WithObjects(g).Build(), interceptor.Funcs{Get: gets})
+		p := &Platform{live: live, conf: Config{Namespace: "shop", Gateway: Gateway{Namespace: "edge", Name: "public"}}}
+		knows := func() error {
+			all, problem := p.entrances(t.Context())
+			if len(all) != 1 || problem != "" {
+				return fmt.Errorf("entrances %v, %q", all, problem)
+			}
+			return nil
+		}
+		first := make(chan error, 1)
+		go func() { first <- knows() }() // the test waits for it
+		synctest.Wait()
+		if !p.doors.mu.TryLock() {
+			t.Error("who knows an instance waits for the cluster")
+		} else {
+			p.doors.mu.Unlock()
+		}
+		close(slow)
+		if err := <-first; err != nil || asked != 1 {
+			t.Errorf("asked %d times: %v", asked, err)
+		}
+
+		<-time.After(doorTime)
+		slow = make(chan struct{})
+		go func() { first <- knows() }()
+		synctest.Wait()
+		if err := knows(); err != nil || asked != 2 {
+			t.Errorf("who knows it, asked %d times: %v", asked, err)
+		}
+		close(slow)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
 }
