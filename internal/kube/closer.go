@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -119,14 +118,8 @@ type question struct {
 
 // questions are the pods to be asked about now, those that waited longest first.
 func (p *Platform) questions(now time.Time) []question {
-	p.mu.Lock()
-	var apps []*app
-	for _, ref := range sortedRefs(p.apps) {
-		apps = append(apps, p.apps[ref])
-	}
-	p.mu.Unlock()
 	var all []question
-	for _, a := range apps {
+	for _, a := range p.allApps() {
 		a.mu.Lock()
 		for uid, s := range a.silent {
 			if now.Sub(s.since) >= closerEvery && now.Sub(s.asked) >= closerAgain {
@@ -139,15 +132,6 @@ func (p *Platform) questions(now time.Time) []question {
 		return cmp.Or(a.silent.asked.Compare(b.silent.asked), a.silent.since.Compare(b.silent.since), cmp.Compare(a.uid, b.uid))
 	})
 	return all[:min(len(all), closerMost)]
-}
-
-func sortedRefs(apps map[spillway.Ref]*app) []spillway.Ref {
-	refs := make([]spillway.Ref, 0, len(apps))
-	for ref := range apps {
-		refs = append(refs, ref)
-	}
-	slices.Sort(refs)
-	return refs
 }
 
 // lastAnswer is how the last probe of a pod failed, in words; "" when no Event tells.

@@ -35,7 +35,6 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	a := p.app(ref)
 	parts := routeParts(there)
 	uid := p.uid(ctx, ref)
-	p.stillContested(ctx, a)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.renew(uid) {

@@ -1,11 +1,14 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -206,6 +209,7 @@ func (p *Platform) Run(ctx context.Context) error {
 		wg.Go(func() { _ = p.conf.Instances.Run(ctx) }) // it ends with ctx only
 	}
 	wg.Go(func() { p.lookCloser(ctx) })
+	wg.Go(func() { p.followRivals(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -309,6 +313,13 @@ func (p *Platform) app(ref spillway.Ref) *app {
 		p.apps[ref] = a
 	}
 	return a
+}
+
+// allApps are the apps of which something is remembered, sorted by name.
+func (p *Platform) allApps() []*app {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.SortedFunc(maps.Values(p.apps), func(a, b *app) int { return cmp.Compare(a.ref, b.ref) })
 }
 
 // Forget removes what is kept of an app that is gone.

@@ -147,21 +147,18 @@ func publicHosts(route spillway.Route) []string {
 }
 
 // lookForRivals looks whether others have hosts of an app too: two servers that deploy in the same moment do not see
-// each other. It does so once for each route that is served. news: there are some.
+// each other. It does so once for each route that is served, and again while there are some, or while it is not known.
+// news: others have other hosts than before.
 func (p *Platform) lookForRivals(ctx context.Context, a *app) (news bool) {
 	a.mu.Lock()
 	hosts := publicHosts(a.served)
 	generation, last := a.served.Generation, a.contest
 	a.mu.Unlock()
-	if p.conf.Gateway.Name == "" || generation == last.generation && (len(last.rivals) == 0 || time.Since(last.at) < rivalTime) {
+	if p.conf.Gateway.Name == "" || generation == last.generation && !last.open() {
 		return false
 	}
-	s, err := p.lookAtOthers(ctx, rivalTime)
-	if err != nil {
-		p.log.Debug("it is not known whether others have the hosts of an app", "app", a.ref, "error", err)
-		s.taken, s.at = last.rivals, time.Now() // and not asked again at once
-	}
-	found := contest{generation: generation, rivals: map[string]string{}, at: s.at}
+	s, err := p.lookAtOthers(ctx, rivalTime/2)
+	found := contest{generation: generation, rivals: map[string]string{}}
 	for _, host := range hosts {
 		if route := s.taken[strings.ToLower(host)]; route != "" {
 			found.rivals[host] = route
@@ -169,10 +166,16 @@ func (p *Platform) lookForRivals(ctx context.Context, a *app) (news bool) {
 			found.rivals[host] = ""
 		}
 	}
+	if err != nil {
+		found.rivals, found.unknown = last.rivals, err.Error() // as they were seen last
+		if found.unknown != last.unknown && ctx.Err() == nil {
+			p.log.Warn("it is not known whether others have the hosts of an app", "app", a.ref, "error", err, "again in", rivalTime)
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.contest = found
-	return len(found.rivals) > 0
+	return !maps.Equal(found.rivals, last.rivals)
 }
 
 // answersForOthers reports whether an instance of the gateway answers for another app of Spillway at a host: that is how a
@@ -190,13 +193,25 @@ func (p *Platform) answersForOthers(ctx context.Context, ref spillway.Ref, host 
 	return found.Load()
 }
 
-// stillContested looks again for rivals that were there at the last look.
-func (p *Platform) stillContested(ctx context.Context, a *app) {
-	a.mu.Lock()
-	contested := len(a.contest.rivals) > 0
-	a.mu.Unlock()
-	if contested {
-		p.lookForRivals(ctx, a)
+// followRivals looks again where others had hosts at the last look, or where it failed, until ctx ends. No round waits for
+// that: an abort has other things to do.
+func (p *Platform) followRivals(ctx context.Context) {
+	every := time.NewTicker(rivalTime)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+		for _, a := range p.allApps() {
+			a.mu.Lock()
+			open := a.contest.open()
+			a.mu.Unlock()
+			if open && p.lookForRivals(ctx, a) {
+				p.watchers.Changed(a.ref)
+			}
+		}
 	}
 }
 
@@ -204,8 +219,11 @@ func (p *Platform) stillContested(ctx context.Context, a *app) {
 type contest struct {
 	generation int64             // of the route whose hosts were looked for
 	rivals     map[string]string // by host; "" = one that the server may not read
-	at         time.Time
+	unknown    string            // why the last look failed, and rivals are those of the one before; "" = it did not
 }
+
+// open reports whether it has to be looked again.
+func (c contest) open() bool { return len(c.rivals) > 0 || c.unknown != "" }
 
 // contested adds to what is wrong with an app the hosts that others have too.
 func (c contest) contested(wrong map[string]string) map[string]string {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -141,5 +142,41 @@ func TestRivals_ThatMayNotBeRead(t *testing.T) {
 				t.Errorf("%s: of %s it says %q", name, what, problem)
 			}
 		}
+	}
+}
+
+// A look that fails is told once, takes away nothing that was seen, and is made again.
+func TestRivals_AreLookedForAgainWhenTheLookFails(t *testing.T) {
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := true
+	lists := func(ctx context.Context, through client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+		if away {
+			return apierrors.NewServiceUnavailable("soon")
+		}
+		return through.List(ctx, list, options...)
+	}
+	rival := routeAt("other", "site", "www.castle.test", gatewayv1.HTTPRouteRule{})
+	live := interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).WithObjects(rival).Build(), interceptor.Funcs{List: lists})
+	var said strings.Builder
+	p := &Platform{live: live, log: slog.New(slog.NewTextHandler(&said, nil)), conf: Config{Namespace: "shop", Gateway: Gateway{Namespace: "edge", Name: "public"}}}
+	a := &app{ref: "castle", served: spillway.Route{Generation: 1, Edges: []spillway.Edge{{Service: "www", Hosts: []string{"www.castle.test"}}}}}
+	for range 2 {
+		if p.lookForRivals(t.Context(), a) || !a.contest.open() {
+			t.Errorf("the look that failed counts: %+v", a.contest)
+		}
+	}
+	if n := strings.Count(said.String(), "level=WARN"); n != 1 {
+		t.Errorf("it is told %d times: %s", n, &said)
+	}
+	away = false
+	if !p.lookForRivals(t.Context(), a) || a.contest.rivals["www.castle.test"] != "other/site" {
+		t.Errorf("after it: %+v", a.contest)
+	}
+	away, p.others.last.at = true, time.Time{}
+	if p.lookForRivals(t.Context(), a) || a.contest.rivals["www.castle.test"] == "" {
+		t.Errorf("what was seen is forgotten: %+v", a.contest)
 	}
 }
