@@ -50,12 +50,17 @@ func edgesOf(parts []part, route spillway.Route) []spillway.Edge {
 	edges := slices.Clone(route.Edges)
 	for i, e := range edges {
 		for _, p := range parts {
-			if p.generation == route.Generation && p.edge.Service == e.Service && p.edge.From == e.From && p.edge.Only == e.Only && slices.Equal(p.edge.Hosts, e.Hosts) {
+			if p.generation == route.Generation && sameWay(p.edge, e) {
 				edges[i] = p.edge
 			}
 		}
 	}
 	return edges
+}
+
+// sameWay reports whether two edges are the same one, whoever is behind it.
+func sameWay(x, y spillway.Edge) bool {
+	return x.Service == y.Service && x.From == y.From && x.Only == y.Only && slices.Equal(x.Hosts, y.Hosts)
 }
 
 // reweigh gives an edge the weights that the HTTPRoute has: the route is the only copy of what is live. Weights
@@ -107,9 +112,9 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 	var quiet calm
 	for {
 		a.mu.Lock()
-		route := a.asked
+		route, n := a.asked, a.parts
 		a.mu.Unlock()
-		problem := p.serves(ctx, a, route)
+		problem := p.serves(ctx, a, route, n)
 		holds := quiet.holds(problem == "", p.unsure(ctx, route))
 		if ctx.Err() != nil {
 			return
@@ -165,14 +170,14 @@ func (p *Platform) follow(ref spillway.Ref, route spillway.Route, since time.Tim
 	}
 }
 
-// serves says why a route is not yet what the gateway serves; "" = it is.
-func (p *Platform) serves(ctx context.Context, a *app, route spillway.Route) string {
+// serves says why a route of n parts is not yet what the gateway serves; "" = it is.
+func (p *Platform) serves(ctx context.Context, a *app, route spillway.Route, n int) string {
 	there, err := p.there(ctx, a.ref)
 	if err != nil {
 		return err.Error()
 	}
 	parts := routeParts(there)
-	if n := wantedParts(route); len(parts) != n {
+	if len(parts) != n {
 		return fmt.Sprintf("%d of %d routes are there", len(parts), n)
 	}
 	for _, part := range parts {
@@ -222,13 +227,15 @@ type leading struct {
 	since time.Time
 }
 
-// wantedParts is how many objects the edges of a route are.
-func wantedParts(route spillway.Route) int {
-	n := 0
+// wantedParts is how many objects a route is.
+func (p *Platform) wantedParts(route spillway.Route) (n int) {
 	for _, e := range route.Edges {
-		if e.From != (spillway.Group{}) || len(e.Hosts) > 0 {
+		if e.From != (spillway.Group{}) || len(e.Hosts) > 0 && p.conf.Gateway.Name == "" {
 			n++
 		}
+	}
+	if p.conf.Gateway.Name != "" {
+		n += len(sites(route))
 	}
 	return n
 }

@@ -109,7 +109,7 @@ func (p *Platform) ask(a *app, route spillway.Route) {
 		a.begun, a.problem = time.Now(), ""
 		p.follow(a.ref, route, time.Time{}) // before it is written: see counts.Route
 	}
-	a.asked, a.own = route, true
+	a.asked, a.parts, a.own = route, p.wantedParts(route), true
 	if a.known && a.served.Generation == route.Generation {
 		a.served = route // the memory and the terms of its trial may be newer, or it was adopted without
 		p.follow(a.ref, a.served, a.since)

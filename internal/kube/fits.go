@@ -53,49 +53,50 @@ const (
 	mostHosts = 16 // of an HTTPRoute
 )
 
-// rulesFit checks that the rules and hosts of each public service find room in its HTTPRoute, and those of each host of
-// rules alone in theirs. An API server would refuse the route when the rest of a release is there already.
+// rulesFit checks that the rules of each public host find room in its HTTPRoute. An API server would refuse the route when
+// the rest of a release is there already.
 func rulesFit(config spillway.App) (all []error) {
 	known := map[string]bool{}
 	fits := func(where string, hosts []string, tracks int) {
-		n := 0
-		for _, rule := range config.Routes {
-			if slices.ContainsFunc(rule.Hosts, func(h string) bool { return slices.Contains(hosts, h) }) {
-				n++
-			}
-		}
-		if room := mostRules - ownRules; n+tracks > room {
-			all = append(all, fmt.Errorf("%s: %s has %d rules of routes and %d matches of tracks, and an HTTPRoute has room for %d in all; make one of several (a prefix or pattern of paths, a list of methods), or give some of them a host of their own: %w",
-				where, strings.Join(hosts, ", "), n, tracks, room, spillway.ErrInvalid))
-		}
-	}
-	for _, s := range config.Services {
-		matches, hosts := 0, slices.Clone(s.Host)
-		for _, t := range s.Tracks {
-			matches += len(t.Match)
-			for _, host := range t.Host { // these have a route of their own
-				known[host] = true
+		for _, s := range divide(spillway.Edge{}, hosts, config.Routes) {
+			if n, room := len(s.rules), mostRules-ownRules; n+tracks > room {
+				all = append(all, fmt.Errorf("%s: %s has %d rules of routes and %d matches of tracks, and an HTTPRoute has room for %d in all; make one of several (a prefix or pattern of paths, a list of methods), or give some of them a host of their own: %w",
+					where, strings.Join(s.hosts, ", "), n, tracks, room, spillway.ErrInvalid))
 			}
 		}
 		for _, host := range hosts {
 			known[host] = true
 		}
-		if len(hosts) > mostHosts {
-			all = append(all, fmt.Errorf("service %s: it has %d hosts, and an HTTPRoute has room for %d; write a wildcard (*.example.com), or divide them between services: %w", s.Name, len(hosts), mostHosts, spillway.ErrInvalid))
-		}
-		if len(hosts) > 0 {
-			fits("service "+s.Name, hosts, matches)
-		}
 	}
-	for _, rule := range config.Routes {
-		for _, host := range rule.Hosts {
-			if !known[host] {
-				known[host] = true
-				fits("routes", []string{host}, 0)
-			}
+	for _, s := range config.Services {
+		matches := 0
+		for _, t := range s.Tracks {
+			matches += len(t.Match)
+			fits("service "+s.Name, t.Host, 0) // these have a route of their own
+		}
+		if s.Standby != nil {
+			fits("service "+s.Name, s.Standby.Host, 0)
+		}
+		fits("service "+s.Name, s.Host, matches)
+	}
+	alone := ruleHosts(config.Routes, known)
+	fits("routes", alone, 0)
+	for _, host := range alone {
+		if by := wildcardOver(host, config.Hosts()); by != "" && !slices.ContainsFunc(config.Routes, func(rule spillway.HTTPRule) bool { return slices.Contains(rule.Hosts, host) && takesAll(rule) }) {
+			all = append(all, fmt.Errorf("routes: what no rule of %s takes would go on to %s, which not every gateway does; add a rule for all paths of %s that says where the rest goes: %w", host, by, host, spillway.ErrInvalid))
 		}
 	}
 	return all
+}
+
+// wildcardOver is one of the hosts that a host is below; "" = it is below none.
+func wildcardOver(host string, hosts []string) string {
+	for _, other := range hosts {
+		if suffix, any := strings.CutPrefix(other, "*"); any && other != host && strings.HasSuffix(host, suffix) {
+			return other
+		}
+	}
+	return ""
 }
 
 // toldGateway is how a server is told of a gateway.

@@ -63,19 +63,16 @@ func (r *rendering) httpRoutes() ([]client.Object, error) {
 	}
 	var routes []client.Object
 	names := map[string]bool{}
-	for _, e := range r.desired.Route.Edges {
-		switch {
-		case e.From != (spillway.Group{}) || len(e.Hosts) == 0:
-			continue
-		case e.Protocol == spillway.TCP:
-			return nil, fmt.Errorf("service %s: a public address of TCP cannot be had from a gateway by HTTPRoute; give it no listen on Kubernetes, and a Service of type LoadBalancer of your own: %w", e.Service, spillway.ErrInvalid)
+	for _, s := range sites(r.desired.Route) {
+		if s.edge.Protocol == spillway.TCP {
+			return nil, fmt.Errorf("service %s: a public address of TCP cannot be had from a gateway by HTTPRoute; give it no listen on Kubernetes, and a Service of type LoadBalancer of your own: %w", s.edge.Service, spillway.ErrInvalid)
 		}
-		name := routeName(r.ref, e)
+		name := routeName(r.ref, s.edge)
 		if names[name] {
-			name = Name(r.ref, e.Service, cmp.Or(e.Only, "at"), strings.NewReplacer("*", "any", ".", "-").Replace(e.Hosts[0]))
+			name = hostsName(r.ref, s.edge, s.hosts[0])
 		}
 		names[name] = true
-		route, err := r.httpRoute(name, e)
+		route, err := r.httpRoute(name, s)
 		if err != nil {
 			return nil, err
 		}
@@ -142,39 +139,58 @@ func routedPath(g spillway.Group) string { return probePrefix + "routed/" + g.St
 // reachPath is answered by a replica of the group.
 func reachPath(g spillway.Group) string { return probePrefix + "reach/" + g.String() }
 
-// routeName is the name of the HTTPRoute of an edge: "castle-www", "castle-www-canary" for the hosts of a track.
+// routeName is the name of the HTTPRoute of an edge: "castle-www", "castle-www-canary" for the hosts of a track, and
+// "castle-routes-…" for hosts that only rules name.
 func routeName(ref spillway.Ref, e spillway.Edge) string {
-	if e.Only == "" {
+	switch {
+	case e.Service == "":
+		return Name(ref, "routes", dashed(e.Hosts[0]))
+	case e.Only == "":
 		return Name(ref, e.Service)
 	}
 	return Name(ref, e.Service, e.Only)
 }
 
-func (r *rendering) httpRoute(name string, e spillway.Edge) (*gatewayv1.HTTPRoute, error) {
-	all := own(r.ref)
-	all[ServiceLabel] = e.Service
+// hostsName is the name of one more object of an edge, for some of its hosts: "castle-www-at-…".
+func hostsName(ref spillway.Ref, e spillway.Edge, host string) string {
+	return Name(ref, e.Service, cmp.Or(e.Only, "at"), dashed(host))
+}
+
+// dashed is a host as a part of a name; no two are the same.
+func dashed(host string) string {
+	return strings.NewReplacer("*", "-any", ".", "-", "-", "--").Replace(host)
+}
+
+func (r *rendering) httpRoute(name string, s site) (*gatewayv1.HTTPRoute, error) {
+	all, e := own(r.ref), s.edge
+	if e.Service != "" {
+		all[ServiceLabel] = e.Service
+	}
 	route := &gatewayv1.HTTPRoute{
 		TypeMeta:   metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "HTTPRoute"},
 		ObjectMeta: r.meta(name, all),
 		Spec:       gatewayv1.HTTPRouteSpec{CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{r.parent()}}},
 	}
 	r.annotate(route, r.part(e))
-	for _, host := range e.Hosts {
+	for _, host := range s.hosts {
 		route.Spec.Hostnames = append(route.Spec.Hostnames, gatewayv1.Hostname(host))
 	}
 	route.Spec.Rules = append(route.Spec.Rules, r.probeRule())
-	for _, rule := range r.desired.Route.Rules {
-		if !slices.ContainsFunc(rule.Hosts, func(h string) bool { return slices.Contains(e.Hosts, h) }) {
-			continue
-		}
+	hidden := false // whoever has the hosts
+	for _, i := range s.rules {
+		rule := r.desired.Route.Rules[i]
 		made, err := r.fileRule(rule)
 		if err != nil {
 			return nil, err
 		}
 		route.Spec.Rules = append(route.Spec.Rules, made)
+		hidden = hidden || takesAll(rule)
+	}
+	if e.Service == "" {
+		return route, nil
 	}
 	for _, rule := range e.Rules {
-		if made, ok := r.trackRule(e, rule); ok {
+		if made, ok := r.trackRule(e, rule); ok && !hidden { // its header would outweigh a rule without one
 			route.Spec.Rules = append(route.Spec.Rules, made)
 		}
 	}

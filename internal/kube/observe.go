@@ -134,10 +134,16 @@ func (p *Platform) adopt(a *app, parts []part) {
 		if part.generation != route.Generation || a.formerly(part.object) {
 			return // it is just being written, or on its way out
 		}
-		route.Edges = append(route.Edges, part.edge)
+		known := part.edge.Service == "" // no edge has its hosts
+		for _, e := range route.Edges {  // it may have several HTTPRoutes
+			known = known || sameWay(e, part.edge)
+		}
+		if !known {
+			route.Edges = append(route.Edges, part.edge)
+		}
 	}
 	p.follow(a.ref, spillway.Route{}, time.Time{}) // another process judged since: begin with what it remembers
-	a.asked, a.own, a.begun = route, false, time.Now()
+	a.asked, a.parts, a.own, a.begun = route, len(parts), false, time.Now()
 	if !a.asking {
 		a.asking = true
 		p.pending <- a

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -38,7 +37,7 @@ func (r *rendering) publicServices() ([]client.Object, error) {
 			return nil, fmt.Errorf("service %s: hosts of its own for %s need a gateway, and the server was told of none (%s): %w", e.Service, e.Only, toldGateway, spillway.ErrInvalid)
 		}
 		if names[name] { // some hosts are being moved to another service
-			name = Name(r.ref, e.Service, "at", strings.NewReplacer("*", "any", ".", "-").Replace(e.Hosts[0]))
+			name = hostsName(r.ref, e, e.Hosts[0])
 		}
 		names[name] = true
 		all := own(r.ref)

@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,6 +101,10 @@ func TestFits_SaysAllThatAClusterCannotDo(t *testing.T) {
 	for i := range 17 {
 		hosts.Host = append(hosts.Host, fmt.Sprintf("h%d.castle.test", i))
 	}
+	two, wild := www, www
+	two.Host = []string{"a.castle.test", "b.castle.test"}
+	wild.Host = []string{"*.castle.test"}
+	under := []spillway.HTTPRule{{Hosts: []string{"api.castle.test"}, Path: spillway.PathMatch{Kind: spillway.PathPrefix, Text: "/v1"}, To: rule.To}}
 	limited := rule
 	limited.Rate = &spillway.RateLimit{}
 	gateway := Gateway{Namespace: "edge", Name: "gw"}
@@ -122,7 +127,11 @@ func TestFits_SaysAllThatAClusterCannotDo(t *testing.T) {
 		{"too many rules", spillway.App{Services: []spillway.Service{www}, Routes: many(15, www.Host[0])}, gateway, []string{"service www: " + www.Host[0] + " has 15 rules", "room for 14 in all", "a host of their own"}},
 		{"too many with those of tracks", spillway.App{Services: []spillway.Service{matched}, Routes: many(13, www.Host[0])}, gateway, []string{"13 rules of routes and 2 matches of tracks"}},
 		{"too many of a host of rules alone", spillway.App{Services: []spillway.Service{www}, Routes: many(15, "api.castle.test")}, gateway, []string{"routes: api.castle.test has 15 rules"}},
-		{"too many hosts", spillway.App{Services: []spillway.Service{hosts}}, gateway, []string{"and an HTTPRoute has room for 16"}},
+		{"as many rules for each of two hosts", spillway.App{Services: []spillway.Service{two}, Routes: slices.Concat(many(14, two.Host[0]), many(14, two.Host[1]))}, gateway, nil},
+		{"too many for one of two hosts", spillway.App{Services: []spillway.Service{two}, Routes: many(15, two.Host[1])}, gateway, []string{"service www: " + two.Host[1] + " has 15 rules"}},
+		{"more hosts than an HTTPRoute takes", spillway.App{Services: []spillway.Service{hosts}}, gateway, nil},
+		{"a host of rules below a wildcard", spillway.App{Services: []spillway.Service{wild}, Routes: under}, gateway, []string{"no rule of api.castle.test takes would go on to *.castle.test"}},
+		{"one whose rules take all", spillway.App{Services: []spillway.Service{wild}, Routes: append(under, spillway.HTTPRule{Hosts: under[0].Hosts, To: rule.To})}, gateway, nil},
 		{"rules", spillway.App{Services: []spillway.Service{www}, Routes: []spillway.HTTPRule{rule}}, Gateway{}, []string{"rules about requests need a gateway"}},
 	} {
 		err := Fits(c.app, c.at)

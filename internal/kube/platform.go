@@ -272,6 +272,7 @@ type app struct {
 	mu       sync.Mutex
 	uid      types.UID      // of the App that all of this is about; "" = it was not looked at yet
 	asked    spillway.Route // of the last Apply
+	parts    int            // how many objects that is
 	served   spillway.Route // of the last acknowledgement
 	since    time.Time      // of it
 	own      bool           // asked is what this process applied, not what it found

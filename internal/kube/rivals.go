@@ -142,6 +142,9 @@ func publicHosts(route spillway.Route) []string {
 			hosts = append(hosts, e.Hosts...)
 		}
 	}
+	for _, rule := range route.Rules {
+		hosts = append(hosts, rule.Hosts...)
+	}
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
 }

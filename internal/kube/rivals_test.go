@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -178,5 +179,15 @@ func TestRivals_AreLookedForAgainWhenTheLookFails(t *testing.T) {
 	away, p.others.last.at = true, time.Time{}
 	if p.lookForRivals(t.Context(), a) || a.contest.rivals["www.castle.test"] == "" {
 		t.Errorf("what was seen is forgotten: %+v", a.contest)
+	}
+}
+
+func TestPublicHosts_AreThoseOfRulesToo(t *testing.T) {
+	route := spillway.Route{
+		Edges: []spillway.Edge{{Service: "www", Hosts: []string{"www.test"}}},
+		Rules: []spillway.HTTPRule{{Hosts: []string{"www.test", "api.test"}}},
+	}
+	if got := publicHosts(route); !slices.Equal(got, []string{"api.test", "www.test"}) {
+		t.Error(got)
 	}
 }

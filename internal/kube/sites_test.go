@@ -1,0 +1,174 @@
+package kube
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+// shop is a www with hosts, and an api that nobody but rules leads to.
+func shop(hosts []string, rules ...spillway.HTTPRule) rendering {
+	www, api := spillway.Group{Service: "www", Release: 1}, spillway.Group{Service: "api", Release: 1}
+	release := castle(1, map[string]int{"www": 1, "api": 1})
+	s, _ := release.Config.Service("www")
+	s.Needs = nil
+	s.Host = hosts
+	private := s
+	private.Name, private.Host = "api", nil
+	release.Config.Services, release.Config.Routes = []spillway.Service{private, s}, rules
+	release.Artefacts["api"] = release.Artefacts["www"]
+	return rendering{
+		ref: "castle", namespace: "shop", gateway: Gateway{Namespace: "edge", Name: "gw"},
+		releases: map[int]spillway.Release{1: release},
+		desired: rollout.Desired{
+			Groups: []rollout.Want{{Group: api, Replicas: 1, Release: 1}, {Group: www, Replicas: 1, Release: 1}},
+			Route: spillway.Route{Generation: 3, Rules: rules, Edges: []spillway.Edge{
+				{Service: "api", Target: "api", Backends: []spillway.Backend{{Group: api, Release: 1, Weight: spillway.Whole}}},
+				{Service: "www", Target: "www", Hosts: hosts, Backends: []spillway.Backend{{Group: www, Release: 1, Weight: spillway.Whole}}},
+			}},
+		},
+	}
+}
+
+// under is a rule for the paths below a prefix of hosts.
+func under(prefix string, to []spillway.Target, hosts ...string) spillway.HTTPRule {
+	return spillway.HTTPRule{Hosts: hosts, Path: spillway.PathMatch{Kind: spillway.PathPrefix, Text: prefix}, To: to}
+}
+
+var toAPI = []spillway.Target{{Service: "api", Weight: 1}}
+
+// routesOf are the HTTPRoutes of users, by name.
+func routesOf(t *testing.T, r rendering) map[string]*gatewayv1.HTTPRoute {
+	t.Helper()
+	objects, err := r.objects()
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes := map[string]*gatewayv1.HTTPRoute{}
+	for _, o := range objects {
+		if leadsUsers(o) {
+			routes[o.GetName()] = o.(*gatewayv1.HTTPRoute)
+		}
+	}
+	return routes
+}
+
+// found are for each host the prefixes of its rules but that of probes, and where they lead.
+func found(t *testing.T, routes map[string]*gatewayv1.HTTPRoute) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(routes)) {
+		for _, host := range routes[name].Spec.Hostnames {
+			if all[string(host)] != "" {
+				t.Errorf("%s is a host of %s and of another HTTPRoute", host, name)
+			}
+			for _, rule := range routes[name].Spec.Rules[1:] {
+				for _, b := range rule.BackendRefs {
+					all[string(host)] += fmt.Sprintf("%s>%s ", *rule.Matches[0].Path.Value, b.Name)
+				}
+			}
+		}
+	}
+	return all
+}
+
+func TestHTTPRoutes_ARuleCountsForTheHostsThatItNames(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		hosts []string
+		rules []spillway.HTTPRule
+		want  map[string]string
+		n     int // HTTPRoutes
+	}{
+		{"no rule", []string{"a.test", "b.test"}, nil, map[string]string{"a.test": "/>castle-www-1 ", "b.test": "/>castle-www-1 "}, 1},
+		{"of all hosts", []string{"a.test", "b.test"}, []spillway.HTTPRule{under("/v1", toAPI, "b.test", "a.test")},
+			map[string]string{"a.test": "/v1>castle-api-1 />castle-www-1 ", "b.test": "/v1>castle-api-1 />castle-www-1 "}, 1},
+		{"of one host", []string{"a.test", "b.test", "c.test"}, []spillway.HTTPRule{under("/v1", toAPI, "b.test")},
+			map[string]string{"a.test": "/>castle-www-1 ", "b.test": "/v1>castle-api-1 />castle-www-1 ", "c.test": "/>castle-www-1 "}, 2},
+		{"of hosts that no service has", []string{"a.test"}, []spillway.HTTPRule{under("/v1", toAPI, "api.test", "a.test"), under("/v2", toAPI, "api.test", "*.test")},
+			map[string]string{"a.test": "/v1>castle-api-1 />castle-www-1 ", "api.test": "/v1>castle-api-1 /v2>castle-api-1 ", "*.test": "/v2>castle-api-1 "}, 3},
+	} {
+		routes := routesOf(t, shop(c.hosts, c.rules...))
+		if got := found(t, routes); !maps.Equal(got, c.want) || len(routes) != c.n {
+			t.Errorf("%s: %d HTTPRoutes: %v; want %d: %v", c.name, len(routes), got, c.n, c.want)
+		}
+	}
+}
+
+// A rule for all requests of a host hides who has it, and so do those of its users whom a header would lead to a track.
+func TestHTTPRoutes_ARuleForAllRequestsGoesBeforeMatchesOfTracks(t *testing.T) {
+	r := shop([]string{"a.test", "b.test"}, under("", toAPI, "a.test"))
+	www := &r.desired.Route.Edges[1]
+	www.Backends = append([]spillway.Backend{{Group: spillway.Group{Service: "www", Release: 2}, Track: "beta"}}, www.Backends...)
+	www.Rules = []spillway.Rule{{Match: spillway.Match{KeySource: spillway.KeySource{Kind: "header", Name: "X-Beta"}, Value: "1"}, Track: "beta"}}
+	for _, route := range routesOf(t, r) {
+		matched := slices.ContainsFunc(route.Spec.Rules, func(rule gatewayv1.HTTPRouteRule) bool { return len(rule.Matches[0].Headers) > 0 })
+		if a := route.Spec.Hostnames[0] == "a.test"; matched == a {
+			t.Errorf("of %v a header leads to the track: %v", route.Spec.Hostnames, matched)
+		}
+	}
+}
+
+func TestSites_AreNoGreaterThanAnHTTPRoute(t *testing.T) {
+	var hosts []string
+	for i := range 2*mostHosts + 1 {
+		hosts = append(hosts, fmt.Sprintf("h%02d.test", i))
+	}
+	routes := routesOf(t, shop(hosts))
+	if got := found(t, routes); len(routes) != 3 || len(got) != len(hosts) {
+		t.Errorf("%d hosts have %d HTTPRoutes: %v", len(hosts), len(routes), got)
+	}
+}
+
+// While a host moves from a service to one of its tracks both edges have it.
+func TestSites_AHostOfTwoEdgesIsTheLastOnes(t *testing.T) {
+	r := shop([]string{"a.test", "b.test"})
+	only := r.desired.Route.Edges[1]
+	only.Only, only.Hosts = "beta", []string{"a.test"}
+	r.desired.Route.Edges = append([]spillway.Edge{only}, r.desired.Route.Edges...)
+	routes := routesOf(t, r)
+	if got := found(t, routes); len(routes) != 1 || len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+}
+
+// The names of HTTPRoutes are told apart by all of a host.
+func TestDashed_IsAnotherForEachHost(t *testing.T) {
+	seen := map[string]string{}
+	for _, host := range []string{"a.b.test", "a-b.test", "a.b-test", "a-b-test", "*.b.test", "any.b.test", "a--b.test"} {
+		if other := seen[dashed(host)]; other != "" {
+			t.Errorf("%s and %s are both %s", host, other, dashed(host))
+		}
+		seen[dashed(host)] = host
+	}
+}
+
+// A server that did not ask for a route itself sees its edges once each, and as many parts as there are.
+func TestAdopt_SeesAnEdgeOfSeveralHTTPRoutesOnce(t *testing.T) {
+	r := shop([]string{"a.test", "b.test"}, under("/v1", toAPI, "b.test", "api.test"))
+	var objects []client.Object
+	for _, route := range routesOf(t, r) {
+		objects = append(objects, route)
+	}
+	parts := routeParts(there(objects...))
+	p := &Platform{pending: make(chan *app, 1), conf: Config{Gateway: r.gateway}}
+	a := &app{}
+	p.adopt(a, parts)
+	if edges := a.asked.Edges; len(edges) != 1 || edges[0].Service != "www" || !slices.Equal(edges[0].Hosts, []string{"a.test", "b.test"}) {
+		t.Errorf("the edges are %+v", edges)
+	}
+	if n := p.wantedParts(r.desired.Route); a.parts != 3 || n != 3 {
+		t.Errorf("it waits for %d parts, and who asked for them for %d; want 3", a.parts, n)
+	}
+	seen := edgesOf(parts, r.desired.Route)
+	if len(seen) != 2 || seen[1].Backends[0].Weight != spillway.Whole {
+		t.Errorf("what is served reads as %+v", seen)
+	}
+}
