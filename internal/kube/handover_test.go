@@ -61,15 +61,21 @@ func TestAdopt_AnAppThatWasMadeAgain(t *testing.T) {
 }
 
 func TestTrust_IsForGroupsThatHadUsersAtTheFirstLook(t *testing.T) {
-	one, two := spillway.Group{Service: "www", Release: 1}, spillway.Group{Service: "www", Release: 2}
-	parts := []part{{edge: spillway.Edge{Service: "www", Backends: []spillway.Backend{{Group: one, Weight: spillway.Whole}, {Group: two}}}}}
-	a := &app{reached: map[spillway.Group]bool{}}
-	a.trust(parts)
-	if !a.reached[one] || a.reached[two] {
+	r := shop([]string{"a.test"}, under("/v1", toAPI, "a.test"))
+	api, www, two := spillway.Group{Service: "api", Release: 1}, spillway.Group{Service: "www", Release: 1}, spillway.Group{Service: "www", Release: 2}
+	r.desired.Route.Edges[1].Backends = append(r.desired.Route.Edges[1].Backends, spillway.Backend{Group: two, Release: 2})
+	var parts []part
+	for _, route := range routesOf(t, r) {
+		parts = append(parts, part{object: route})
+	}
+	groups := []rollout.Group{{Group: api}, {Group: www}, {Group: two}}
+	a := &app{ref: r.ref, reached: map[spillway.Group]bool{}}
+	a.trust(parts, groups)
+	if !a.reached[api] || !a.reached[www] || a.reached[two] {
 		t.Errorf("reached: %v", a.reached)
 	}
-	a = &app{reached: map[spillway.Group]bool{}, asked: spillway.Route{Generation: 1}}
-	if a.trust(parts); len(a.reached) != 0 {
+	a = &app{ref: r.ref, reached: map[spillway.Group]bool{}, asked: spillway.Route{Generation: 1}}
+	if a.trust(parts, groups); len(a.reached) != 0 {
 		t.Errorf("later looks trust too: %v", a.reached)
 	}
 }

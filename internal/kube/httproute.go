@@ -15,6 +15,7 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // Gateway is the Gateway of the Gateway API that public routes are attached to. The zero value is none.
@@ -82,13 +83,12 @@ func (r *rendering) httpRoutes() ([]client.Object, error) {
 }
 
 // reachRoutes are the ways by which a gateway is asked whether it reaches the replicas of a group, before the group
-// has users: one for each group of a service with public hosts. Without asking, the first users of a group would meet
+// has users: one for each group to which they come, or will. Without asking, the first users of a group would meet
 // a gateway that knows their route and not yet who is behind it.
 func (r *rendering) reachRoutes() []client.Object {
 	var routes []client.Object
 	for _, w := range r.desired.Groups {
-		s, _ := r.releases[w.Release].Config.Service(w.Group.Service)
-		host := r.askedAt(w.Group, s)
+		host := r.askedAt(w)
 		if w.Replicas == 0 || host == "" {
 			continue
 		}
@@ -102,7 +102,7 @@ func (r *rendering) reachRoutes() []client.Object {
 					redirectRule(routedPath(w.Group), reachHost(r.namespace, v1alpha1.Label(r.ref))),
 					{
 						Matches:     []gatewayv1.HTTPRouteMatch{{Path: exact(reachPath(w.Group))}},
-						BackendRefs: r.backends(s.Name, []spillway.Backend{{Group: w.Group}}, func(spillway.Backend) spillway.Share { return 1 }),
+						BackendRefs: r.backends(w.Group.Service, []spillway.Backend{{Group: w.Group}}, func(spillway.Backend) spillway.Share { return 1 }),
 					},
 				},
 			},
@@ -112,20 +112,42 @@ func (r *rendering) reachRoutes() []client.Object {
 	return routes
 }
 
-// askedAt is a public host at which a gateway is asked for a group; "" when no gateway has to reach it.
-func (r *rendering) askedAt(g spillway.Group, s spillway.Service) string {
+// askedAt is a public host at which a gateway is asked for a group; "" when no gateway has to reach it. It is one by which
+// users get there now, or else will: by hosts of the service, or by rules of the release.
+func (r *rendering) askedAt(w rollout.Want) string {
+	config := r.releases[w.Release].Config
+	s, _ := config.Service(w.Group.Service)
 	if r.gateway.Name == "" || s.Protocol == spillway.TCP {
 		return ""
 	}
+	var hosts []string
 	for _, e := range r.desired.Route.Edges {
-		if e.From == (spillway.Group{}) && len(e.Hosts) > 0 && slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Group == g }) {
+		if e.From != (spillway.Group{}) || !slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Group == w.Group }) {
+			continue
+		}
+		if len(e.Hosts) > 0 {
 			return e.Hosts[0]
 		}
+		hosts = append(hosts, hostsTo(r.desired.Route.Rules, func(to spillway.Target) bool { return to.Name() == e.Target })...)
 	}
-	if len(s.Host) > 0 {
-		return s.Host[0]
+	hosts = slices.Concat(hosts, s.Host, hostsTo(config.Routes, func(to spillway.Target) bool { return to.Service == s.Name && len(to.URLs) == 0 }))
+	for _, t := range s.Tracks {
+		hosts = append(hosts, t.Host...)
 	}
-	return ""
+	if len(hosts) == 0 {
+		return ""
+	}
+	return hosts[0]
+}
+
+// hostsTo are the hosts of rules that lead to a target.
+func hostsTo(rules []spillway.HTTPRule, is func(spillway.Target) bool) (hosts []string) {
+	for _, rule := range rules {
+		if slices.ContainsFunc(rule.To, is) {
+			hosts = append(hosts, rule.Hosts...)
+		}
+	}
+	return hosts
 }
 
 // reachHost is the host that a gateway redirects to which knows the way to a group of an app.

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
@@ -40,7 +41,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	if a.renew(uid) {
 		p.follow(ref, spillway.Route{}, time.Time{})
 	}
-	a.trust(parts)
+	a.trust(parts, o.Groups)
 	p.onlyReached(a, there, o.Groups)
 	p.onlySettled(a, there, pods, o.Groups, time.Now())
 	p.adopt(a, parts)
@@ -81,15 +82,25 @@ func (a *app) stuck(now time.Time) string {
 
 // trust takes the gateway to reach the groups that had users when this process first looked: they were reached once, and
 // not to be ready is for those that nobody has asked for yet. a.mu is held.
-func (a *app) trust(parts []part) {
+func (a *app) trust(parts []part, groups []rollout.Group) {
 	if a.asked.Generation != 0 {
 		return
 	}
+	led := map[string]bool{} // Services, by name: rules lead to groups that are of no edge with hosts
 	for _, part := range parts {
-		for _, b := range part.edge.Backends {
-			if part.edge.From == (spillway.Group{}) && b.Weight > 0 {
-				a.reached[b.Group] = true
+		h, ok := part.object.(*gatewayv1.HTTPRoute)
+		if !ok {
+			continue
+		}
+		for _, rule := range h.Spec.Rules {
+			for _, b := range rule.BackendRefs {
+				led[string(b.Name)] = led[string(b.Name)] || weightOf(b) > 0
 			}
+		}
+	}
+	for _, g := range groups {
+		if led[groupName(a.ref, g.Group)] {
+			a.reached[g.Group] = true
 		}
 	}
 }

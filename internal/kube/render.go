@@ -62,7 +62,7 @@ func (r *rendering) objects() ([]client.Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.ledTo(w.Group, s) {
+		if r.ledTo(w) {
 			services = append(services, r.groupService(w.Group, s))
 		}
 		replicas = append(replicas, deployment)
@@ -118,9 +118,9 @@ func (r *rendering) annotate(o metav1.Object, more map[string]string) {
 
 // ledTo reports whether a gateway leads to a group, or is asked for it. Who needs a private service reaches it by the
 // Service of its own edge, and one that nobody asks for costs an address of the cluster.
-func (r *rendering) ledTo(g spillway.Group, s spillway.Service) bool {
-	return r.askedAt(g, s) != "" || slices.ContainsFunc(r.desired.Route.Edges, func(e spillway.Edge) bool {
-		return r.gateway.Name != "" && e.From == (spillway.Group{}) && slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Group == g })
+func (r *rendering) ledTo(w rollout.Want) bool {
+	return r.askedAt(w) != "" || slices.ContainsFunc(r.desired.Route.Edges, func(e spillway.Edge) bool {
+		return r.gateway.Name != "" && e.From == (spillway.Group{}) && slices.ContainsFunc(e.Backends, func(b spillway.Backend) bool { return b.Group == w.Group })
 	})
 }
 
@@ -202,7 +202,7 @@ func (r *rendering) networkPolicies() []client.Object {
 	public, private := map[string]bool{}, map[string]bool{}
 	for _, w := range r.desired.Groups {
 		if s, ok := r.releases[w.Release].Config.Service(w.Group.Service); ok && w.Replicas > 0 {
-			public[s.Name] = public[s.Name] || s.Public()
+			public[s.Name] = public[s.Name] || s.Public() || r.askedAt(w) != ""
 			private[s.Name] = true
 		}
 	}
@@ -255,7 +255,7 @@ func (r *rendering) deployment(w rollout.Want, s spillway.Service) (*appsv1.Depl
 			Selector: &metav1.LabelSelector{MatchLabels: selector(r.ref, w.Group)}, Template: pod,
 		},
 	}
-	if r.askedAt(w.Group, s) != "" {
+	if r.askedAt(w) != "" {
 		r.annotate(d, map[string]string{publicAnnotation: "true"})
 	}
 	return d, nil

@@ -172,3 +172,34 @@ func TestAdopt_SeesAnEdgeOfSeveralHTTPRoutesOnce(t *testing.T) {
 		t.Errorf("what is served reads as %+v", seen)
 	}
 }
+
+// A group to which rules alone lead, or those of its release will, is asked for like one that has hosts: before it has
+// users the gateway has to reach it.
+func TestReach_AsksForGroupsToWhichRulesLead(t *testing.T) {
+	api := spillway.Group{Service: "api", Release: 1}
+	will := shop([]string{"a.test"}, under("/v1", toAPI, "a.test"))
+	will.desired.Route.Rules, will.desired.Route.Edges = nil, will.desired.Route.Edges[1:]
+	never := shop([]string{"a.test"})
+	never.desired.Route.Edges = never.desired.Route.Edges[1:]
+	for _, c := range []struct {
+		name string
+		r    rendering
+		host string // "" = it is private
+	}{
+		{"by a rule", shop([]string{"a.test"}, under("/v1", toAPI, "a.test")), "a.test"},
+		{"at a host that rules alone have", shop([]string{"a.test"}, under("/v1", toAPI, "api.test")), "api.test"},
+		{"by a rule that its release will bring", will, "a.test"},
+		{"by none", never, ""},
+	} {
+		objects, err := c.r.objects()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := there(objects...)
+		way := reachables(all)[api]
+		policy, closed := all["NetworkPolicy/castle-api"]
+		if public := publicGroups(all)[api]; way.host != c.host || public != (c.host != "") || closed != (c.host == "") {
+			t.Errorf("%s: it is asked for at %q, public %v, policy %v; want %q", c.name, way.host, public, policy, c.host)
+		}
+	}
+}
