@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -303,8 +302,13 @@ func (r *rendering) trackRule(e spillway.Edge, rule spillway.Rule) (gatewayv1.HT
 		match.Headers = []gatewayv1.HTTPHeaderMatch{cookieMatch(field)}
 	}
 	return gatewayv1.HTTPRouteRule{
-		Matches:     []gatewayv1.HTTPRouteMatch{match},
-		BackendRefs: r.backends(e.Service, there, func(b spillway.Backend) spillway.Share { return cmp.Or(b.Within, 1) }),
+		Matches: []gatewayv1.HTTPRouteMatch{match},
+		BackendRefs: r.backends(e.Service, there, func(b spillway.Backend) spillway.Share {
+			if len(there) == 1 { // who alone is there has all, and may be told no part
+				return cmp.Or(b.Within, 1)
+			}
+			return b.Within
+		}),
 	}, true
 }
 
@@ -331,158 +335,4 @@ func cookieMatch(f spillway.FieldMatch) gatewayv1.HTTPHeaderMatch {
 	}
 	kind := gatewayv1.HeaderMatchRegularExpression
 	return gatewayv1.HTTPHeaderMatch{Type: &kind, Name: "Cookie", Value: `^(?:.*;\s*)?` + regexp.QuoteMeta(f.Name) + "=" + value + `\s*(?:;.*)?$`}
-}
-
-// fileRule is a rule of the file's routes.
-func (r *rendering) fileRule(rule spillway.HTTPRule) (made gatewayv1.HTTPRouteRule, _ error) {
-	if what := beyondGateways(rule); what != "" {
-		return made, fmt.Errorf("routes: a rule of %s has %s, which a gateway cannot be told by HTTPRoute; take it out for this environment: %w", strings.Join(rule.Hosts, ", "), what, spillway.ErrInvalid)
-	}
-	match := gatewayv1.HTTPRouteMatch{Path: pathMatch(rule.Path)}
-	for _, f := range rule.Headers {
-		match.Headers = append(match.Headers, headerMatch(f))
-	}
-	for _, f := range rule.Cookies {
-		match.Headers = append(match.Headers, cookieMatch(f))
-	}
-	for _, f := range rule.Query {
-		h := headerMatch(f)
-		kind := gatewayv1.QueryParamMatchType(*h.Type)
-		match.QueryParams = append(match.QueryParams, gatewayv1.HTTPQueryParamMatch{Type: &kind, Name: gatewayv1.HTTPHeaderName(f.Name), Value: h.Value})
-	}
-	for _, method := range rule.Methods {
-		one, each := gatewayv1.HTTPMethod(method), match
-		each.Method = &one
-		made.Matches = append(made.Matches, each)
-	}
-	if len(rule.Methods) == 0 {
-		made.Matches = []gatewayv1.HTTPRouteMatch{match}
-	}
-	made.Filters = filters(rule)
-	if rule.Timeout > 0 {
-		limit := duration(time.Duration(rule.Timeout))
-		made.Timeouts = &gatewayv1.HTTPRouteTimeouts{Request: &limit}
-	}
-	for _, to := range rule.To {
-		refs, err := r.targetBackends(to)
-		if err != nil {
-			return made, err
-		}
-		made.BackendRefs = append(made.BackendRefs, refs...)
-	}
-	return made, nil
-}
-
-// duration writes a time as the Gateway API reads it (GEP-2257): whole hours, minutes, seconds and milliseconds; at
-// least a millisecond, since 0 would be none.
-func duration(d time.Duration) gatewayv1.Duration {
-	var text strings.Builder
-	rest := max(d.Round(time.Millisecond), time.Millisecond)
-	for _, unit := range []struct {
-		of   time.Duration
-		name string
-	}{{time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}, {time.Millisecond, "ms"}} {
-		if n := rest / unit.of; n > 0 {
-			fmt.Fprintf(&text, "%d%s", n, unit.name)
-			rest -= n * unit.of
-		}
-	}
-	return gatewayv1.Duration(text.String())
-}
-
-// targetBackends are the groups behind a target, with their weights in it and its own.
-func (r *rendering) targetBackends(to spillway.Target) ([]gatewayv1.HTTPBackendRef, error) {
-	for _, e := range r.desired.Route.Edges {
-		if e.Target == to.Name() {
-			return r.backends(e.Service, e.Backends, func(b spillway.Backend) spillway.Share {
-				if w := b.Weight * spillway.Share(cmp.Or(to.Weight, 1)); w < 1_000_000 {
-					return w
-				}
-				return 1_000_000
-			}), nil
-		}
-	}
-	return nil, fmt.Errorf("routes: nothing serves %s: %w", to.Name(), spillway.ErrInvalid)
-}
-
-func pathMatch(p spillway.PathMatch) *gatewayv1.HTTPPathMatch {
-	kind, text := gatewayv1.PathMatchPathPrefix, cmp.Or(p.Text, "/")
-	switch p.Kind {
-	case spillway.PathExact:
-		kind = gatewayv1.PathMatchExact
-	case spillway.PathPattern:
-		kind = gatewayv1.PathMatchRegularExpression
-	}
-	return &gatewayv1.HTTPPathMatch{Type: &kind, Value: &text}
-}
-
-// beyondGateways says what of a rule HTTPRoute has no words for; "" when it has them all.
-func beyondGateways(rule spillway.HTTPRule) string {
-	for _, part := range []struct {
-		there bool
-		word  string
-	}{
-		{len(rule.Users) > 0, "users"}, {len(rule.Allow) > 0, "allow"}, {rule.Rate != nil, "rate"}, {rule.MaxBody > 0, "max_body"},
-		{rule.CORS != nil, "cors"}, {rule.Retries != nil, "retries"}, {len(rule.Mirror) > 0, "mirror"},
-	} {
-		if part.there {
-			return part.word
-		}
-	}
-	return ""
-}
-
-// filters are what a gateway does to requests and answers.
-func filters(rule spillway.HTTPRule) []gatewayv1.HTTPRouteFilter {
-	var all []gatewayv1.HTTPRouteFilter
-	if d := rule.Redirect; d != nil {
-		redirect := &gatewayv1.HTTPRequestRedirectFilter{Path: pathModifier(d.Path, d.Prefix), StatusCode: &d.Status}
-		if d.Scheme != "" {
-			redirect.Scheme = &d.Scheme
-		}
-		if d.Host != "" {
-			host := gatewayv1.PreciseHostname(d.Host)
-			redirect.Hostname = &host
-		}
-		if d.Port != 0 {
-			port := gatewayv1.PortNumber(d.Port)
-			redirect.Port = &port
-		}
-		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterRequestRedirect, RequestRedirect: redirect})
-	}
-	if w := rule.Rewrite; w != nil {
-		rewrite := &gatewayv1.HTTPURLRewriteFilter{Path: pathModifier(w.Path, w.Prefix)}
-		if w.Host != "" {
-			host := gatewayv1.PreciseHostname(w.Host)
-			rewrite.Hostname = &host
-		}
-		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: rewrite})
-	}
-	if rule.Request != nil {
-		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterRequestHeaderModifier, RequestHeaderModifier: headerFilter(*rule.Request)})
-	}
-	if rule.Response != nil {
-		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterResponseHeaderModifier, ResponseHeaderModifier: headerFilter(*rule.Response)})
-	}
-	return all
-}
-
-func pathModifier(full, prefix string) *gatewayv1.HTTPPathModifier {
-	switch {
-	case full != "":
-		return &gatewayv1.HTTPPathModifier{Type: gatewayv1.FullPathHTTPPathModifier, ReplaceFullPath: &full}
-	case prefix != "":
-		return &gatewayv1.HTTPPathModifier{Type: gatewayv1.PrefixMatchHTTPPathModifier, ReplacePrefixMatch: &prefix}
-	}
-	return nil
-}
-
-func headerFilter(edit spillway.HeaderEdit) *gatewayv1.HTTPHeaderFilter {
-	fields := func(list []spillway.HeaderField) (all []gatewayv1.HTTPHeader) {
-		for _, f := range list {
-			all = append(all, gatewayv1.HTTPHeader{Name: gatewayv1.HTTPHeaderName(f.Name), Value: f.Value})
-		}
-		return all
-	}
-	return &gatewayv1.HTTPHeaderFilter{Set: fields(edit.Set), Add: fields(edit.Add), Remove: edit.Remove}
 }

@@ -203,3 +203,62 @@ func TestReach_AsksForGroupsToWhichRulesLead(t *testing.T) {
 		}
 	}
 }
+
+// weighted are the weights of all rules of the HTTPRoute of www, by the Services that they lead to.
+func weighted(t *testing.T, r rendering) (all []map[string]int64) {
+	t.Helper()
+	for _, rule := range routesOf(t, r)["castle-www"].Spec.Rules[1:] {
+		weights := map[string]int64{}
+		for _, b := range rule.BackendRefs {
+			weights[string(b.Name)] = weightOf(b)
+		}
+		all = append(all, weights)
+	}
+	return all
+}
+
+func TestWeights_AreInTheProportionsOfTheTargets(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		www, api int // weights in the file
+		canary   spillway.Share
+		want     map[string]int64
+	}{
+		{"even", 1, 1, 0, map[string]int64{"castle-www-1": 10_000, "castle-www-2": 0, "castle-api-1": 10_000}},
+		{"nobody", 0, 1, 0, map[string]int64{"castle-www-1": 0, "castle-www-2": 0, "castle-api-1": 10_000}},
+		{"more than an HTTPRoute takes", 300, 100, 0, map[string]int64{"castle-www-1": 1_000_000, "castle-www-2": 0, "castle-api-1": 333_333}},
+		{"with a canary", 950, 50, 500, map[string]int64{"castle-www-1": 1_000_000, "castle-www-2": 52_632, "castle-api-1": 55_402}},
+		{"the least", 1_000_000, 1, 0, map[string]int64{"castle-www-1": 1_000_000, "castle-www-2": 0, "castle-api-1": 1}},
+		{"the most", 1_000_000, 1_000_000, 5000, map[string]int64{"castle-www-1": 500_000, "castle-www-2": 500_000, "castle-api-1": 1_000_000}},
+	} {
+		r := shop([]string{"a.test"}, under("/v1", []spillway.Target{{Service: "www", Weight: c.www}, {Service: "api", Weight: c.api}}, "a.test"))
+		www := &r.desired.Route.Edges[1]
+		www.Backends[0].Weight -= c.canary
+		www.Backends = append(www.Backends, spillway.Backend{Group: spillway.Group{Service: "www", Release: 2}, Release: 2, Weight: c.canary})
+		if got := weighted(t, r)[0]; !maps.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// Of one target alone its weight does not matter.
+func TestWeights_OfOneTargetAreThoseOfItsEdge(t *testing.T) {
+	for _, weight := range []int{0, 1, 7} {
+		r := shop([]string{"a.test"}, under("/v1", []spillway.Target{{Service: "api", Weight: weight}}, "a.test"))
+		if got := weighted(t, r)[0]["castle-api-1"]; got != 10_000 {
+			t.Errorf("weight %d is %d", weight, got)
+		}
+	}
+}
+
+// When the candidate has all users, those whom a header leads to stable are the candidate's too.
+func TestWeights_WhoHasNoPartOfATrackGetsNobodyOfIt(t *testing.T) {
+	r := shop([]string{"a.test"})
+	www := &r.desired.Route.Edges[1]
+	www.Rules = []spillway.Rule{{Match: spillway.Match{KeySource: spillway.KeySource{Kind: "header", Name: "X-Old"}, Value: "1"}}}
+	www.Backends[0].Weight, www.Backends[0].Within = 0, 0
+	www.Backends = append(www.Backends, spillway.Backend{Group: spillway.Group{Service: "www", Release: 2}, Release: 2, Weight: 9000, Within: spillway.Whole})
+	if got := weighted(t, r)[0]; !maps.Equal(got, map[string]int64{"castle-www-1": 0, "castle-www-2": 10_000}) {
+		t.Error(got)
+	}
+}

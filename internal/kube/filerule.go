@@ -1,0 +1,192 @@
+package kube
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// fileRule is a rule of the file's routes.
+func (r *rendering) fileRule(rule spillway.HTTPRule) (made gatewayv1.HTTPRouteRule, _ error) {
+	if what := beyondGateways(rule); what != "" {
+		return made, fmt.Errorf("routes: a rule of %s has %s, which a gateway cannot be told by HTTPRoute; take it out for this environment: %w", strings.Join(rule.Hosts, ", "), what, spillway.ErrInvalid)
+	}
+	match := gatewayv1.HTTPRouteMatch{Path: pathMatch(rule.Path)}
+	for _, f := range rule.Headers {
+		match.Headers = append(match.Headers, headerMatch(f))
+	}
+	for _, f := range rule.Cookies {
+		match.Headers = append(match.Headers, cookieMatch(f))
+	}
+	for _, f := range rule.Query {
+		h := headerMatch(f)
+		kind := gatewayv1.QueryParamMatchType(*h.Type)
+		match.QueryParams = append(match.QueryParams, gatewayv1.HTTPQueryParamMatch{Type: &kind, Name: gatewayv1.HTTPHeaderName(f.Name), Value: h.Value})
+	}
+	for _, method := range rule.Methods {
+		one, each := gatewayv1.HTTPMethod(method), match
+		each.Method = &one
+		made.Matches = append(made.Matches, each)
+	}
+	if len(rule.Methods) == 0 {
+		made.Matches = []gatewayv1.HTTPRouteMatch{match}
+	}
+	made.Filters = filters(rule)
+	if rule.Timeout > 0 {
+		limit := duration(time.Duration(rule.Timeout))
+		made.Timeouts = &gatewayv1.HTTPRouteTimeouts{Request: &limit}
+	}
+	var weights []int64
+	for _, to := range rule.To {
+		e, err := r.target(to)
+		if err != nil {
+			return made, err
+		}
+		part := int64(to.Weight)
+		if len(rule.To) == 1 { // of one alone it does not matter
+			part = 1
+		}
+		for _, b := range e.Backends {
+			weights = append(weights, part*int64(b.Weight))
+		}
+		made.BackendRefs = append(made.BackendRefs, r.backends(e.Service, e.Backends, func(b spillway.Backend) spillway.Share { return b.Weight })...)
+	}
+	for i, weight := range bounded(weights) {
+		made.BackendRefs[i].Weight = &weight
+	}
+	return made, nil
+}
+
+// target is the edge to a target of a rule.
+func (r *rendering) target(to spillway.Target) (spillway.Edge, error) {
+	i := slices.IndexFunc(r.desired.Route.Edges, func(e spillway.Edge) bool { return e.Target == to.Name() })
+	if i < 0 {
+		return spillway.Edge{}, fmt.Errorf("routes: nothing serves %s: %w", to.Name(), spillway.ErrInvalid)
+	}
+	return r.desired.Route.Edges[i], nil
+}
+
+// mostWeight is the greatest weight of a backend that the API server takes.
+const mostWeight = 1_000_000
+
+// bounded are the weights of a rule, all of them scaled by the same where one is greater than the API server takes. Who
+// has some keeps some: 30,000,000, 10,000,000, 1 and 0 are 1,000,000, 333,333, 1 and 0.
+func bounded(weights []int64) []int32 {
+	most := int64(0)
+	for _, w := range weights {
+		most = max(most, w)
+	}
+	small := make([]int32, len(weights))
+	for i, w := range weights {
+		if most > mostWeight {
+			w = max((w*mostWeight+most/2)/most, min(w, 1))
+		}
+		small[i] = int32(w)
+	}
+	return small
+}
+
+// duration writes a time as the Gateway API reads it (GEP-2257): whole hours, minutes, seconds and milliseconds; at
+// least a millisecond, since 0 would be none.
+func duration(d time.Duration) gatewayv1.Duration {
+	var text strings.Builder
+	rest := max(d.Round(time.Millisecond), time.Millisecond)
+	for _, unit := range []struct {
+		of   time.Duration
+		name string
+	}{{time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}, {time.Millisecond, "ms"}} {
+		if n := rest / unit.of; n > 0 {
+			fmt.Fprintf(&text, "%d%s", n, unit.name)
+			rest -= n * unit.of
+		}
+	}
+	return gatewayv1.Duration(text.String())
+}
+
+func pathMatch(p spillway.PathMatch) *gatewayv1.HTTPPathMatch {
+	kind, text := gatewayv1.PathMatchPathPrefix, cmp.Or(p.Text, "/")
+	switch p.Kind {
+	case spillway.PathExact:
+		kind = gatewayv1.PathMatchExact
+	case spillway.PathPattern:
+		kind = gatewayv1.PathMatchRegularExpression
+	}
+	return &gatewayv1.HTTPPathMatch{Type: &kind, Value: &text}
+}
+
+// beyondGateways says what of a rule HTTPRoute has no words for; "" when it has them all.
+func beyondGateways(rule spillway.HTTPRule) string {
+	for _, part := range []struct {
+		there bool
+		word  string
+	}{
+		{len(rule.Users) > 0, "users"}, {len(rule.Allow) > 0, "allow"}, {rule.Rate != nil, "rate"}, {rule.MaxBody > 0, "max_body"},
+		{rule.CORS != nil, "cors"}, {rule.Retries != nil, "retries"}, {len(rule.Mirror) > 0, "mirror"},
+	} {
+		if part.there {
+			return part.word
+		}
+	}
+	return ""
+}
+
+// filters are what a gateway does to requests and answers.
+func filters(rule spillway.HTTPRule) []gatewayv1.HTTPRouteFilter {
+	var all []gatewayv1.HTTPRouteFilter
+	if d := rule.Redirect; d != nil {
+		redirect := &gatewayv1.HTTPRequestRedirectFilter{Path: pathModifier(d.Path, d.Prefix), StatusCode: &d.Status}
+		if d.Scheme != "" {
+			redirect.Scheme = &d.Scheme
+		}
+		if d.Host != "" {
+			host := gatewayv1.PreciseHostname(d.Host)
+			redirect.Hostname = &host
+		}
+		if d.Port != 0 {
+			port := gatewayv1.PortNumber(d.Port)
+			redirect.Port = &port
+		}
+		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterRequestRedirect, RequestRedirect: redirect})
+	}
+	if w := rule.Rewrite; w != nil {
+		rewrite := &gatewayv1.HTTPURLRewriteFilter{Path: pathModifier(w.Path, w.Prefix)}
+		if w.Host != "" {
+			host := gatewayv1.PreciseHostname(w.Host)
+			rewrite.Hostname = &host
+		}
+		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: rewrite})
+	}
+	if rule.Request != nil {
+		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterRequestHeaderModifier, RequestHeaderModifier: headerFilter(*rule.Request)})
+	}
+	if rule.Response != nil {
+		all = append(all, gatewayv1.HTTPRouteFilter{Type: gatewayv1.HTTPRouteFilterResponseHeaderModifier, ResponseHeaderModifier: headerFilter(*rule.Response)})
+	}
+	return all
+}
+
+func pathModifier(full, prefix string) *gatewayv1.HTTPPathModifier {
+	switch {
+	case full != "":
+		return &gatewayv1.HTTPPathModifier{Type: gatewayv1.FullPathHTTPPathModifier, ReplaceFullPath: &full}
+	case prefix != "":
+		return &gatewayv1.HTTPPathModifier{Type: gatewayv1.PrefixMatchHTTPPathModifier, ReplacePrefixMatch: &prefix}
+	}
+	return nil
+}
+
+func headerFilter(edit spillway.HeaderEdit) *gatewayv1.HTTPHeaderFilter {
+	fields := func(list []spillway.HeaderField) (all []gatewayv1.HTTPHeader) {
+		for _, f := range list {
+			all = append(all, gatewayv1.HTTPHeader{Name: gatewayv1.HTTPHeaderName(f.Name), Value: f.Value})
+		}
+		return all
+	}
+	return &gatewayv1.HTTPHeaderFilter{Set: fields(edit.Set), Add: fields(edit.Add), Remove: edit.Remove}
+}
