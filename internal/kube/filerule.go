@@ -12,11 +12,24 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// fileRule is a rule of the file's routes.
-func (r *rendering) fileRule(rule spillway.HTTPRule) (made gatewayv1.HTTPRouteRule, _ error) {
-	if what := beyondGateways(rule); what != "" {
-		return made, fmt.Errorf("routes: a rule of %s has %s, which a gateway cannot be told by HTTPRoute; take it out for this environment: %w", strings.Join(rule.Hosts, ", "), what, spillway.ErrInvalid)
+// matches are those of tracks behind the targets of a rule, which have somebody there.
+func (r *rendering) matches(rule spillway.HTTPRule) (all []spillway.Match) {
+	for _, to := range rule.To {
+		e, err := r.target(to)
+		if err != nil {
+			return nil // fileRule says it
+		}
+		for _, rule := range e.Rules {
+			if len(ofTrack(e, rule.Track)) > 0 && !slices.Contains(all, rule.Match) {
+				all = append(all, rule.Match)
+			}
+		}
 	}
+	return all
+}
+
+// matchesOf is what a request has to be for a rule: one match for each method.
+func matchesOf(rule spillway.HTTPRule) (all []gatewayv1.HTTPRouteMatch) {
 	match := gatewayv1.HTTPRouteMatch{Path: pathMatch(rule.Path)}
 	for _, f := range rule.Headers {
 		match.Headers = append(match.Headers, headerMatch(f))
@@ -32,12 +45,21 @@ func (r *rendering) fileRule(rule spillway.HTTPRule) (made gatewayv1.HTTPRouteRu
 	for _, method := range rule.Methods {
 		one, each := gatewayv1.HTTPMethod(method), match
 		each.Method = &one
-		made.Matches = append(made.Matches, each)
+		all = append(all, each)
 	}
-	if len(rule.Methods) == 0 {
-		made.Matches = []gatewayv1.HTTPRouteMatch{match}
+	if len(all) == 0 {
+		all = []gatewayv1.HTTPRouteMatch{match}
 	}
-	made.Filters = filters(rule)
+	return all
+}
+
+// fileRule is a rule of the file's routes.
+func (r *rendering) fileRule(rule variant) (made gatewayv1.HTTPRouteRule, _ error) {
+	if what := beyondGateways(rule.HTTPRule); what != "" {
+		return made, fmt.Errorf("routes: a rule of %s has %s, which a gateway cannot be told by HTTPRoute; take it out for this environment: %w", strings.Join(rule.Hosts, ", "), what, spillway.ErrInvalid)
+	}
+	made.Matches = matchesOf(rule.HTTPRule)
+	made.Filters = filters(rule.HTTPRule)
 	if rule.Timeout > 0 {
 		limit := duration(time.Duration(rule.Timeout))
 		made.Timeouts = &gatewayv1.HTTPRouteTimeouts{Request: &limit}
@@ -52,15 +74,26 @@ func (r *rendering) fileRule(rule spillway.HTTPRule) (made gatewayv1.HTTPRouteRu
 		if len(rule.To) == 1 { // of one alone it does not matter
 			part = 1
 		}
-		for _, b := range e.Backends {
+		backends := behind(e, rule.by)
+		for _, b := range backends {
 			weights = append(weights, part*int64(b.Weight))
 		}
-		made.BackendRefs = append(made.BackendRefs, r.backends(e.Service, e.Backends, func(b spillway.Backend) spillway.Share { return b.Weight })...)
+		made.BackendRefs = append(made.BackendRefs, r.backends(e.Service, backends, func(b spillway.Backend) spillway.Share { return b.Weight })...)
 	}
 	for i, weight := range bounded(weights) {
 		made.BackendRefs[i].Weight = &weight
 	}
 	return made, nil
+}
+
+// behind are the backends that requests with a match get to by an edge, with their weights; nil = those without one.
+func behind(e spillway.Edge, by *spillway.Match) []spillway.Backend {
+	for _, rule := range e.Rules {
+		if there := ofTrack(e, rule.Track); by != nil && rule.Match == *by && len(there) > 0 {
+			return there
+		}
+	}
+	return e.Backends
 }
 
 // target is the edge to a target of a rule.

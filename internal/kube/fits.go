@@ -53,15 +53,14 @@ const (
 	mostHosts = 16 // of an HTTPRoute
 )
 
-// rulesFit checks that the rules of each public host find room in its HTTPRoute. An API server would refuse the route when
-// the rest of a release is there already.
+// rulesFit checks that the rules of each public host find room in its HTTPRoute, and count there as on one machine. An API
+// server would refuse the route when the rest of a release is there already.
 func rulesFit(config spillway.App) (all []error) {
 	known := map[string]bool{}
-	fits := func(where string, hosts []string, tracks int) {
+	fits := func(where string, hosts []string, tracks []spillway.Match) {
 		for _, s := range divide(spillway.Edge{}, hosts, config.Routes) {
-			if n, room := len(s.rules), mostRules-ownRules; n+tracks > room {
-				all = append(all, fmt.Errorf("%s: %s has %d rules of routes and %d matches of tracks, and an HTTPRoute has room for %d in all; make one of several (a prefix or pattern of paths, a list of methods), or give some of them a host of their own: %w",
-					where, strings.Join(s.hosts, ", "), n, tracks, room, spillway.ErrInvalid))
+			if err := siteFits(config, s, tracks); err != nil {
+				all = append(all, fmt.Errorf("%s: %s %w", where, strings.Join(s.hosts, ", "), err))
 			}
 		}
 		for _, host := range hosts {
@@ -69,24 +68,81 @@ func rulesFit(config spillway.App) (all []error) {
 		}
 	}
 	for _, s := range config.Services {
-		matches := 0
 		for _, t := range s.Tracks {
-			matches += len(t.Match)
-			fits("service "+s.Name, t.Host, 0) // these have a route of their own
+			fits("service "+s.Name, t.Host, nil) // these have a route of their own
 		}
 		if s.Standby != nil {
-			fits("service "+s.Name, s.Standby.Host, 0)
+			fits("service "+s.Name, s.Standby.Host, nil)
 		}
-		fits("service "+s.Name, s.Host, matches)
+		fits("service "+s.Name, s.Host, matchesTo(config, s.Name))
 	}
 	alone := ruleHosts(config.Routes, known)
-	fits("routes", alone, 0)
+	fits("routes", alone, nil)
 	for _, host := range alone {
 		if by := wildcardOver(host, config.Hosts()); by != "" && !slices.ContainsFunc(config.Routes, func(rule spillway.HTTPRule) bool { return slices.Contains(rule.Hosts, host) && takesAll(rule) }) {
 			all = append(all, fmt.Errorf("routes: what no rule of %s takes would go on to %s, which not every gateway does; add a rule for all paths of %s that says where the rest goes: %w", host, by, host, spillway.ErrInvalid))
 		}
 	}
 	return all
+}
+
+// matchesTo are the matches of the tracks of a service.
+func matchesTo(config spillway.App, service string) (all []spillway.Match) {
+	s, _ := config.Service(service)
+	for _, t := range s.Tracks {
+		all = append(all, t.Match...)
+	}
+	return all
+}
+
+// matchesBehind are the matches of tracks behind the targets of a rule; mixed: these have different ones.
+func matchesBehind(config spillway.App, rule spillway.HTTPRule) (all []spillway.Match, mixed bool) {
+	for _, to := range rule.To {
+		if to.Track != "" || len(to.URLs) > 0 {
+			continue
+		}
+		own := matchesTo(config, to.Service)
+		mixed = mixed || len(all) > 0 && len(own) > 0 && !slices.Equal(all, own)
+		for _, by := range own {
+			if !slices.Contains(all, by) {
+				all = append(all, by)
+			}
+		}
+	}
+	return all, mixed
+}
+
+// siteFits checks the rules of hosts of a service whose tracks have these matches.
+func siteFits(config spillway.App, s site, tracks []spillway.Match) error {
+	told := variants(config.Routes, s.rules, func(rule spillway.HTTPRule) []spillway.Match {
+		all, _ := matchesBehind(config, rule)
+		return all
+	})
+	if !hides(told) {
+		for _, by := range tracks {
+			told = append(told, with(spillway.HTTPRule{Hosts: s.hosts}, -1, by))
+		}
+	}
+	n := 0
+	for _, v := range told {
+		if v.by == nil {
+			n++
+		}
+		if what := twice(v.HTTPRule); what != "" {
+			return fmt.Errorf("has a rule with two matches of the %s, counting those of tracks, of which an HTTPRoute takes one (%s): %w", what, v, spillway.ErrInvalid)
+		}
+		if _, mixed := matchesBehind(config, v.HTTPRule); mixed {
+			return fmt.Errorf("has a rule whose targets have tracks with different matches, and an HTTPRoute obeys one of them (%s); give them the same, or lead to SERVICE@stable and SERVICE@TRACK: %w", v, spillway.ErrInvalid)
+		}
+	}
+	if room := mostRules - ownRules; len(told) > room {
+		return fmt.Errorf("has %d rules of routes and %d matches of tracks with them, and an HTTPRoute has room for %d in all; make one of several (a prefix or pattern of paths, a list of methods), or give some of them a host of their own: %w",
+			n, len(told)-n, room, spillway.ErrInvalid)
+	}
+	if v, w, found := outweighed(told); found {
+		return fmt.Errorf("has two rules of which the first counts on one machine, and at a gateway the one with more matches (%s; %s); give one of them another path or a method: %w", v, w, spillway.ErrInvalid)
+	}
+	return nil
 }
 
 // wildcardOver is one of the hosts that a host is below; "" = it is below none.

@@ -197,21 +197,19 @@ func (r *rendering) httpRoute(name string, s site) (*gatewayv1.HTTPRoute, error)
 		route.Spec.Hostnames = append(route.Spec.Hostnames, gatewayv1.Hostname(host))
 	}
 	route.Spec.Rules = append(route.Spec.Rules, r.probeRule())
-	hidden := false // whoever has the hosts
-	for _, i := range s.rules {
-		rule := r.desired.Route.Rules[i]
-		made, err := r.fileRule(rule)
+	told := variants(r.desired.Route.Rules, s.rules, r.matches)
+	for _, v := range told {
+		made, err := r.fileRule(v)
 		if err != nil {
 			return nil, err
 		}
 		route.Spec.Rules = append(route.Spec.Rules, made)
-		hidden = hidden || takesAll(rule)
 	}
 	if e.Service == "" {
 		return route, nil
 	}
 	for _, rule := range e.Rules {
-		if made, ok := r.trackRule(e, rule); ok && !hidden { // its header would outweigh a rule without one
+		if made, ok := r.trackRule(e, rule); ok && !hides(told) {
 			route.Spec.Rules = append(route.Spec.Rules, made)
 		}
 	}
@@ -283,33 +281,28 @@ func (r *rendering) backends(service string, backends []spillway.Backend, of fun
 }
 
 // trackRule sends the requests that carry a header or cookie to a track; false when the track has nobody here.
-func (r *rendering) trackRule(e spillway.Edge, rule spillway.Rule) (gatewayv1.HTTPRouteRule, bool) {
-	var there []spillway.Backend
+func (r *rendering) trackRule(e spillway.Edge, rule spillway.Rule) (made gatewayv1.HTTPRouteRule, ok bool) {
+	there := ofTrack(e, rule.Track)
+	if len(there) == 0 {
+		return made, false
+	}
+	made.Matches = matchesOf(with(spillway.HTTPRule{}, -1, rule.Match).HTTPRule)
+	made.BackendRefs = r.backends(e.Service, there, func(b spillway.Backend) spillway.Share { return b.Weight })
+	return made, true
+}
+
+// ofTrack are the backends of a track behind an edge, with their parts of what a rule sends there as weights.
+func ofTrack(e spillway.Edge, track string) (there []spillway.Backend) {
 	for _, b := range e.Backends {
-		if b.Track == rule.Track {
+		if b.Track == track {
+			b.Weight = b.Within
 			there = append(there, b)
 		}
 	}
-	if len(there) == 0 {
-		return gatewayv1.HTTPRouteRule{}, false
+	if len(there) == 1 { // who alone is there has all, and may be told no part
+		there[0].Weight = spillway.Whole
 	}
-	field := spillway.FieldMatch{Name: rule.Name, Text: rule.Value}
-	if rule.Value == "*" {
-		field = spillway.FieldMatch{Name: rule.Name, Kind: "present"}
-	}
-	match := gatewayv1.HTTPRouteMatch{Path: prefix("/"), Headers: []gatewayv1.HTTPHeaderMatch{headerMatch(field)}}
-	if rule.Kind == "cookie" {
-		match.Headers = []gatewayv1.HTTPHeaderMatch{cookieMatch(field)}
-	}
-	return gatewayv1.HTTPRouteRule{
-		Matches: []gatewayv1.HTTPRouteMatch{match},
-		BackendRefs: r.backends(e.Service, there, func(b spillway.Backend) spillway.Share {
-			if len(there) == 1 { // who alone is there has all, and may be told no part
-				return cmp.Or(b.Within, 1)
-			}
-			return b.Within
-		}),
-	}, true
+	return there
 }
 
 func headerMatch(f spillway.FieldMatch) gatewayv1.HTTPHeaderMatch {

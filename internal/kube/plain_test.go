@@ -90,13 +90,16 @@ func TestFits_SaysAllThatAClusterCannotDo(t *testing.T) {
 	dark.Standby = &spillway.Standby{Host: []string{"off.castle.test"}}
 	rule := spillway.HTTPRule{Hosts: []string{"www.castle.test"}, To: []spillway.Target{{Service: "www"}}}
 	many := func(n int, hosts ...string) (rules []spillway.HTTPRule) {
-		for range n {
-			rules = append(rules, spillway.HTTPRule{Hosts: hosts, To: rule.To})
+		for i := range n {
+			rules = append(rules, under(fmt.Sprintf("/%d", i), []spillway.Target{{Service: "www", Track: "stable"}}, hosts...))
 		}
 		return rules
 	}
 	matched := www
-	matched.Tracks = []spillway.Track{{Name: "canary", Match: make([]spillway.Match, 2)}}
+	carries := func(name string) spillway.Match {
+		return spillway.Match{KeySource: spillway.KeySource{Kind: "header", Name: name}, Value: "1"}
+	}
+	matched.Tracks = []spillway.Track{{Name: "canary", Match: []spillway.Match{carries("X-A"), carries("X-B")}}}
 	hosts := www
 	for i := range 17 {
 		hosts.Host = append(hosts.Host, fmt.Sprintf("h%d.castle.test", i))
@@ -104,7 +107,7 @@ func TestFits_SaysAllThatAClusterCannotDo(t *testing.T) {
 	two, wild := www, www
 	two.Host = []string{"a.castle.test", "b.castle.test"}
 	wild.Host = []string{"*.castle.test"}
-	under := []spillway.HTTPRule{{Hosts: []string{"api.castle.test"}, Path: spillway.PathMatch{Kind: spillway.PathPrefix, Text: "/v1"}, To: rule.To}}
+	below := []spillway.HTTPRule{under("/v1", rule.To, "api.castle.test")}
 	limited := rule
 	limited.Rate = &spillway.RateLimit{}
 	gateway := Gateway{Namespace: "edge", Name: "gw"}
@@ -126,12 +129,15 @@ func TestFits_SaysAllThatAClusterCannotDo(t *testing.T) {
 		{"as many rules as there is room for", spillway.App{Services: []spillway.Service{www}, Routes: many(14, www.Host[0])}, gateway, nil},
 		{"too many rules", spillway.App{Services: []spillway.Service{www}, Routes: many(15, www.Host[0])}, gateway, []string{"service www: " + www.Host[0] + " has 15 rules", "room for 14 in all", "a host of their own"}},
 		{"too many with those of tracks", spillway.App{Services: []spillway.Service{matched}, Routes: many(13, www.Host[0])}, gateway, []string{"13 rules of routes and 2 matches of tracks"}},
+		{"too many with those of tracks behind rules", spillway.App{Services: []spillway.Service{matched}, Routes: []spillway.HTTPRule{
+			under("/a", rule.To, www.Host[0]), under("/b", rule.To, www.Host[0]), under("/c", rule.To, www.Host[0]), under("/d", rule.To, www.Host[0]), under("/e", rule.To, www.Host[0]),
+		}}, gateway, []string{"5 rules of routes and 12 matches of tracks"}},
 		{"too many of a host of rules alone", spillway.App{Services: []spillway.Service{www}, Routes: many(15, "api.castle.test")}, gateway, []string{"routes: api.castle.test has 15 rules"}},
 		{"as many rules for each of two hosts", spillway.App{Services: []spillway.Service{two}, Routes: slices.Concat(many(14, two.Host[0]), many(14, two.Host[1]))}, gateway, nil},
 		{"too many for one of two hosts", spillway.App{Services: []spillway.Service{two}, Routes: many(15, two.Host[1])}, gateway, []string{"service www: " + two.Host[1] + " has 15 rules"}},
 		{"more hosts than an HTTPRoute takes", spillway.App{Services: []spillway.Service{hosts}}, gateway, nil},
-		{"a host of rules below a wildcard", spillway.App{Services: []spillway.Service{wild}, Routes: under}, gateway, []string{"no rule of api.castle.test takes would go on to *.castle.test"}},
-		{"one whose rules take all", spillway.App{Services: []spillway.Service{wild}, Routes: append(under, spillway.HTTPRule{Hosts: under[0].Hosts, To: rule.To})}, gateway, nil},
+		{"a host of rules below a wildcard", spillway.App{Services: []spillway.Service{wild}, Routes: below}, gateway, []string{"no rule of api.castle.test takes would go on to *.castle.test"}},
+		{"one whose rules take all", spillway.App{Services: []spillway.Service{wild}, Routes: append(below, spillway.HTTPRule{Hosts: below[0].Hosts, To: rule.To})}, gateway, nil},
 		{"rules", spillway.App{Services: []spillway.Service{www}, Routes: []spillway.HTTPRule{rule}}, Gateway{}, []string{"rules about requests need a gateway"}},
 	} {
 		err := Fits(c.app, c.at)

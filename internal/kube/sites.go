@@ -72,9 +72,3 @@ func ruleHosts(rules []spillway.HTTPRule, known map[string]bool) (hosts []string
 	}
 	return hosts
 }
-
-// takesAll reports whether a rule takes all requests of its hosts, so that nothing is left to whoever has these.
-func takesAll(rule spillway.HTTPRule) bool {
-	any := rule.Path.Kind == "" || rule.Path.Kind == spillway.PathPrefix && rule.Path.Text == ""
-	return any && len(rule.Methods)+len(rule.Headers)+len(rule.Cookies)+len(rule.Query) == 0
-}
