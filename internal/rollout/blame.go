@@ -27,9 +27,10 @@ type Blame struct {
 
 // conclude takes from the end of a rollout whether its release is one to go back to. A bad one is bad until it is tried
 // again and that refutes it. Trouble is not held against a release that has served well: what has changed since is not
-// the release. Harm is.
+// the release. Harm is, and trouble of the next try does not make up for it.
 func (t *turn) conclude(r *Rollout, outcome spillway.Outcome, reason string) {
 	held := r.Release == t.st.Stable || r.Release == t.holds(r.Track)
+	harm := r.Harm || r.harmful()
 	b, bad := t.st.Bad[r.Release]
 	switch {
 	case len(r.Steps) == 0: // it had not begun
@@ -38,8 +39,8 @@ func (t *turn) conclude(r *Rollout, outcome spillway.Outcome, reason string) {
 	case outcome == spillway.Succeeded && bad && r.Track == "":
 		b.Forced = r.Back
 		t.st.Bad[r.Release] = b
-	case (outcome == spillway.RolledBack || outcome == spillway.Failed) && !held && (r.Harm || r.harmful() || !t.proven(r)):
-		t.blame(r.Release, Blame{Outcome: outcome, Reason: reason, Judged: r.harmful()})
+	case (outcome == spillway.RolledBack || outcome == spillway.Failed) && !held && (harm || !t.proven(r) && b.Outcome != spillway.RolledBack):
+		t.blame(r.Release, Blame{Outcome: outcome, Reason: reason, Judged: b.Judged || r.harmful()})
 	}
 }
 

@@ -234,6 +234,24 @@ func TestDecide_BlameGoesOnEvidenceAlone(t *testing.T) {
 	}
 }
 
+// A try that came to nothing leaves a release blamed for the harm that it did, and what takes that away.
+func TestDecide_TroubleDoesNotReplaceHarm(t *testing.T) {
+	w := bad(t, 0)
+	was := w.status.Bad[2]
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 1)
+	w.starved(2, 20)
+	w.ended(2, spillway.Failed, true)
+	if is := w.status.Bad[2]; is != was {
+		t.Errorf("it is blamed for %+v, want %+v", is, was)
+	}
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 20)
+	w.obs.Groups[1].Restarts = 9 // harm of another kind
+	w.run(8)
+	w.ended(2, spillway.RolledBack, true)
+	w.deploy(2, "")
+	w.known(2, true)
+}
+
 // bad is an app whose release 1 is stable and whose release 2 was found harmful, with so many releases beside them.
 func bad(t *testing.T, more int) *world {
 	w := trying(t, more+1)

@@ -131,7 +131,7 @@ type Queued struct {
 	Intent   int64             `json:"intent"`
 	Track    string            `json:"track,omitempty"` // "" = stable
 	At       time.Time         `json:"at,omitzero"`     // not before
-	Force    bool              `json:"force,omitempty"` // also in a freeze window
+	Force    bool              `json:"force,omitempty"` // also in a freeze window; Back: to a bad release too
 	By       string            `json:"by,omitempty"`
 }
 
