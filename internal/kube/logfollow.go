@@ -24,7 +24,7 @@ type tail struct {
 	told   told
 	taken  instance // the last that was read
 	busy   bool     // it is being read
-	failed bool     // it was said why it cannot be
+	failed int      // how often that failed, one after the other
 }
 
 // instance is one life of the program of a pod.
@@ -51,7 +51,7 @@ func program(pod *corev1.Pod) (c corev1.ContainerStatus) {
 // due reports whether a pod has something to read: its program runs, or is in another life than the one that was read.
 func (t *tail) due(pod *corev1.Pod) bool {
 	now := instanceOf(pod)
-	return !t.busy && (now.running || now != t.taken || t.failed)
+	return !t.busy && (now.running || now != t.taken || t.failed > 0)
 }
 
 // follower tells the lines of an app as they are written.
@@ -183,10 +183,11 @@ func (f *follower) take(ctx context.Context, pod *corev1.Pod, t *tail) {
 	case errors.Is(err, spillway.ErrDenied):
 		f.cancel(err)
 	case err == nil:
-		t.taken, t.failed = now, false
-	case !t.failed:
-		t.failed = true
-		_ = f.tell(note(err.Error() + "; it is tried again"))
+		t.taken, t.failed = now, 0
+	default:
+		if t.failed++; t.failed == 2 { // once is a connection that broke
+			_ = f.tell(note(err.Error() + "; it is tried again"))
+		}
 	}
 }
 
