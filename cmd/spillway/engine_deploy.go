@@ -347,7 +347,8 @@ func (e *engine) Plan(ctx context.Context, r api.DeployRequest) (spillway.Plan, 
 
 // present is what a plan has to know of this moment: how much traffic stable has, and how well it does.
 func (e *engine) present(ctx context.Context, saved reconcile.Saved) rollout.Present {
-	p := rollout.Present{Now: time.Now(), ByReplicas: e.loop.Divides() == reconcile.ByReplicas}
+	divides := e.loop.Divides()
+	p := rollout.Present{Now: time.Now(), ByReplicas: divides == reconcile.ByReplicas, Counted: divides == reconcile.PublicEdges}
 	report, err := e.proxy.Report(ctx, saved.Spec.App)
 	if err != nil {
 		report = spillway.Report{} // no proxy, no traffic

@@ -79,7 +79,7 @@ func plainSteps(stable spillway.Release, list []spillway.PlanStep, steps []Step,
 // plainWorst is worst where nobody counts answers: there is no limit but how many users the candidate has.
 func plainWorst(stable spillway.Release, p spillway.Plan, to spillway.App, changed []spillway.Service, steps []Step, sizes map[string]int) string {
 	if len(p.Changes) == 0 || p.From == 0 || len(changed) == 0 || p.Gap {
-		return worst(p, to, len(changed), steps)
+		return worst(p, to, len(changed), steps, Present{})
 	}
 	first := spillway.Whole
 	for _, s := range steps {

@@ -58,6 +58,23 @@ func TestPlan_SaysWhatStepsAreByReplicas(t *testing.T) {
 	}
 }
 
+// A gateway goes on to ask a candidate until its counters were read, whatever the budget is.
+func TestPlan_SaysThatCountersComeLater(t *testing.T) {
+	from, to := release(1, nil, web(spillway.Rolling, 1)), release(2, []string{"www"}, web(spillway.Rolling, 1))
+	to.Artefacts["www"] = spillway.Artefact{Source: "two"}
+	spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{1: from}}
+	for _, c := range []struct {
+		counted bool
+		from    int
+		want    bool
+	}{{true, 1, true}, {false, 1, false}, {true, 0, false}} {
+		p := rollout.Plan(spec, rollout.Status{Stable: c.from}, to, "", rollout.Present{Counted: c.counted})
+		if got := strings.HasSuffix(p.Worst, "then it is rolled back; what it fails until that shows in the gateway's counters comes on top"); got != c.want {
+			t.Errorf("counted %v, after release %d: %q", c.counted, c.from, p.Worst)
+		}
+	}
+}
+
 func TestDecide_LeavesTheJudgementToAPersonWhereNobodyCounts(t *testing.T) {
 	service := web(spillway.Canary, 1)
 	service.Steps = []spillway.StepSpec{{Weight: spillway.Percent(5), Hold: spillway.Duration(3 * time.Second)}, {Weight: spillway.Percent(40)}}

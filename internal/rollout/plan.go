@@ -17,8 +17,10 @@ type Present struct {
 	Now time.Time // for freeze windows
 	// ByReplicas: the data plane gives each ready replica the same; see Observation.Plain.
 	ByReplicas bool
-	Rate       float64                           // requests a second to the public services
-	Needs      func(margin spillway.Share) int64 // good answers of the candidate that a certificate for a margin takes
+	// Counted: the data plane does not judge itself, its counters are read every now and then.
+	Counted bool
+	Rate    float64                           // requests a second to the public services
+	Needs   func(margin spillway.Share) int64 // good answers of the candidate that a certificate for a margin takes
 }
 
 // Plan says what deploying a release to its track would do: the changes against what the track has, the steps,
@@ -57,7 +59,7 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 	if from.Number != 0 && !sameText(appSettings(from.Config), appSettings(to.Config)) {
 		p.Changes = append(p.Changes, spillway.Change{What: "settings of rollouts (cohort, budget, watch, deadline, gates, freeze)"})
 	}
-	p.Worst = worst(p, to.Config, len(changed), steps)
+	p.Worst = worst(p, to.Config, len(changed), steps, present)
 	if present.ByReplicas && p.Track == "" {
 		p.Worst = plainWorst(stable, p, to.Config, changed, steps, sizes)
 	}
@@ -135,8 +137,8 @@ func planSteps(steps []Step, changed []spillway.Service, sizes map[string]int, t
 }
 
 // worst is the sentence that says what a release that fails every request can cost. It is kept by the
-// data plane's admission limit: a candidate is never given more unanswered requests than it may fail.
-func worst(p spillway.Plan, to spillway.App, changed int, steps []Step) string {
+// admission limit of a data plane that judges: a candidate is never given more unanswered requests than it may fail.
+func worst(p spillway.Plan, to spillway.App, changed int, steps []Step, present Present) string {
 	switch {
 	case len(p.Changes) == 0:
 		return "nothing changes"
@@ -151,8 +153,12 @@ func worst(p spillway.Plan, to spillway.App, changed int, steps []Step) string {
 	if to.BudgetUsers > 0 {
 		text = fmt.Sprintf("if release %d fails every request, requests of at most %s of the users fail, or 3 requests when that is more", p.Release, to.BudgetUsers)
 	}
+	end := ", then it is rolled back"
+	if present.Counted {
+		end += "; what it fails until that shows in the gateway's counters comes on top"
+	}
 	if p.Track != "" {
-		return text + fmt.Sprintf(", all of users of track %s, then it is rolled back", p.Track)
+		return text + fmt.Sprintf(", all of users of track %s", p.Track) + end
 	}
 	first := steps[0].Weight
 	for _, s := range steps {
@@ -164,7 +170,7 @@ func worst(p spillway.Plan, to spillway.App, changed int, steps []Step) string {
 	if first < spillway.Whole {
 		text += fmt.Sprintf(" and %s of the users are given to it", first)
 	}
-	return text + ", then it is rolled back"
+	return text + end
 }
 
 // changesOf says how a service differs between two releases.
