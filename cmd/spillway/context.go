@@ -117,7 +117,7 @@ func (k contexts) find(name string) (place, error) {
 	if name == thisMachine {
 		return place{Name: thisMachine}, nil
 	}
-	return place{}, usage("there is no context %s; there is: %s. Add one: spillway context add %s --server URL", name, strings.Join(names, ", "), name)
+	return place{}, usage("there is no context %s; there is: %s. Add one: spillway context add %s --server URL, or --kubernetes --namespace NAME", name, strings.Join(names, ", "), name)
 }
 
 // contextsFile is where contexts are kept; "" when nothing says where a person's settings are.

@@ -229,7 +229,7 @@ func (c *cli) installed(ctx context.Context, installer *kube.Installer, s kube.S
 		}
 	}
 	if s.Gateway.Name == "" {
-		c.say("without --gateway no service can have public hosts")
+		c.say("without --gateway public services are Services, which divide users by replicas, and no release is judged: a canary rests at each step until a person resumes it")
 	} else if !slices.ContainsFunc(s.Flags, func(f string) bool {
 		return strings.HasPrefix(f, "--gateway-metrics=") || strings.HasPrefix(f, "--prometheus=")
 	}) {
