@@ -206,6 +206,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.taken = platform.HostsFree
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
+	in.closers = append(in.closers, in.api.Close) // nobody asks any more when the rest is closed
 	in.judge = judge
 	host, _ := os.Hostname() // a name among servers; without one the pid has to do
 	in.standing = func(ctx context.Context) string { return platform.Standing(ctx, host) }

@@ -84,7 +84,7 @@ An upgrade is a SIGTERM and a start of the new program: it takes up what runs an
 }
 
 // serve runs a server until a signal.
-func (c *cli) serve(ctx context.Context, o serverOptions) error {
+func (c *cli) serve(ctx context.Context, o serverOptions) (err error) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -102,7 +102,7 @@ func (c *cli) serve(ctx context.Context, o serverOptions) error {
 	if err != nil {
 		return stateError(o.dir, err)
 	}
-	defer in.close()
+	defer func() { err = errors.Join(err, in.close()) }()
 	ended := make(chan error, 1)
 	// Owned by serve; ends with ctx or its own failure; waited for through ended.
 	go func() {

@@ -104,6 +104,7 @@ func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *instal
 	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log)
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
+	in.closers = append(in.closers, in.api.Close) // nobody asks any more when the rest is closed
 	return in, nil
 }
 

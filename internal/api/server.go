@@ -90,6 +90,17 @@ func (s *Server) Listen(ctx context.Context) error {
 	return nil
 }
 
+// Close gives up what Listen took, where Run does not: what was to run beside it failed before. It may be called after Run.
+func (s *Server) Close() error {
+	var errs []error
+	for _, l := range s.listeners {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Addr is the TCP address after Listen, with the port that the system chose when Config.Listen has port
 // 0; "" when there is none.
 func (s *Server) Addr() string {
