@@ -206,7 +206,7 @@ type Limits struct {
 type Stop struct {
 	Signal string   `json:"signal"` // "SIGTERM" (default), "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"
 	Grace  Duration `json:"grace"`  // from the signal to SIGKILL; default 10s
-	Drain  Duration `json:"drain"`  // longest wait for open requests before the signal; default 30s
+	Drain  Duration `json:"drain"`  // longest wait for open requests before the signal, 0 = none; default 30s
 }
 
 // Cohort says what identifies a user. The first source that a request carries wins; a request with

@@ -176,8 +176,9 @@ func (t *turn) weightOf(route spillway.Route, g spillway.Group, wants map[spillw
 	return weight
 }
 
+// drainLimit is the longest wait for the open requests of a group.
 func (t *turn) drainLimit(g spillway.Group) spillway.Duration {
-	if s, ok := t.spec.Releases[g.Release].Config.Service(g.Service); ok && s.Stop.Drain > 0 {
+	if s, ok := t.spec.Releases[g.Release].Config.Service(g.Service); ok && s.Stop != (spillway.Stop{}) { // 0s is not to wait
 		return s.Stop.Drain
 	}
 	return spillway.DefaultStop().Drain
