@@ -10,6 +10,9 @@ import (
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/kube/counts"
+	"github.com/spillway-dev/spillway/internal/oci"
+	"github.com/spillway-dev/spillway/internal/reconcile"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // A file that came when nothing answered in time, or the lease went elsewhere, is not refused for ever.
@@ -29,6 +32,30 @@ func TestMayPass(t *testing.T) {
 		if mayPass(c.err) != c.want {
 			t.Errorf("%v: %v", c.err, !c.want)
 		}
+	}
+}
+
+// The way back from a rollout leads to what runs: no registry is asked whether its images are there.
+func TestSensible_RollbackFromARolloutAsksNoRegistry(t *testing.T) {
+	images, err := oci.New(oci.Config{Repository: "registry.castle.test/shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &engine{installation: &installation{images: images}}
+	release := func(n int) spillway.Release {
+		return spillway.Release{Number: n, Artefacts: map[string]spillway.Artefact{"www": {Image: "registry.castle.test/shop/castle-www@sha256:" + strings.Repeat("0", 64)}}}
+	}
+	saved := reconcile.Saved{
+		Spec:   rollout.Spec{App: "castle", Releases: map[int]spillway.Release{1: release(1), 2: release(2), 3: release(3)}},
+		Status: rollout.Status{Stable: 2, Good: []int{1}, Rollout: &rollout.Rollout{Release: 3, Stable: 2}},
+	}
+	silent, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := e.sensible(silent, saved, spillway.Intent{Verb: spillway.VerbRollback}); err != nil {
+		t.Errorf("back to what serves: %v", err)
+	}
+	if err := e.sensible(silent, saved, spillway.Intent{Verb: spillway.VerbRollback, Release: 1}); err == nil {
+		t.Error("a release that may be gone is not looked for")
 	}
 }
 

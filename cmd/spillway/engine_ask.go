@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/reconcile"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // Ask stores an intent after checking that it can be acted on.
@@ -55,6 +58,9 @@ func (e *engine) runnable(ctx context.Context, saved reconcile.Saved, in spillwa
 	if !ok {
 		return fmt.Errorf("%s has no release %d, or not any more; there are: spillway releases: %w", saved.Spec.App, target, spillway.ErrNotFound)
 	}
+	if e.images != nil && runs(saved.Status, target) {
+		return nil // the way back from a rollout waits for no registry
+	}
 	err = e.whole(ctx, release)
 	if e.images != nil && (errors.Is(err, spillway.ErrUnavailable) || errors.Is(err, spillway.ErrDenied)) {
 		err = nil // a registry that is away must not keep anybody from going back: the nodes may have the image
@@ -63,6 +69,11 @@ func (e *engine) runnable(ctx context.Context, saved reconcile.Saved, in spillwa
 		return fmt.Errorf("release %d cannot run, and nothing was changed: %w", target, err)
 	}
 	return nil
+}
+
+// runs reports whether a release has users by its own right, as stable or on a track: its replicas have their images.
+func runs(st rollout.Status, n int) bool {
+	return n == st.Stable || slices.ContainsFunc(slices.Collect(maps.Values(st.Lanes)), func(l rollout.Lane) bool { return l.Release == n })
 }
 
 // targetOf is the release that an intent makes serve, 0 when it only takes something back or lets it go on.

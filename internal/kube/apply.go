@@ -43,7 +43,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 		return err
 	}
 	r := rendering{ref: ref, namespace: p.conf.Namespace, releases: releases, desired: d, gateway: p.conf.Gateway, publicType: corev1.ServiceType(p.conf.PublicType), pullSecret: p.conf.PullSecret, tracks: tracksOf(there)}
-	r.addresses = p.names.of(ctx, ref, d.Route)
+	r.addresses = p.names.of(ctx, ref, d.Route, hostsOf(placed(ref, d.Route, there)))
 	if r.otherPulls, err = p.otherPulls(ctx, ref, there); err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func Open(c Config) (*Platform, error) {
 		return nil, explain("connect to the cluster", err)
 	}
 	p := &Platform{
-		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, defined: make(chan struct{}), pending: make(chan *app, 1<<16), unknown: make(chan *app, 1<<16), names: addresses{hosts: map[string]*named{}},
+		conf: c, log: c.Log, live: live, apps: map[spillway.Ref]*app{}, defined: make(chan struct{}), pending: make(chan *app, 1<<16), unknown: make(chan *app, 1<<16), names: addresses{hosts: map[string]*named{}, due: make(chan struct{}, 1)},
 		http: &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialOpening}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	_, err = live.RESTMapper().RESTMapping(schema.GroupKind{Group: gatewayv1.GroupName, Kind: "HTTPRoute"}, "v1")

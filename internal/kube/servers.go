@@ -154,6 +154,9 @@ func ownMachine(a netip.Addr) bool {
 
 // addresses are those of hosts by name, looked up from time to time.
 type addresses struct {
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error) // nil = that of this machine
+	due    chan struct{}                                                         // buffered by one: a name was never looked at
+
 	mu    sync.Mutex
 	hosts map[string]*named
 }
@@ -187,45 +190,83 @@ func hostsOf(route spillway.Route) map[string][]string {
 	return urls
 }
 
-// of gives the addresses of the hosts that the route of an app names, looked up unless that was done lately. What is
-// not known is not there.
-func (n *addresses) of(ctx context.Context, ref spillway.Ref, route spillway.Route) map[string][]netip.Addr {
-	all := map[string][]netip.Addr{}
+// placed is the part of a route whose servers have addresses in the cluster. Where a name in it is new beside others, users
+// are led to the old ones until it is answered for.
+func placed(ref spillway.Ref, route spillway.Route, there map[string]client.Object) spillway.Route {
+	have := map[string]bool{}
+	for _, o := range there {
+		if _, ok := o.(*discoveryv1.EndpointSlice); ok {
+			have[o.GetLabels()[discoveryv1.LabelServiceName]] = true
+		}
+	}
+	var edges []spillway.Edge
+	for _, e := range route.Edges {
+		e.Backends = slices.DeleteFunc(slices.Clone(e.Backends), func(b spillway.Backend) bool { return !have[backendName(ref, e.Service, b)] })
+		edges = append(edges, e)
+	}
+	return spillway.Route{Edges: edges}
+}
+
+// of gives the addresses of the hosts that the route of an app names. What is not known is not there. A name that users
+// are led to already is looked at beside the rounds, as it is later on: an abort waits for no DNS. One that they are to be
+// led to is looked at first.
+func (n *addresses) of(ctx context.Context, ref spillway.Ref, route spillway.Route, led map[string][]string) map[string][]netip.Addr {
 	wanted := hostsOf(route)
+	var crew sync.WaitGroup
+	for _, host := range n.use(ref, wanted) {
+		if led[host] == nil {
+			crew.Go(func() { n.look(ctx, host) }) // of owns it; lookLimit ends it; waited for below
+			continue
+		}
+		select {
+		case n.due <- struct{}{}:
+		default:
+		}
+	}
+	crew.Wait()
 	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := map[string][]netip.Addr{}
+	for host := range wanted {
+		if h := n.hosts[host]; h != nil && len(h.known) > 0 {
+			all[host] = slices.Clone(h.known)
+		}
+	}
+	return all
+}
+
+// use notes which hosts an app uses, and gives those that nobody has looked at yet.
+func (n *addresses) use(ref spillway.Ref, wanted map[string][]string) (fresh []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for host, h := range n.hosts {
 		if delete(h.apps, ref); wanted[host] == nil && len(h.apps) == 0 {
 			delete(n.hosts, host)
 		}
 	}
-	n.mu.Unlock()
 	for _, host := range sortedKeys(wanted) {
-		n.mu.Lock()
 		h := n.hosts[host]
 		if h == nil {
 			h = &named{apps: map[spillway.Ref]bool{}}
 			n.hosts[host] = h
 		}
 		h.apps[ref] = true
-		old := time.Since(h.at) > lookEvery
-		n.mu.Unlock()
-		if old {
-			n.look(ctx, host)
+		if h.at.IsZero() {
+			fresh = append(fresh, host)
 		}
-		n.mu.Lock()
-		if len(h.known) > 0 {
-			all[host] = slices.Clone(h.known)
-		}
-		n.mu.Unlock()
 	}
-	return all
+	return fresh
 }
 
 // look asks for the addresses of a host, and gives the apps that use it if they are others than before.
 func (n *addresses) look(ctx context.Context, host string) (changed []spillway.Ref) {
 	asking, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	found, err := net.DefaultResolver.LookupNetIP(asking, "ip", host)
+	lookup := n.lookup
+	if lookup == nil {
+		lookup = net.DefaultResolver.LookupNetIP
+	}
+	found, err := lookup(asking, "ip", host)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -294,6 +335,7 @@ func (p *Platform) followNames(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-every.C:
+		case <-p.names.due:
 		}
 		for _, ref := range p.names.refresh(ctx) {
 			p.watchers.Changed(ref)

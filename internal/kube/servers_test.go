@@ -1,11 +1,14 @@
 package kube
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -93,5 +96,62 @@ func TestOriginOf(t *testing.T) {
 		if got != c.want || (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, %v; want %v, %q", c.url, got, err, c.want, c.says)
 		}
+	}
+}
+
+// Names that users are led to are looked at beside the rounds: a DNS that is silent keeps no abort waiting.
+func TestAddresses_WaitOnlyForANameThatUsersAreToBeLedTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent := true
+		p := &Platform{names: addresses{hosts: map[string]*named{}, due: make(chan struct{}, 1)}}
+		p.names.lookup = func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+			if silent {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return []netip.Addr{netip.MustParseAddr("10.2.0.1")}, nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		followed := make(chan struct{})
+		go func() { // ends with ctx; waited for below
+			p.followNames(ctx)
+			close(followed)
+		}()
+		to := func(hosts ...string) spillway.Route {
+			var urls []string
+			for _, host := range hosts {
+				urls = append(urls, "http://"+host)
+			}
+			return spillway.Route{Edges: []spillway.Edge{{Service: "www", Backends: []spillway.Backend{{Track: "legacy", URLs: urls}}}}}
+		}
+		old := to("a.test", "b.test")
+		began := time.Now()
+		if all := p.names.of(ctx, "castle", old, hostsOf(old)); len(all) != 0 || time.Since(began) != 0 {
+			t.Errorf("it took %s to know %v", time.Since(began), all)
+		}
+		if p.names.of(ctx, "castle", to("a.test", "c.test", "d.test"), hostsOf(old)); time.Since(began) != lookLimit {
+			t.Errorf("it took %s to look at two new names", time.Since(began))
+		}
+		silent = false
+		<-time.After(lookEvery + time.Second)
+		if all := p.names.of(ctx, "castle", old, hostsOf(old)); len(all["a.test"]) != 1 {
+			t.Errorf("%v: a name is never looked at", all)
+		}
+		cancel()
+		<-followed
+	})
+}
+
+func TestPlaced_IsWhatHasAddressesInTheCluster(t *testing.T) {
+	r := legacy()
+	if hosts := hostsOf(placed(r.ref, r.desired.Route, nil)); len(hosts) != 0 {
+		t.Errorf("before anything is there: %v", hosts)
+	}
+	objects, err := r.objects()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hosts := hostsOf(placed(r.ref, r.desired.Route, there(objects...))); len(hosts) != 1 || hosts["old.example.com"] == nil {
+		t.Errorf("when all is there: %v", hosts)
 	}
 }
