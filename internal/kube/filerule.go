@@ -148,7 +148,7 @@ func pathMatch(p spillway.PathMatch) *gatewayv1.HTTPPathMatch {
 	case spillway.PathExact:
 		kind = gatewayv1.PathMatchExact
 	case spillway.PathPattern:
-		kind = gatewayv1.PathMatchRegularExpression
+		kind, text = gatewayv1.PathMatchRegularExpression, whole(p.Text)
 	}
 	return &gatewayv1.HTTPPathMatch{Type: &kind, Value: &text}
 }

@@ -131,6 +131,9 @@ func siteFits(config spillway.App, s site, tracks []spillway.Match) error {
 		if what := twice(v.HTTPRule); what != "" {
 			return fmt.Errorf("has a rule with two matches of the %s, counting those of tracks, of which an HTTPRoute takes one (%s): %w", what, v, spillway.ErrInvalid)
 		}
+		if i := slices.IndexFunc(v.Cookies, func(f spillway.FieldMatch) bool { return f.Kind == "pattern" && parsed(f.Text).anchored() }); i >= 0 {
+			return fmt.Errorf("has a rule whose pattern of the cookie %s asks for a beginning or an end within it, and a gateway sees all cookies as one text (%s); write ^ first and $ last: %w", v.Cookies[i].Name, v, spillway.ErrInvalid)
+		}
 		if _, mixed := matchesBehind(config, v.HTTPRule); mixed {
 			return fmt.Errorf("has a rule whose targets have tracks with different matches, and an HTTPRoute obeys one of them (%s); give them the same, or lead to SERVICE@stable and SERVICE@TRACK: %w", v, spillway.ErrInvalid)
 		}
@@ -138,6 +141,9 @@ func siteFits(config spillway.App, s site, tracks []spillway.Match) error {
 	if room := mostRules - ownRules; len(told) > room {
 		return fmt.Errorf("has %d rules of routes and %d matches of tracks with them, and an HTTPRoute has room for %d in all; make one of several (a prefix or pattern of paths, a list of methods), or give some of them a host of their own: %w",
 			n, len(told)-n, room, spillway.ErrInvalid)
+	}
+	if v, w, found := unsettled(told); found {
+		return fmt.Errorf("has a pattern of paths and another rule that may take the same ones, of which each gateway has another one count (%s; %s); write a prefix instead, begin the pattern with ^ and another path, or give it a host of its own: %w", v, w, spillway.ErrInvalid)
 	}
 	if v, w, found := outweighed(told); found {
 		return fmt.Errorf("has two rules of which the first counts on one machine, and at a gateway the one with more matches (%s; %s); give one of them another path or a method: %w", v, w, spillway.ErrInvalid)

@@ -311,7 +311,7 @@ func headerMatch(f spillway.FieldMatch) gatewayv1.HTTPHeaderMatch {
 	case "present":
 		kind, text = gatewayv1.HeaderMatchRegularExpression, ".*"
 	case "pattern":
-		kind = gatewayv1.HeaderMatchRegularExpression
+		kind, text = gatewayv1.HeaderMatchRegularExpression, whole(f.Text)
 	}
 	return gatewayv1.HTTPHeaderMatch{Type: &kind, Name: gatewayv1.HTTPHeaderName(f.Name), Value: text}
 }
@@ -324,7 +324,7 @@ func cookieMatch(f spillway.FieldMatch) gatewayv1.HTTPHeaderMatch {
 	case "present":
 		value = "[^;]*"
 	case "pattern":
-		value = "(?:" + f.Text + ")"
+		value = ofCookie(f.Text)
 	}
 	kind := gatewayv1.HeaderMatchRegularExpression
 	return gatewayv1.HTTPHeaderMatch{Type: &kind, Name: "Cookie", Value: `^(?:.*;\s*)?` + regexp.QuoteMeta(f.Name) + "=" + value + `\s*(?:;.*)?$`}

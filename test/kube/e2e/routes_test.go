@@ -56,6 +56,7 @@ func TestRoutes_CountForTheHostsThatTheyName(t *testing.T) {
 	a, b, alone := "a."+in.namespace+".localhost", "b."+in.namespace+".localhost", "rules."+in.namespace+".localhost"
 	const always = `
   - {host: rules.{NS}.localhost, path: /api/*, to: [{to: api, weight: 1}, {to: alt, weight: 0}]}
+  - {host: rules.{NS}.localhost, path: "~ ^/img/.*png", to: alt}
   - {host: rules.{NS}.localhost, path: /both, to: [{to: api, weight: 300}, {to: alt, weight: 100}]}`
 	check := func(moment string, want ...string) {
 		t.Helper()
@@ -67,7 +68,7 @@ func TestRoutes_CountForTheHostsThatTheyName(t *testing.T) {
 	}
 	in.spillway("deploy", rules(in, images[0], images[0], "  - {host: b.{NS}.localhost, path: /api/*, to: api}"+always)).want(t, 0)
 	check("at first", a, "/", "web.1", a, "/api/x", "web.1", b, "/", "web.1", b, "/api/x", "api.1",
-		alone, "/api/x", "api.1", alone, "/both", "alt.1 api.1", alone, "/", "404")
+		alone, "/api/x", "api.1", alone, "/both", "alt.1 api.1", alone, "/img/a.png?x", "alt.1", alone, "/", "404")
 
 	home, by := readers(40), readers(40)
 	by.URL = "http://" + in.gateway + "/api/x"
