@@ -3,6 +3,7 @@ package kube
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -155,18 +156,52 @@ func pathMatch(p spillway.PathMatch) *gatewayv1.HTTPPathMatch {
 
 // beyondGateways says what of a rule HTTPRoute has no words for; "" when it has them all.
 func beyondGateways(rule spillway.HTTPRule) string {
+	method := slices.IndexFunc(rule.Methods, func(m string) bool {
+		return !strings.Contains(" GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH ", " "+m+" ")
+	})
 	for _, part := range []struct {
 		there bool
 		word  string
 	}{
 		{len(rule.Users) > 0, "users"}, {len(rule.Allow) > 0, "allow"}, {rule.Rate != nil, "rate"}, {rule.MaxBody > 0, "max_body"},
 		{rule.CORS != nil, "cors"}, {rule.Retries != nil, "retries"}, {len(rule.Mirror) > 0, "mirror"},
+		{method >= 0, "a method that is not of HTTP itself"}, {!writable(rule.Path), "the path " + rule.Path.Text},
 	} {
 		if part.there {
 			return part.word
 		}
 	}
 	return ""
+}
+
+// plainPath is what the API server takes for a path.
+var plainPath = regexp.MustCompile(`^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})*$`)
+
+// writable reports whether the API server takes a path. Escaped slashes and empty segments mean something else to each server.
+func writable(p spillway.PathMatch) bool {
+	if p.Kind == spillway.PathPattern {
+		return true
+	}
+	text := p.Text + "/"
+	return plainPath.MatchString(text) && !strings.Contains(strings.TrimSuffix(text, "/"), "//") && !strings.Contains(text, "/./") && !strings.Contains(text, "/../") && !strings.Contains(strings.ToLower(text), "%2f")
+}
+
+// apart is a rule whose matches each need one of their own: what replaces a prefix has to be told which.
+func apart(rule gatewayv1.HTTPRouteRule, replaces bool) (all []gatewayv1.HTTPRouteRule) {
+	if !replaces {
+		return []gatewayv1.HTTPRouteRule{rule}
+	}
+	for _, match := range rule.Matches {
+		one := rule
+		one.Matches = []gatewayv1.HTTPRouteMatch{match}
+		all = append(all, one)
+	}
+	return all
+}
+
+// replacesPrefix reports whether a rule puts something in place of the prefix that it fits.
+func replacesPrefix(rule spillway.HTTPRule) bool {
+	return rule.Rewrite != nil && rule.Rewrite.Prefix != "" || rule.Redirect != nil && rule.Redirect.Prefix != ""
 }
 
 // filters are what a gateway does to requests and answers.

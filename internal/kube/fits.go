@@ -32,6 +32,9 @@ func Fits(config spillway.App, g Gateway) error {
 		if what := beyondGateways(rule); what != "" {
 			all = append(all, fmt.Errorf("routes: a rule of %s has %s, which a gateway cannot be told by HTTPRoute; take it out for this environment: %w", strings.Join(rule.Hosts, ", "), what, spillway.ErrInvalid))
 		}
+		if n := backendsOf(config, rule); n > mostBackends {
+			all = append(all, fmt.Errorf("routes: a rule of %s leads to %d groups, with a candidate and tracks, and an HTTPRoute has room for %d of a rule; lead to fewer: %w", strings.Join(rule.Hosts, ", "), n, mostBackends, spillway.ErrInvalid))
+		}
 		for _, to := range rule.To {
 			if err := serversFit(to.URLs); err != nil {
 				all = append(all, fmt.Errorf("routes: a rule of %s: %w", strings.Join(rule.Hosts, ", "), err))
@@ -51,7 +54,24 @@ const (
 	mostRules = 16 // of an HTTPRoute, which the API server takes
 	ownRules  = 2  // of them: the one by which the gateway is asked what it serves, and that of all other requests
 	mostHosts = 16 // of an HTTPRoute
+
+	mostBackends = 16 // of a rule
 )
+
+// backendsOf is how many backends a rule may have.
+func backendsOf(config spillway.App, rule spillway.HTTPRule) (n int) {
+	for _, to := range rule.To {
+		switch s, _ := config.Service(to.Service); {
+		case len(to.URLs) > 0:
+			n++
+		case to.Track == "":
+			n += 2 + len(s.Tracks)
+		default:
+			n += 2
+		}
+	}
+	return n
+}
 
 // rulesFit checks that the rules of each public host find room in its HTTPRoute, and count there as on one machine. An API
 // server would refuse the route when the rest of a release is there already.
@@ -123,10 +143,16 @@ func siteFits(config spillway.App, s site, tracks []spillway.Match) error {
 			told = append(told, with(spillway.HTTPRule{Hosts: s.hosts}, -1, by))
 		}
 	}
-	n := 0
+	n, more := 0, 0
 	for _, v := range told {
+		each := 1
+		if replacesPrefix(v.HTTPRule) {
+			each = max(len(v.Methods), 1)
+		}
 		if v.by == nil {
-			n++
+			n += each
+		} else {
+			more += each
 		}
 		if what := twice(v.HTTPRule); what != "" {
 			return fmt.Errorf("has a rule with two matches of the %s, counting those of tracks, of which an HTTPRoute takes one (%s): %w", what, v, spillway.ErrInvalid)
@@ -138,9 +164,9 @@ func siteFits(config spillway.App, s site, tracks []spillway.Match) error {
 			return fmt.Errorf("has a rule whose targets have tracks with different matches, and an HTTPRoute obeys one of them (%s); give them the same, or lead to SERVICE@stable and SERVICE@TRACK: %w", v, spillway.ErrInvalid)
 		}
 	}
-	if room := mostRules - ownRules; len(told) > room {
+	if room := mostRules - ownRules; n+more > room {
 		return fmt.Errorf("has %d rules of routes and %d matches of tracks with them, and an HTTPRoute has room for %d in all; make one of several (a prefix or pattern of paths, a list of methods), or give some of them a host of their own: %w",
-			n, len(told)-n, room, spillway.ErrInvalid)
+			n, more, room, spillway.ErrInvalid)
 	}
 	if v, w, found := unsettled(told); found {
 		return fmt.Errorf("has a pattern of paths and another rule that may take the same ones, of which each gateway has another one count (%s; %s); write a prefix instead, begin the pattern with ^ and another path, or give it a host of its own: %w", v, w, spillway.ErrInvalid)

@@ -203,7 +203,7 @@ func (r *rendering) httpRoute(name string, s site) (*gatewayv1.HTTPRoute, error)
 		if err != nil {
 			return nil, err
 		}
-		route.Spec.Rules = append(route.Spec.Rules, made)
+		route.Spec.Rules = append(route.Spec.Rules, apart(made, replacesPrefix(v.HTTPRule))...)
 	}
 	if e.Service == "" {
 		return route, nil

@@ -97,3 +97,50 @@ func TestFits_TheRuleThatCountsIsTheSame(t *testing.T) {
 		}
 	}
 }
+
+// The API server takes what replaces a prefix only where one prefix is to be replaced, so each method has a rule.
+func TestHTTPRoutes_WhatReplacesAPrefixHasARuleForEachMethod(t *testing.T) {
+	rule := under("/v1", toAPI, "a.test")
+	rule.Methods, rule.Rewrite = []string{"GET", "POST"}, &spillway.Rewrite{Prefix: "/"}
+	rules := routesOf(t, shop([]string{"a.test"}, rule))["castle-www"].Spec.Rules
+	if len(rules) != 4 || len(rules[1].Matches) != 1 || *rules[1].Matches[0].Method != "GET" || *rules[2].Matches[0].Method != "POST" {
+		t.Errorf("the rules are %+v", rules)
+	}
+	rule.Rewrite = nil
+	if rules = routesOf(t, shop([]string{"a.test"}, rule))["castle-www"].Spec.Rules; len(rules) != 3 || len(rules[1].Matches) != 2 {
+		t.Errorf("without: the rules are %+v", rules)
+	}
+}
+
+func TestFits_WhatAnAPIServerWouldRefuse(t *testing.T) {
+	method := under("/v1", toAPI, "a.test")
+	method.Methods = []string{"GET", "PURGE"}
+	many := under("/v1", nil, "a.test")
+	for range 9 {
+		many.To = append(many.To, spillway.Target{Service: "api", Track: "stable", Weight: 1})
+	}
+	var replaced []spillway.HTTPRule
+	for i := range 5 {
+		rule := under(strings.Repeat("/a", i+1), toAPI, "a.test")
+		rule.Methods, rule.Rewrite = []string{"GET", "HEAD", "POST"}, &spillway.Rewrite{Prefix: "/"}
+		replaced = append(replaced, rule)
+	}
+	for _, c := range []struct {
+		rules []spillway.HTTPRule
+		want  string // in the error; "" = none
+	}{
+		{[]spillway.HTTPRule{method}, "a method that is not of HTTP itself"},
+		{[]spillway.HTTPRule{under("/a//b", toAPI, "a.test")}, "the path /a//b"},
+		{[]spillway.HTTPRule{under("/a%2Fb", toAPI, "a.test")}, "the path /a%2Fb"},
+		{[]spillway.HTTPRule{under("/a/..", toAPI, "a.test")}, "the path /a/.."},
+		{[]spillway.HTTPRule{under("/a%20b/c.d", toAPI, "a.test"), under("", toAPI, "a.test")}, ""},
+		{[]spillway.HTTPRule{many}, "leads to 18 groups"},
+		{replaced, "15 rules of routes"},
+		{replaced[:4], ""},
+	} {
+		err := Fits(spillway.App{Services: []spillway.Service{{Name: "www", Host: []string{"a.test"}}, {Name: "api"}}, Routes: c.rules}, Gateway{Name: "gw"})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v, want %q", c.rules, err, c.want)
+		}
+	}
+}
