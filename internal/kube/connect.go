@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,12 +70,15 @@ func Lead(ctx context.Context, c *rest.Config, namespace, id string, log *slog.L
 	leading, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var failed error
-	ended, began := make(chan struct{}), make(chan struct{})
+	ended := make(chan struct{})
+	var over atomic.Bool // or begun, whichever is first: the elector does not wait for what it starts, and may stop before that begins
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock, LeaseDuration: leaseTime, RenewDeadline: renewTime, RetryPeriod: retryTime,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
-				close(began)
+				if !over.CompareAndSwap(false, true) {
+					return // it led for no time at all
+				}
 				defer close(ended)
 				log.Info("leading", "namespace", namespace, "id", id)
 				failed = run(ctx)
@@ -83,11 +87,9 @@ func Lead(ctx context.Context, c *rest.Config, namespace, id string, log *slog.L
 				}
 			},
 			OnStoppedLeading: func() {
-				select {
-				case <-began:
+				if !over.CompareAndSwap(false, true) {
 					<-ended
 					giveBack(ctx, lock, log)
-				default:
 				}
 			},
 			OnNewLeader: func(leader string) {

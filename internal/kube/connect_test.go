@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,6 +137,32 @@ func TestLead_GivesTheLeaseBackWhenNothingDecidesAnyMore(t *testing.T) {
 			t.Errorf("%v, and %q leads", err, l.holder())
 		}
 	})
+}
+
+// A server that ends in the moment in which it gets the lease decides nothing after that.
+func TestLead_RunsNothingThatNobodyWaitsFor(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, stop := context.WithCancel(t.Context())
+			a := &gate{leases: &leases{}}
+			a.set(false, func(r *http.Request) {
+				if r.Method == http.MethodPost {
+					stop()
+				}
+			})
+			var over atomic.Bool
+			err := <-lead(ctx, a, "a", func(context.Context) error {
+				if over.Load() {
+					t.Error("it decides after its end")
+				}
+				return nil
+			})
+			if over.Store(true); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		})
+	}
 }
 
 func TestLead_EndsBeforeAnotherServerLeads(t *testing.T) {
