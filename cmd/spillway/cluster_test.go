@@ -130,9 +130,9 @@ func TestForeign_SaysWhatThereIsInstead(t *testing.T) {
 func TestWriteWho_SaysThatNobodyIsBound(t *testing.T) {
 	for _, o := range []clusterOptions{{}, {gateway: "edge/public"}} {
 		who := someone()
-		who.Loose = o.loose()
+		who.Loose, who.Doubt = o.loose(), "gateway public does not take HTTPRoute castle-www"
 		var b strings.Builder
-		if err := writeWho(&b, who, who.At); err != nil || !strings.Contains(b.String(), "nobody is bound by it here") || !strings.Contains(b.String(), o.gateway) {
+		if err := writeWho(&b, who, who.At); err != nil || !strings.Contains(b.String(), "nobody is bound by it here") || !strings.Contains(b.String(), o.gateway) || !strings.Contains(b.String(), "at the moment it may be something else: gateway public") {
 			t.Errorf("%v\n%s", err, &b)
 		}
 	}

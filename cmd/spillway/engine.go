@@ -47,7 +47,7 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 		return spillway.Overview{}, err
 	}
 	if observed.NoData && e.standing != nil && !e.leads.Load() {
-		observed.Silence = e.standing(ctx) + "; it has not looked yet at what the gateway serves, and does so now"
+		observed.Silence = e.standing(ctx) + "; " + observed.Silence
 	}
 	o := rollout.Describe(saved.Spec, saved.Status, observed, time.Now())
 	o.Uncounted = e.daemon == nil

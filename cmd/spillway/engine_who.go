@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -13,7 +14,8 @@ import (
 
 // Who says which release a user had at a time: the bucket of the key in the route that was served then.
 func (e *engine) Who(ctx context.Context, app spillway.Ref, q api.WhoQuery) (api.Who, error) {
-	if q.At.IsZero() {
+	present := q.At.IsZero()
+	if present {
 		q.At = time.Now()
 	}
 	who := api.Who{App: app, Key: q.Key, At: q.At, Bucket: proxy.Bucket(app, q.Key), Edges: []api.WhoEdge{}}
@@ -26,6 +28,9 @@ func (e *engine) Who(ctx context.Context, app spillway.Ref, q api.WhoQuery) (api
 	}
 	who.Since = route.At
 	who.Edges = given(route.Edges, who.Bucket)
+	if observed, err := e.platform.Observe(ctx, app); err == nil && present && observed.NoData {
+		who.Doubt = cmp.Or(observed.Silence, "the proxy does not answer")
+	}
 	return who, nil
 }
 

@@ -118,6 +118,9 @@ func writeWho(w io.Writer, who api.Who, now time.Time) error {
 	if who.Loose != "" {
 		fmt.Fprintf(&b, "\n%s\n", clean(who.Loose))
 	}
+	if who.Doubt != "" {
+		fmt.Fprintf(&b, "\nat the moment it may be something else: %s\n", clean(who.Doubt))
+	}
 	fmt.Fprintf(&b, "\nthis route is in force since %s\n", stamp(who.Since, now))
 	_, err := io.WriteString(w, b.String())
 	return err

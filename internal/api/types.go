@@ -94,6 +94,8 @@ type Who struct {
 	Since time.Time `json:"since,omitzero"`
 	// Loose says why users are not bound to what Edges say; "" = they are.
 	Loose string `json:"loose,omitempty"`
+	// Doubt says, of a question about now, why users may have something else at the moment; "" = they have this.
+	Doubt string `json:"doubt,omitempty"`
 }
 
 // WhoEdge is what a user had at one public service.

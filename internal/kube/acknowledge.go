@@ -106,7 +106,8 @@ func repoint(e *spillway.Edge, s *corev1.Service) {
 	}
 }
 
-// acknowledge asks until the gateway serves the route that was asked for last. It ends with ctx.
+// acknowledge asks until the gateway serves the route that was asked for last. It ends with ctx, and in a server that does
+// not lead when there is no such route any more.
 func (p *Platform) acknowledge(ctx context.Context, a *app) {
 	pause := p.conf.Patience
 	var quiet calm
@@ -114,7 +115,12 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 		a.mu.Lock()
 		route, n := a.asked, a.parts
 		a.mu.Unlock()
-		problem := p.serves(ctx, a, route, n)
+		there, err := p.there(ctx, a.ref)
+		parts := routeParts(there)
+		if err == nil && a.overtaken(parts) {
+			return
+		}
+		problem := p.serves(ctx, a, route, parts, n, err)
 		holds := quiet.holds(problem == "", p.unsure(ctx, route))
 		if ctx.Err() != nil {
 			return
@@ -122,7 +128,10 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 		a.mu.Lock()
 		again := a.asked.Generation != route.Generation
 		if holds && !again {
-			a.served, a.known, a.since, a.asking, a.problem = a.asked, true, time.Now(), false, "" // its trial may be newer
+			if a.refused != "" {
+				p.log.Info("the gateway takes a route again", "app", a.ref, "generation", route.Generation)
+			}
+			a.served, a.known, a.since, a.asking, a.problem, a.refused = a.asked, true, time.Now(), false, "", "" // its trial may be newer
 			p.follow(a.ref, a.served, a.since)
 			a.mu.Unlock()
 			p.watchers.Changed(a.ref)
@@ -151,6 +160,43 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 	}
 }
 
+// overtaken reports whether a server that does not lead asks for a route that is not there any more: the one that leads has
+// written another since. It forgets it then; who observes the app next has it asked for what is there.
+func (a *app) overtaken(parts []part) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.own || slices.ContainsFunc(parts, func(p part) bool { return p.generation == a.asked.Generation }) {
+		return false
+	}
+	a.asked, a.asking, a.problem, a.refused = spillway.Route{}, false, "", ""
+	return true
+}
+
+// withdraw takes an acknowledgement back when the gateway says of the route that it does not take it any more, and has it
+// asked anew. Another route that was asked for since is acknowledged by itself. a.mu is held.
+func (p *Platform) withdraw(a *app, parts []part) {
+	if !a.known || a.asked.Generation != a.served.Generation {
+		return
+	}
+	for _, part := range parts {
+		h, ok := part.object.(*gatewayv1.HTTPRoute)
+		if !ok || part.generation != a.served.Generation {
+			continue
+		}
+		why, refused := accepted(h, p.conf.Gateway)
+		if !refused {
+			continue
+		}
+		p.log.Warn("the gateway does not take a route any more", "app", a.ref, "generation", part.generation, "why", why)
+		a.known, a.refused, a.problem, a.begun = false, why, why, time.Now()
+		if !a.asking {
+			a.asking = true
+			p.pending <- a
+		}
+		return
+	}
+}
+
 // follow tells the judge what is served and since when; zero = it is about to be.
 func (p *Platform) follow(ref spillway.Ref, route spillway.Route, since time.Time) {
 	if p.conf.Judge == nil {
@@ -171,12 +217,10 @@ func (p *Platform) follow(ref spillway.Ref, route spillway.Route, since time.Tim
 }
 
 // serves says why a route of n parts is not yet what the gateway serves; "" = it is.
-func (p *Platform) serves(ctx context.Context, a *app, route spillway.Route, n int) string {
-	there, err := p.there(ctx, a.ref)
+func (p *Platform) serves(ctx context.Context, a *app, route spillway.Route, parts []part, n int, err error) string {
 	if err != nil {
 		return err.Error()
 	}
-	parts := routeParts(there)
 	if len(parts) != n {
 		return fmt.Sprintf("%d of %d routes are there", len(parts), n)
 	}
@@ -196,7 +240,7 @@ func (p *Platform) serves(ctx context.Context, a *app, route spillway.Route, n i
 			}
 			continue
 		}
-		if problem := accepted(h, p.conf.Gateway); problem != "" {
+		if problem, _ := accepted(h, p.conf.Gateway); problem != "" {
 			return problem
 		}
 	}
@@ -240,8 +284,8 @@ func (p *Platform) wantedParts(route spillway.Route) (n int) {
 	return n
 }
 
-// accepted says why a gateway does not take a route; "" = it does, in its present form.
-func accepted(h *gatewayv1.HTTPRoute, g Gateway) string {
+// accepted says why a gateway does not take a route; "" = it does, in its present form. refused: it says so itself.
+func accepted(h *gatewayv1.HTTPRoute, g Gateway) (problem string, refused bool) {
 	for _, parent := range h.Status.Parents {
 		if string(parent.ParentRef.Name) != g.Name {
 			continue
@@ -250,14 +294,14 @@ func accepted(h *gatewayv1.HTTPRoute, g Gateway) string {
 			i := slices.IndexFunc(parent.Conditions, func(c metav1.Condition) bool { return c.Type == string(kind) })
 			switch {
 			case i < 0 || parent.Conditions[i].ObservedGeneration != h.Generation:
-				return fmt.Sprintf("gateway %s has not looked at HTTPRoute %s yet", g.Name, h.Name)
+				return fmt.Sprintf("gateway %s has not looked at HTTPRoute %s yet", g.Name, h.Name), false
 			case parent.Conditions[i].Status != metav1.ConditionTrue:
-				return fmt.Sprintf("gateway %s does not take HTTPRoute %s: %s: %s", g.Name, h.Name, parent.Conditions[i].Reason, parent.Conditions[i].Message)
+				return fmt.Sprintf("gateway %s does not take HTTPRoute %s: %s: %s", g.Name, h.Name, parent.Conditions[i].Reason, parent.Conditions[i].Message), parent.Conditions[i].Status == metav1.ConditionFalse
 			}
 		}
-		return ""
+		return "", false
 	}
-	return fmt.Sprintf("gateway %s says nothing of HTTPRoute %s; is there such a Gateway, and does its listener allow routes of this namespace?", g.Name, h.Name)
+	return fmt.Sprintf("gateway %s says nothing of HTTPRoute %s; is there such a Gateway, and does its listener allow routes of this namespace?", g.Name, h.Name), false
 }
 
 // probe asks the gateway, as users would by each of its listeners, which generation it serves: "" = each of its instances

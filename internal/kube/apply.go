@@ -106,7 +106,7 @@ func (p *Platform) ask(a *app, route spillway.Route) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.asked.Generation != route.Generation {
-		a.begun, a.problem = time.Now(), ""
+		a.begun, a.problem, a.refused = time.Now(), "", ""
 		p.follow(a.ref, route, time.Time{}) // before it is written: see counts.Route
 	}
 	a.asked, a.parts, a.own = route, p.wantedParts(route), true

@@ -2,7 +2,9 @@ package kube
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +59,78 @@ func TestAdopt_AnAppThatWasMadeAgain(t *testing.T) {
 	}
 	if a.renew("new") || a.renew("") {
 		t.Error("the same App, or none, is another one")
+	}
+}
+
+// A server that does not lead asks for the route that it found until that is served, and not for ever when the one that
+// leads has written the next meanwhile.
+func TestOvertaken_EndsTheAskingOfAServerThatStandsBy(t *testing.T) {
+	p := &Platform{pending: make(chan *app, 2)}
+	found := func(generations ...int64) (parts []part) {
+		for _, n := range generations {
+			parts = append(parts, part{object: &gatewayv1.HTTPRoute{}, generation: n})
+		}
+		return parts
+	}
+	a := &app{ref: "castle"}
+	p.adopt(a, found(3))
+	if a.overtaken(found(3)) || a.overtaken(found(4, 3)) {
+		t.Error("a route that is there, or just being replaced, is given up")
+	}
+	if !a.overtaken(found(4)) || a.asking {
+		t.Error("it asks for ever for a route that is gone")
+	}
+	if p.adopt(a, found(4)); a.asked.Generation != 4 || len(p.pending) != 2 {
+		t.Errorf("the next one is not looked at: %+v", a.asked)
+	}
+	if !a.overtaken(nil) {
+		t.Error("it asks for ever for an app that is gone")
+	}
+	a = &app{asked: spillway.Route{Generation: 5}, own: true, asking: true}
+	if a.overtaken(found(4)) {
+		t.Error("the server that leads gives up before the cache has what it wrote")
+	}
+}
+
+// What a gateway refuses after it took it is not served any more, and is asked for anew.
+func TestWithdraw_WhatTheGatewayRefusesLater(t *testing.T) {
+	const accepted, resolved = gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs
+	for name, c := range map[string]struct {
+		kind       gatewayv1.RouteConditionType
+		status     metav1.ConditionStatus
+		generation int64 // of the object that it is about; the present one is 7
+		asked      int64 // the route that was asked for last; 3 was acknowledged
+		refused    bool
+	}{
+		"takes it":              {accepted, metav1.ConditionTrue, 7, 3, false},
+		"does not take it":      {accepted, metav1.ConditionFalse, 7, 3, true},
+		"misses a Service":      {resolved, metav1.ConditionFalse, 7, 3, true},
+		"does not know":         {accepted, metav1.ConditionUnknown, 7, 3, false},
+		"speaks of an older":    {accepted, metav1.ConditionFalse, 6, 3, false},
+		"is asked for the next": {accepted, metav1.ConditionFalse, 7, 4, false},
+	} {
+		h := routeOf("castle-www", "www.castle.test")
+		h.Generation = 7
+		conditions := []metav1.Condition{{Type: string(accepted), Status: metav1.ConditionTrue, ObservedGeneration: 7}, {Type: string(resolved), Status: metav1.ConditionTrue, ObservedGeneration: 7}}
+		for i := range conditions {
+			if conditions[i].Type == string(c.kind) {
+				conditions[i].Status, conditions[i].ObservedGeneration, conditions[i].Reason = c.status, c.generation, "BecauseOfThis"
+			}
+		}
+		h.Status.Parents = []gatewayv1.RouteParentStatus{{ParentRef: gatewayv1.ParentReference{Name: "gw"}, Conditions: conditions}}
+		parts := []part{{object: h, generation: 3}}
+		p := &Platform{conf: Config{Gateway: Gateway{Name: "gw"}}, pending: make(chan *app, 1), log: slog.New(slog.DiscardHandler)}
+		a := &app{ref: "castle", own: true, known: true, asked: spillway.Route{Generation: c.asked}, served: spillway.Route{Generation: 3}}
+		p.withdraw(a, parts)
+		if why := a.unseen(parts); c.refused != strings.Contains(why, "BecauseOfThis") || c.refused == a.known || c.refused != a.asking || c.refused != (len(p.pending) == 1) {
+			t.Errorf("a gateway that %s: %q, known %v, asked anew %v", name, why, a.known, a.asking)
+		}
+		if p.withdraw(a, parts); len(p.pending) > 1 {
+			t.Errorf("a gateway that %s is asked twice at once", name)
+		}
+		if p.ask(a, spillway.Route{Generation: 5}); a.unseen(parts) != "" {
+			t.Errorf("a gateway that %s: what is asked for next is not known either", name)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	p.onlyReached(a, there, o.Groups)
 	p.onlySettled(a, there, pods, o.Groups, time.Now())
 	p.adopt(a, parts)
+	p.withdraw(a, parts)
 	o.Served, o.Dead = a.served, a.contest.contested(p.names.dead(a.asked))
 	if p.conf.Gateway.Name == "" && len(there) > 0 {
 		o.Plain = noGateway
@@ -53,10 +55,8 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	a.silent = silentPods(a.silent, pods)
 	a.explain(o.Groups, pods)
 	o.Stuck = a.stuck(time.Now())
-	o.NoData = !a.known && !a.own && len(parts) > 0 // another process asked for it, and it was not looked at yet
-	if o.NoData {
-		o.Silence = unasked
-	}
+	o.Silence = a.unseen(parts)
+	o.NoData = o.Silence != ""
 	if a.known {
 		o.Served.Edges = edgesOf(parts, a.served) // as they are, also when somebody else changed them
 	}
@@ -64,6 +64,17 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 		o.Evidence, o.Memory, _ = p.conf.Judge.Evidence(ref) // why there are no data is in the evidence too
 	}
 	return o, nil
+}
+
+// unseen says why it is not known what the gateway serves; "" = it is known. a.mu is held.
+func (a *app) unseen(parts []part) string {
+	switch {
+	case a.refused != "": // it was served, and nobody knows what users get instead
+		return cmp.Or(a.problem, a.refused)
+	case !a.known && !a.own && len(parts) > 0: // another process asked for it, and it was not looked at yet
+		return unasked
+	}
+	return ""
 }
 
 // slow is how long the gateway may take for a route before people are told why.
@@ -74,7 +85,7 @@ func (a *app) stuck(now time.Time) string {
 	switch {
 	case a.failed != nil && !errors.Is(a.failed, context.Canceled) && !errors.Is(a.failed, spillway.ErrStale): // which is tried again at once
 		return a.failed.Error()
-	case a.asking && a.problem != "" && now.Sub(a.begun) > slow:
+	case a.asking && a.problem != "" && a.refused == "" && now.Sub(a.begun) > slow:
 		return a.problem
 	}
 	return ""
@@ -122,7 +133,7 @@ func (a *app) renew(uid types.UID) (forgot bool) {
 	}
 	if forgot = a.uid != ""; forgot {
 		a.asked, a.served, a.since, a.own, a.known = spillway.Route{}, spillway.Route{}, time.Time{}, false, false
-		a.problem, a.begun, a.failed, a.done = "", time.Time{}, nil, ""
+		a.problem, a.refused, a.begun, a.failed, a.done = "", "", time.Time{}, nil, ""
 		a.reached, a.lost, a.leads, a.applied = map[spillway.Group]bool{}, map[spillway.Group]string{}, map[string]leading{}, map[string]applied{}
 	}
 	a.uid = uid
@@ -154,7 +165,7 @@ func (p *Platform) adopt(a *app, parts []part) {
 		}
 	}
 	p.follow(a.ref, spillway.Route{}, time.Time{}) // another process judged since: begin with what it remembers
-	a.asked, a.parts, a.own, a.begun = route, len(parts), false, time.Now()
+	a.asked, a.parts, a.own, a.begun, a.refused = route, len(parts), false, time.Now(), ""
 	if !a.asking {
 		a.asking = true
 		p.pending <- a

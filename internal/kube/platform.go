@@ -279,6 +279,7 @@ type app struct {
 	known    bool           // served was acknowledged to this process
 	asking   bool           // somebody waits for an acknowledgement
 	problem  string         // why there is none
+	refused  string         // why the gateway does not take any more what was acknowledged, until it does; "" = it does
 	begun    time.Time      // when it was asked for another route
 	failed   error          // of the last Apply
 	reached  map[spillway.Group]bool
