@@ -88,7 +88,7 @@ var mutants = []struct {
 	{"tells no route", "decide.go", "t.obs.NoData || told.Generation == 0 || !newer", "true || !newer", "seed 0"},
 	{"tells the route that was asked for", "decide.go", "range cloneRoute(t.obs.Served).Edges", "range cloneRoute(t.st.Route).Edges", "seed 2"},
 	{"goes back to what one went back from", "blame.go", "t.st.Rollout.Back && !worse {", "false && !worse {", "scenario no_rollback_of_a_rollback"},
-	{"holds trouble against a good release", "blame.go", "(harm || !t.proven(r)", "(true || !t.proven(r)", "scenario trouble_on_the_way_back_makes_nothing_bad"},
+	{"holds trouble against a good release", "blame.go", "(harm || !t.proven(r)", "(true || harm || !t.proven(r)", "scenario trouble_on_the_way_back_makes_nothing_bad"},
 	{"takes a blame away without evidence", "blame.go", "return r.Evidence != nil && r.Evidence.Requests > 0", "return true", "scenario forced_release_is_a_way_back_of_the_next"},
 	{"never forgives what serves by force", "blame.go", "t.st.Bad[r.Stable].Forced && !r.Back {", "false {\n		_ = r", "scenario forced_release_is_a_way_back_of_the_next"},
 	{"forces a rollback that made way", "waits.go", "Force: !r.Back || bad,", "Force: true || bad,", "scenario rollback_that_made_way_is_not_forced"},
