@@ -94,7 +94,7 @@ func (p *Platform) watchApps(ctx context.Context) error {
 
 // Store is what the cluster remembers of its apps. While it does not know them every answer is ErrUnavailable.
 func (p *Platform) Store() *state.Store {
-	return state.New(state.Config{Client: p.client, Live: p.live, Namespace: p.conf.Namespace, Log: p.log})
+	return state.New(state.Config{Client: p.client, Live: p.live, Namespace: p.conf.Namespace, Recorder: &p.announcer, Log: p.log})
 }
 
 // Asked calls changed for every App at first and then whenever its resource may ask for something new, until ctx ends.

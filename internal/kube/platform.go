@@ -29,6 +29,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -68,7 +69,7 @@ type Platform struct {
 	cache   cache.Cache
 	client  client.Client        // reads from the cache
 	live    client.Client        // reads from the API server
-	typed   kubernetes.Interface // for what neither does: logs
+	typed   kubernetes.Interface // for what neither does: logs, Events
 	http    *http.Client
 	names   addresses // of servers that we do not run
 	routes  bool      // the cluster knows HTTPRoute
@@ -82,8 +83,9 @@ type Platform struct {
 
 	watchers reconcile.Watchers
 
-	doors  doors
-	others others
+	doors     doors
+	others    others
+	announcer announcer
 }
 
 // Open connects to the cluster. It reads nothing but what kinds the API server knows.
@@ -210,6 +212,11 @@ func (p *Platform) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { p.lookCloser(ctx) })
 	wg.Go(func() { p.followRivals(ctx) })
+	wg.Go(func() {
+		if err := p.announcer.run(ctx, &events.EventSinkImpl{Interface: p.typed.EventsV1()}, p.client.Scheme()); err != nil {
+			p.log.Warn("what happens is in the history alone: no Events are made of it", "error", err)
+		}
+	})
 	for {
 		select {
 		case <-ctx.Done():

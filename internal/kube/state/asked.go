@@ -105,7 +105,9 @@ func (s *Store) Asked(ctx context.Context, ref spillway.Ref) (Wish, error) {
 // Answer notes what came of the spec of a generation: nil, that it is a release, else the mistakes in it or what else
 // stands against it. An error that may go away by itself is no answer: ask again later.
 func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, mistakes error) error {
-	_, err := s.change(ctx, ref, func(app *v1alpha1.App) error {
+	refused := told{kind: "Warning", action: "Deploy"}
+	app, err := s.change(ctx, ref, func(app *v1alpha1.App) error {
+		refused.note = ""
 		if generation < app.Status.ObservedGeneration || generation == app.Status.ObservedGeneration && mistakes == nil && meta.IsStatusConditionTrue(app.Status.Conditions, v1alpha1.Accepted) {
 			return errSame
 		}
@@ -127,10 +129,14 @@ func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, 
 			set(app, v1alpha1.Ready, false, "NeverDeployed", "the spec was not accepted")
 		}
 		app.Status.Message = refusal(text)
+		refused.reason, refused.note = reason, text
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("answer %s: %w", ref, err)
+	}
+	if refused.note != "" && s.recorder != nil {
+		s.recorder.Eventf(app, nil, refused.kind, refused.reason, refused.action, "%s", cut(refused.note, 1000))
 	}
 	return nil
 }

@@ -232,26 +232,39 @@ func cut(text string, most int) string {
 	return text[:end] + "…"
 }
 
-// tell makes Events of events, for those who look at the cluster.
+// told is an Event that is made of events.
+type told struct{ kind, reason, action, note string }
+
+// tell makes Events of events, for those who look at the cluster. Those of one write that differ by their texts alone are
+// one: a recorder would count them and keep the first text.
 func (s *Store) tell(app *v1alpha1.App, events []spillway.Event) {
 	if s.recorder == nil {
 		return
 	}
+	var list []told
 	for _, e := range events {
 		if e.Kind == spillway.EventRoute { // it is for who asks later
 			continue
 		}
-		reason, kind := camel(string(e.Kind)), "Normal"
+		t := told{"Normal", camel(string(e.Kind)), camel(string(e.Kind)), e.Text}
 		switch {
 		case e.Kind == spillway.EventFinished && e.Outcome != "":
-			reason = camel(string(e.Outcome))
+			t.reason = camel(string(e.Outcome))
 			if e.Outcome == spillway.RolledBack || e.Outcome == spillway.Failed {
-				kind = "Warning"
+				t.kind = "Warning"
 			}
 		case e.Kind == spillway.EventProblem || e.Kind == spillway.EventAborting:
-			kind = "Warning"
+			t.kind = "Warning"
 		}
-		s.recorder.Eventf(app, nil, kind, reason, camel(string(e.Kind)), "%s", cut(e.Text, 1000))
+		same := func(other told) bool { return other.kind == t.kind && other.reason == t.reason }
+		if i := slices.IndexFunc(list, same); i >= 0 {
+			list[i].note += "; " + t.note
+		} else {
+			list = append(list, t)
+		}
+	}
+	for _, t := range list {
+		s.recorder.Eventf(app, nil, t.kind, t.reason, t.action, "%s", cut(t.note, 1000))
 	}
 }
 
