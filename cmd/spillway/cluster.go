@@ -181,7 +181,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 		Flavour: counts.Flavour(o.cluster.flavour), Instances: instances.Metrics, Prometheus: o.cluster.prometheus,
 		Changed: func(app spillway.Ref) { in.loop.Wake(app) }, Log: log,
 	})
-	platform, err := kube.Open(kube.Config{Rest: config, Namespace: namespace, Gateway: o.cluster.theGateway(), GatewayURL: o.cluster.gatewayURL, PublicType: o.cluster.serviceType, Instances: instances, PullSecret: o.cluster.secret, Registry: o.cluster.images.Repository, Judge: judge, Log: log})
+	platform, err := kube.Open(kube.Config{Rest: config, Namespace: namespace, Gateway: o.cluster.theGateway(), GatewayURL: o.cluster.gatewayURL, PublicType: o.cluster.serviceType, Instances: instances, PullSecret: o.cluster.secret, Registry: o.cluster.images.Repository, Judge: judge, Events: in.fact, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,7 @@ func (a *app) settled(sum string, names map[string]bool, there map[string]client
 	defer a.mu.Unlock()
 	a.done = sum
 	maps.DeleteFunc(a.applied, func(key string, _ applied) bool { return !names[key] && there[key] == nil })
+	maps.DeleteFunc(a.sizes, func(key string, _ applied) bool { return !names[key] && there[key] == nil })
 	maps.DeleteFunc(a.leads, func(name string, _ leading) bool { return !names["Service/"+name] && there["Service/"+name] == nil })
 }
 
@@ -219,7 +220,7 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 		return err
 	}
 	a.mu.Lock()
-	last, before := a.applied[key(o)], ""
+	last, before, edited := a.applied[key(o)], "", ""
 	a.mu.Unlock()
 	if there != nil {
 		before = there.GetResourceVersion()
@@ -227,8 +228,10 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 		if err != nil {
 			return err
 		}
-		if there.GetAnnotations()[printAnnotation] == print && covers(now, want.Object) {
-			return nil
+		if there.GetAnnotations()[printAnnotation] == print {
+			if edited = lacking(now, want.Object); edited == "" {
+				return nil
+			}
 		}
 	}
 	a.count(1)
@@ -249,6 +252,9 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 	a.mu.Lock()
 	a.applied[key(o)] = applied{print: print, before: before, after: want.GetResourceVersion(), uid: want.GetUID(), at: time.Now()}
 	a.mu.Unlock()
+	if edited != "" && want.GetResourceVersion() != before { // else the API server has it in another form
+		p.tellEdit(a, key(o), edited)
+	}
 	return nil
 }
 

@@ -159,8 +159,9 @@ func (p *Platform) resize(ctx context.Context, a *app, d, there *appsv1.Deployme
 		"metadata": map[string]any{"namespace": d.Namespace, "name": d.Name, "uid": string(there.UID)},
 		"spec":     map[string]any{"replicas": int64(*count)},
 	}}
-	before := there.GetResourceVersion()
+	before, written := there.GetResourceVersion(), fmt.Sprint(*count)
 	a.mu.Lock()
+	last := a.sizes[key(d)]
 	size.SetResourceVersion(a.applied[key(d)].knows(before))
 	a.mu.Unlock()
 	err := p.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(size), client.FieldOwner(SizeManager), client.ForceOwnership)
@@ -170,7 +171,14 @@ func (p *Platform) resize(ctx context.Context, a *app, d, there *appsv1.Deployme
 	if err == nil {
 		a.mu.Lock()
 		a.applied[key(d)] = applied{before: before, after: size.GetResourceVersion()}
+		if a.sizes == nil {
+			a.sizes = map[string]applied{}
+		}
+		a.sizes[key(d)] = applied{print: written, before: before, uid: there.UID}
 		a.mu.Unlock()
+		if last.print == written && last.uid == there.UID && last.before != before && size.GetResourceVersion() != before {
+			p.tellEdit(a, key(d), "spec.replicas") // it was so, and the cache knows something newer
+		}
 	}
 	return explain("set the number of replicas of "+key(d), err)
 }

@@ -55,10 +55,11 @@ type Config struct {
 	// GatewayURL is where the gateway is asked whether it serves a route: "http://10.0.0.7". "" = at the addresses
 	// and ports that its status tells.
 	GatewayURL string
-	Instances  *Instances    // of the gateway; nil = they are not known, so it is asked for a while
-	Log        *slog.Logger  // nil = discard
-	Judge      *counts.Judge // of candidates, by what the gateway counts; nil = nobody judges
-	Patience   time.Duration // between two questions whether a gateway serves a route; 0 = 100 ms
+	Instances  *Instances           // of the gateway; nil = they are not known, so it is asked for a while
+	Log        *slog.Logger         // nil = discard
+	Events     func(spillway.Event) // takes facts for the history and must not block; nil = nobody does
+	Judge      *counts.Judge        // of candidates, by what the gateway counts; nil = nobody judges
+	Patience   time.Duration        // between two questions whether a gateway serves a route; 0 = 100 ms
 }
 
 // Platform runs the replicas of all apps of a namespace as Deployments. Open makes one; Run has to run for it to
@@ -299,6 +300,8 @@ type app struct {
 	missed   bool                      // a group was seen that is not reached, since who asks for groups looked
 	reaching bool                      // somebody asks the gateway whether it reaches groups
 	applied  map[string]applied
+	sizes    map[string]applied   // the numbers of Deployments, likewise; print is the number
+	edits    map[string]time.Time // of others that were set back, when they were told: "Service/castle-www-4 spec.ports"
 	contest  contest
 	acts     int    // of all Applies
 	done     string // sum of what the last Apply that had nothing to write was given and found

@@ -213,5 +213,8 @@ func TestCovers_IsAskedForWhatIsWantedOnly(t *testing.T) {
 		if got := covers(c.there, c.want); got != c.covers {
 			t.Errorf("covers(%v, %v) = %v", c.there, c.want, got)
 		}
+		if got := lacking(c.there, c.want); (got == "") != c.covers {
+			t.Errorf("lacking(%v, %v) = %q", c.there, c.want, got)
+		}
 	}
 }
