@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/test/kube/image"
 )
@@ -81,6 +83,28 @@ func accepted(in *installation, status metav1.ConditionStatus) v1alpha1.App {
 	return app
 }
 
+// told waits for Events of the App that begin so, and takes none twice.
+func told(in *installation, wanted ...string) {
+	in.t.Helper()
+	times := map[string]int{}
+	await(in.t, 20*time.Second, "Events of the App", func() bool {
+		clear(times)
+		for _, e := range list(in, &core.EventList{}).Items {
+			if e.InvolvedObject.Kind == "App" {
+				times[e.Type+" "+e.Reason+" "+e.Message]++
+			}
+		}
+		return !slices.ContainsFunc(wanted, func(begin string) bool {
+			return !slices.ContainsFunc(slices.Collect(maps.Keys(times)), func(text string) bool { return strings.HasPrefix(text, begin) })
+		})
+	})
+	for text, n := range times {
+		if n != 1 {
+			in.t.Errorf("told %d times: %s", n, text)
+		}
+	}
+}
+
 // TestGitOps has another manager apply an App, again, changed, with a mistake and mended, and delete it: each time the
 // cluster becomes what it says, and users notice nothing. What is applied again is no release and no write.
 func TestGitOps(t *testing.T) {
@@ -118,6 +142,16 @@ func TestGitOps(t *testing.T) {
 		t.Errorf("an image that is not there: %s %q, release %d serves", c.Reason, c.Message, app.Status.Stable)
 	}
 	t.Logf("an image that is not there: %s: %s", c.Reason, c.Message)
+	for _, d := range list(in, &apps.DeploymentList{}).Items {
+		if d.Labels[kube.ReleaseLabel] == "2" {
+			scaled := d.DeepCopy()
+			scaled.Spec.Replicas = new(int32(3))
+			if err := cluster.Patch(in.ctx(10*time.Second), scaled, client.MergeFrom(&d)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	told(in, "Normal Started release 2", "Normal Step release 2", "Normal Succeeded release 2", "Warning "+c.Reason+" ", "Warning Problem Deployment/echo-web-2 was edited by hand (spec.replicas)")
 	apply(echoSpec(in, images[1]))
 	accepted(in, metav1.ConditionTrue)
 
