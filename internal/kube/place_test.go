@@ -144,16 +144,21 @@ func TestSettled_ForgetsWhatIsGone(t *testing.T) {
 func TestLookAgain_HasARoundWhenTheCacheMustHaveSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, a := &Platform{}, &app{ref: "castle"}
+		due := func() bool {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return a.looks
+		}
 		p.lookAgain(a)
 		p.lookAgain(a)
 		<-time.After(lag - time.Millisecond)
 		synctest.Wait()
-		if !a.looks {
+		if !due() {
 			t.Error("it is looked at too early")
 		}
 		<-time.After(2 * time.Millisecond)
 		synctest.Wait()
-		if a.looks {
+		if due() {
 			t.Error("nobody looks again")
 		}
 	})

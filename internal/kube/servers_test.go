@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,10 +103,10 @@ func TestOriginOf(t *testing.T) {
 // Names that users are led to are looked at beside the rounds: a DNS that is silent keeps no abort waiting.
 func TestAddresses_WaitOnlyForANameThatUsersAreToBeLedTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		silent := true
+		var answers atomic.Bool
 		p := &Platform{names: addresses{hosts: map[string]*named{}, due: make(chan struct{}, 1)}}
 		p.names.lookup = func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
-			if silent {
+			if !answers.Load() {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
@@ -132,7 +133,7 @@ func TestAddresses_WaitOnlyForANameThatUsersAreToBeLedTo(t *testing.T) {
 		if p.names.of(ctx, "castle", to("a.test", "c.test", "d.test"), hostsOf(old)); time.Since(began) != lookLimit {
 			t.Errorf("it took %s to look at two new names", time.Since(began))
 		}
-		silent = false
+		answers.Store(true)
 		<-time.After(lookEvery + time.Second)
 		if all := p.names.of(ctx, "castle", old, hostsOf(old)); len(all["a.test"]) != 1 {
 			t.Errorf("%v: a name is never looked at", all)
