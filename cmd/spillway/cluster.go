@@ -25,7 +25,7 @@ import (
 )
 
 // rounds is how many decisions are carried out at the same time: each is some calls to the one API server.
-const rounds = 8
+const rounds = 16
 
 // clusterOptions are the flags of a server that runs apps on Kubernetes.
 type clusterOptions struct {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -19,7 +18,6 @@ type Loop struct {
 	platform Platform
 	divides  Division      // what the platform's data plane can divide
 	slots    chan struct{} // one for each round that runs; nil = as many as there are apps
-	turns    atomic.Int64  // how many rounds have given their slot back
 	log      *slog.Logger
 
 	hosts sync.Mutex // held while a host is looked for and taken
@@ -33,7 +31,7 @@ const (
 	settle   = 20 * time.Millisecond // between two rounds of an app, so that a burst of changes is one round
 	retryMin = 50 * time.Millisecond
 	retryMax = 5 * time.Second
-	patience = time.Second // a round waits no longer for those of others when none of them ends
+	patience = time.Second // a round waits no longer for those of others
 	again    = time.Minute // until the same failure is told again
 )
 
@@ -48,9 +46,9 @@ func (l *Loop) Dividing(at Division) *Loop {
 	return l
 }
 
-// AtOnce has rounds wait for each other as soon as so many run, first come, first served; before Run. Where each takes some
+// AtOnce has rounds wait for each other as soon as so many run, for a moment at most; before Run. Where each takes some
 // calls to a server that all share, a few that are soon done decide on what they just saw; hundreds at once would all
-// be slow. Rounds that hang hold up nobody for more than a moment.
+// be slow. One that hangs holds up nobody.
 func (l *Loop) AtOnce(rounds int) *Loop {
 	l.slots = make(chan struct{}, rounds)
 	return l
@@ -61,20 +59,15 @@ func (l *Loop) enter(ctx context.Context) (leave func()) {
 	if l.slots == nil {
 		return func() {}
 	}
-	waited := time.NewTicker(patience)
+	waited := time.NewTimer(patience)
 	defer waited.Stop()
-	for seen := l.turns.Load(); ; seen = l.turns.Load() {
-		select {
-		case l.slots <- struct{}{}:
-			return func() { l.turns.Add(1); <-l.slots }
-		case <-waited.C:
-			if l.turns.Load() == seen {
-				return func() {}
-			}
-		case <-ctx.Done():
-			return func() {}
-		}
+	select {
+	case l.slots <- struct{}{}:
+		return func() { <-l.slots }
+	case <-waited.C:
+	case <-ctx.Done():
 	}
+	return func() {}
 }
 
 // Divides is where the platform's data plane can divide requests.

@@ -464,7 +464,7 @@ func TestLoop_RoundsWaitForEachOther(t *testing.T) {
 		for i := range 20 {
 			deploy(t, store, spillway.Ref("shop"+strconv.Itoa(i)))
 		}
-		s := &slow{platform: p, takes: 400 * time.Millisecond} // the last waits for longer than patience
+		s := &slow{platform: p, takes: 10 * time.Millisecond}
 		start(t, reconcile.NewLoop(store, s, slog.New(slog.DiscardHandler)).AtOnce(3))
 		pass(2 * time.Minute)
 		synctest.Wait()
