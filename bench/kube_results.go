@@ -37,12 +37,18 @@ type contest struct {
 	CreatedAll  float64
 	Quiet       map[string]int // calls in a minute in which nothing happened
 	QuietCPU    float64        // seconds of it
-	Reactions   []float64      // ms from a change of an App to the first write of its new Deployment, sorted
-	Decisions   []float64      // ms of each round meanwhile, sorted
-	Waits       []float64      // ms that each waited for its turn, sorted
+	FlatOut     reaction       // to changes of which each is made as soon as the one before was acted on
+	Hourly      reaction       // to changes at the pace at which each app has one in an hour
 	Started     float64        // seconds from the start until a change made before it was acted on
 	StartCalls  map[string]int
 	StartMemory memory
+}
+
+// reaction is how quickly something was done about changes.
+type reaction struct {
+	Reactions []float64 // ms from a change of an App to the first write of its new Deployment, sorted
+	Decisions []float64 // ms of each round meanwhile, sorted
+	Waits     []float64 // ms that each waited for its turn, sorted
 }
 
 // change is one in which all apps of the comparison got another image.
@@ -150,7 +156,7 @@ func (r *kubeResults) report() string {
 	}
 	b.WriteString(markdown(rows))
 	for _, m := range r.Measured {
-		if len(m.Reactions) > 0 {
+		if len(m.FlatOut.Reactions) > 0 {
 			b.WriteString("\n" + r.alone(m))
 		}
 	}
@@ -210,11 +216,10 @@ func (r *kubeResults) alone(m contest) string {
 	rows = append(rows,
 		[]string{"memory at rest, MB", mega(all.Now), "300"},
 		[]string{"the most until then, MB", mega(all.Most), ""},
-		[]string{"decision (load, observe, decide, save, apply), p50, ms", number(share(m.Decisions, 0.5), 1), ""},
-		[]string{fmt.Sprintf("the same, p99 of %s, ms", number(float64(len(m.Decisions)), 0)), number(share(m.Decisions, 0.99), 1), "200"},
-		[]string{"its wait for its turn before that, p99, ms", number(share(m.Waits, 0.99), 1), ""},
-		[]string{"from a change of an App to the write of its new Deployment, p50, ms", number(share(m.Reactions, 0.5), 1), ""},
-		[]string{fmt.Sprintf("the same, p99 of %d, ms", len(m.Reactions)), number(share(m.Reactions, 0.99), 1), ""},
+	)
+	rows = append(rows, reacted("each app changes once in an hour", m.Hourly)...)
+	rows = append(rows, reacted("one change after the other", m.FlatOut)...)
+	rows = append(rows,
 		[]string{"API calls in a quiet minute, without the lease", number(float64(sumOf(m.Quiet)), 0), ""},
 		[]string{"CPU in a quiet minute, s", number(m.QuietCPU, 2), ""},
 		[]string{"started anew, until a change made before the start was acted on, s", number(m.Started, 1), ""},
@@ -222,4 +227,18 @@ func (r *kubeResults) alone(m contest) string {
 		[]string{"the most memory of a start, MB", mega(m.StartMemory.Most), ""},
 	)
 	return markdown(rows)
+}
+
+// reacted is how quickly something was done about changes, as rows.
+func reacted(when string, r reaction) [][]string {
+	if len(r.Reactions) == 0 {
+		return nil
+	}
+	return [][]string{
+		{when + ": decision (load, observe, decide, save, apply), p50, ms", number(share(r.Decisions, 0.5), 1), ""},
+		{fmt.Sprintf("the same, p99 of %s, ms", number(float64(len(r.Decisions)), 0)), number(share(r.Decisions, 0.99), 1), "200"},
+		{"its wait for its turn before that, p99, ms", number(share(r.Waits, 0.99), 1), ""},
+		{"from a change of an App to the write of its new Deployment, p50, ms", number(share(r.Reactions, 0.5), 1), ""},
+		{fmt.Sprintf("the same, p99 of %d, ms", len(r.Reactions)), number(share(r.Reactions, 0.99), 1), ""},
+	}
 }

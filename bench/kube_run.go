@@ -325,35 +325,54 @@ func (s *scene) many(ctx context.Context) error {
 	}
 	s.Quiet, s.QuietCPU = s.count.take(), (after.cpu - before.cpu).Seconds()
 	s.said("%s: in a quiet minute %d calls, CPU %.2f s", s.title, sumOf(s.Quiet), s.QuietCPU)
-	from, err := os.Stat(s.process.log)
+	flat, err := s.react(ctx, s.compared+1, min(2*s.compared, s.apps), 0)
 	if err != nil {
 		return err
 	}
-	for n := s.compared + 1; n <= min(2*s.compared, s.apps); n++ {
+	s.FlatOut = flat
+	pace := time.Hour / time.Duration(s.apps)
+	s.Hourly, err = s.react(ctx, s.paced(), min(s.paced()+hourly-1, s.apps), pace)
+	return err
+}
+
+// hourly is how many changes are made at the pace at which each app has one in an hour.
+const hourly = 60
+
+// paced is the number of the first app of those; the one before is for a start.
+func (s *scene) paced() int { return min(2*s.compared, s.apps) + 2 }
+
+// react changes apps, one after the other and no sooner than pace allows, each when the one before was acted on.
+func (s *scene) react(ctx context.Context, first, last int, pace time.Duration) (r reaction, err error) {
+	from, err := os.Stat(s.process.log)
+	if err != nil {
+		return r, err
+	}
+	for n := first; n <= last; n++ {
 		began := time.Now()
 		if err := s.swap(ctx, n, 1); err != nil {
-			return err
+			return r, err
 		}
 		prefix := "/apis/apps/v1/namespaces/" + s.namespace + "/deployments/" + appName(n) + "-www-2"
 		for s.count.wrote(prefix).IsZero() {
 			if time.Since(began) > time.Minute {
-				return fmt.Errorf("a change of %s was not acted on", appName(n))
+				return r, fmt.Errorf("a change of %s was not acted on", appName(n))
 			}
 			pass(ctx, 2*time.Millisecond)
 		}
-		s.Reactions = append(s.Reactions, s.count.wrote(prefix).Sub(began).Seconds()*1000)
+		r.Reactions = append(r.Reactions, s.count.wrote(prefix).Sub(began).Seconds()*1000)
+		pass(ctx, pace-time.Since(began))
 	}
 	pass(ctx, settled)
-	s.Decisions, s.Waits, err = rounds(s.process.log, from.Size())
-	slices.Sort(s.Reactions)
-	s.said("%s: reaction p50 %.1f p99 %.1f ms, decision p50 %.1f p99 %.1f ms of %d, after a wait of p99 %.1f ms", s.title,
-		share(s.Reactions, 0.5), share(s.Reactions, 0.99), share(s.Decisions, 0.5), share(s.Decisions, 0.99), len(s.Decisions), share(s.Waits, 0.99))
-	return err
+	r.Decisions, r.Waits, err = rounds(s.process.log, from.Size())
+	slices.Sort(r.Reactions)
+	s.said("%s: a change every %v or when it can: reaction p50 %.1f p99 %.1f ms, decision p50 %.1f p99 %.1f ms of %d, after a wait of p99 %.1f ms", s.title, pace,
+		share(r.Reactions, 0.5), share(r.Reactions, 0.99), share(r.Decisions, 0.5), share(r.Decisions, 0.99), len(r.Decisions), share(r.Waits, 0.99))
+	return r, err
 }
 
 // again starts the controller anew beside all its apps, of which one was changed in between.
 func (s *scene) again(ctx context.Context, kubeconfig string) (*process, error) {
-	last := min(2*s.compared, s.apps) + 1
+	last := s.paced() - 1
 	if err := s.swap(ctx, last, 1); err != nil {
 		return nil, err
 	}
