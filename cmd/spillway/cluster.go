@@ -220,13 +220,13 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	return in, nil
 }
 
-// runCluster serves until ctx ends or a part fails. What decides runs in the server that leads; every server answers.
+// runCluster serves until ctx ends or a part fails. What decides, and what removes, runs in the server that leads; every
+// server answers.
 func (in *installation) runCluster(part func(string, func(context.Context) error)) {
 	part("cluster", in.platform.Run)
 	part("judge", in.judge.Run)
 	part("gates", in.asker.Run)
 	part("history", in.keepFacts)
-	part("builds", in.keepSmall)
 	part("api", in.api.Run)
 	part("loop", in.decide)
 }
@@ -246,9 +246,13 @@ func (in *installation) decide(ctx context.Context) error {
 				defer cancel()
 				wishes <- in.engine.fulfil(ctx)
 			}()
+			small := make(chan error, 1)
+			// Owned by this call; ends with ctx; waited for below. Who does not lead may be late with what it knows of
+			// releases, and removes nothing.
+			go func() { small <- in.keepSmall(ctx) }()
 			err := in.loop.Run(ctx)
 			cancel()
-			return errors.Join(err, <-wishes)
+			return errors.Join(err, <-wishes, <-small)
 		})
 		if ctx.Err() != nil || !errors.Is(err, kube.ErrNotLeader) && !errors.Is(err, spillway.ErrUnavailable) {
 			return err

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/pipeline"
+	"github.com/spillway-dev/spillway/internal/reconcile"
+)
+
+// pruned is a store of one app that counts how often releases of it are to be forgotten.
+type pruned struct {
+	records
+	times int
+}
+
+func (p *pruned) Apps(context.Context) ([]spillway.Ref, error) { return []spillway.Ref{"castle"}, nil }
+
+func (p *pruned) Load(context.Context, spillway.Ref) (reconcile.Saved, error) {
+	return reconcile.Saved{}, spillway.ErrNotFound
+}
+
+func (p *pruned) Prune(context.Context, spillway.Ref, func(reconcile.Saved) []int) ([]int, error) {
+	p.times++
+	return nil, nil
+}
+
+func (p *pruned) Releases(context.Context, spillway.Ref) ([]spillway.Release, error) { return nil, nil }
+
+// still is a platform on which nothing ever changes.
+type still struct{ runner }
+
+func (still) Watch(ctx context.Context, _ func(spillway.Ref)) error { <-ctx.Done(); return nil }
+
+// Of several servers of a cluster one forgets releases: it alone knows the newest of them.
+func TestDecide_WhoDoesNotLeadRemovesNothing(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	builds, err := pipeline.NewBuilder(filepath.Join(t.TempDir(), "builds"), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		stored, leads := &pruned{}, make(chan struct{})
+		in := &installation{log: log, store: stored, builder: builds, platform: still{}, loop: reconcile.NewLoop(stored, still{}, log)}
+		in.engine = &engine{installation: in}
+		in.asked = func(ctx context.Context, _ func(spillway.Ref)) error { <-ctx.Done(); return nil }
+		in.lead = func(ctx context.Context, run func(context.Context) error) error {
+			select {
+			case <-leads:
+				return run(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		in.runCluster(func(name string, run func(context.Context) error) {
+			if name == "loop" || name == "builds" { // the others do not look at releases
+				go run(ctx) // ends with ctx; the bubble waits for it
+			}
+		})
+		synctest.Wait()
+		if stored.times != 0 {
+			t.Error("a server that does not lead forgets releases")
+		}
+		close(leads)
+		synctest.Wait()
+		if stored.times != 1 {
+			t.Errorf("the one that leads looked %d times for releases to forget, want 1", stored.times)
+		}
+	})
+}
