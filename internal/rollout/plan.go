@@ -27,6 +27,7 @@ type Present struct {
 // the worst case and how long it takes. The release has its number and groups as it would get them; artefacts
 // need only their Source.
 func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strategy, present Present) spillway.Plan {
+	status = before(spec, status, to.Track, present.Now)
 	stable := spec.Releases[status.Stable]
 	from := stable
 	if lane, ok := spec.Releases[status.Lanes[to.Track].Release]; ok && to.Track != "" {
@@ -85,6 +86,28 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 		}
 	}
 	return p
+}
+
+// before is the status that a deploy to a track would begin from: a release in its watch that looks fine, and one to
+// which everybody goes back, is what its track has by then; any other rollout makes way. See newerWaits.
+func before(spec Spec, status Status, track string, now time.Time) Status {
+	t := &turn{spec: spec, st: status.clone(), now: now}
+	r := t.st.Rollout
+	if r == nil {
+		return status
+	}
+	watched := t.st.Phase == spillway.Promoting && (r.Track != track || t.failsNoMore())
+	returns := t.st.Phase == spillway.Progressing && r.Back && r.Routed
+	switch {
+	case !watched && !returns:
+	case r.Track == "":
+		t.st.Stable = r.Release
+	default:
+		lane := t.st.Lanes[r.Track]
+		lane.Release = r.Release
+		t.setLane(r.Track, lane)
+	}
+	return t.st
 }
 
 // takes is about how long the steps take: each its hold, or as long as its certificate needs at the present

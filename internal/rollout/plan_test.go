@@ -2,6 +2,7 @@ package rollout_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -98,6 +99,44 @@ func TestPlan_TellsImagesAndPorts(t *testing.T) {
 		}
 		if strings.Join(got, ", ") != tt.want {
 			t.Errorf("%s: changes %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A plan starts from what the deploy would: the watch of a release that looks fine ends with the next deploy, and
+// whatever else is on the way makes way.
+func TestPlan_StartsFromWhatTheDeployStartsFrom(t *testing.T) {
+	good, bad := &spillway.Evidence{Requests: 100}, &spillway.Evidence{Requests: 100, Failures: 10, Baseline: 100}
+	next := func(n int, track string) spillway.Release {
+		r := release(n, []string{"www"}, web(spillway.Canary, 2))
+		r.Artefacts["www"], r.Track = spillway.Artefact{Source: fmt.Sprint(n)}, track
+		return r
+	}
+	spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{1: next(1, ""), 2: next(2, ""), 3: next(3, "")}}
+	for name, c := range map[string]struct {
+		phase   spillway.Phase
+		rollout rollout.Rollout
+		track   string
+		want    int
+	}{
+		"on the way":            {spillway.Progressing, rollout.Rollout{Release: 2, Stable: 1, Evidence: good, Routed: true}, "", 1},
+		"on the way back":       {spillway.RollingBack, rollout.Rollout{Release: 2, Stable: 1, Evidence: good}, "", 1},
+		"watched":               {spillway.Promoting, rollout.Rollout{Release: 2, Stable: 1, Evidence: good}, "", 2},
+		"watched and worse":     {spillway.Promoting, rollout.Rollout{Release: 2, Stable: 1, Evidence: bad}, "", 1},
+		"a rollback, watched":   {spillway.Promoting, rollout.Rollout{Release: 2, Stable: 1, Back: true, Evidence: bad}, "", 2},
+		"a rollback, routed":    {spillway.Progressing, rollout.Rollout{Release: 2, Stable: 1, Back: true, Routed: true}, "", 2},
+		"a rollback, begun":     {spillway.Progressing, rollout.Rollout{Release: 2, Stable: 1, Back: true}, "", 1},
+		"a track, watched":      {spillway.Promoting, rollout.Rollout{Release: 2, Stable: 1, From: 3, Track: "canary", Evidence: good}, "canary", 2},
+		"stable beside a track": {spillway.Promoting, rollout.Rollout{Release: 2, Stable: 1, From: 3, Track: "canary", Evidence: good}, "", 1},
+		"a track not watched":   {spillway.Progressing, rollout.Rollout{Release: 2, Stable: 1, From: 3, Track: "canary", Routed: true}, "canary", 3},
+	} {
+		c.rollout.ID, c.rollout.Steps = 7, []rollout.Step{{Weight: spillway.Whole}}
+		status := rollout.Status{Phase: c.phase, Stable: 1, Rollout: &c.rollout, Lanes: map[string]rollout.Lane{"canary": {Release: 3}}}
+		if p := rollout.Plan(spec, status, next(4, c.track), "", rollout.Present{}); p.From != c.want {
+			t.Errorf("%s: release 4 after release %d, want %d", name, p.From, c.want)
+		}
+		if status.Stable != 1 || status.Lanes["canary"].Release != 3 {
+			t.Errorf("%s: the status was changed", name)
 		}
 	}
 }

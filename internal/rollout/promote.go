@@ -92,11 +92,15 @@ func (t *turn) promote(reason string) {
 // looksFine reports whether a release in its watch fails no more often than stable did, give or take a
 // point: not a certificate, but enough to be the release that the next deploy starts from.
 func (t *turn) looksFine() bool {
-	if t.st.Rollout.Back { // it is not on trial
-		return t.obs.NoData || t.silent() == ""
+	return t.failsNoMore() && (t.obs.NoData || t.silent() == "")
+}
+
+// failsNoMore is looksFine without a look at its replicas. A rollback is not on trial.
+func (t *turn) failsNoMore() bool {
+	if t.st.Rollout.Back {
+		return true
 	}
-	why, _ := t.gateWaits()
-	if why != "" || !t.obs.NoData && t.silent() != "" {
+	if why, _ := t.gateWaits(); why != "" {
 		return false
 	}
 	e := t.st.Rollout.Evidence
