@@ -122,9 +122,17 @@ func (t *turn) waiting() string {
 	case waits != "":
 		return waits
 	case t.step().Certify && !t.certified():
-		return "enough evidence to go on: " + t.evidenceText()
+		return "enough evidence to go on: " + t.evidenceText() + t.goOn()
 	}
 	return "the next step"
+}
+
+// goOn is the next step of a person where nobody asks the candidate, and so nothing but time comes of waiting.
+func (t *turn) goOn() string {
+	if e := t.st.Rollout.Evidence; e != nil && e.Verdict != spillway.NoTraffic {
+		return ""
+	}
+	return "; promote goes on without requests"
 }
 
 // stuck adds why what was asked for is not in place.

@@ -81,3 +81,20 @@ func TestDescribe_SaysWhyThereAreNoData(t *testing.T) {
 		}
 	}
 }
+
+func TestDescribe_SaysWhatGoesOnWithoutTraffic(t *testing.T) {
+	spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{1: release(1, nil, web(spillway.Canary, 2)), 2: release(2, []string{"www"}, web(spillway.Canary, 2))}}
+	for evidence, want := range map[*spillway.Evidence]string{
+		nil: "enough evidence to go on: no traffic; promote goes on without requests",
+		{Trial: 1, Verdict: spillway.NoTraffic, Reason: "release 2 has not answered any request yet"}: "enough evidence to go on: release 2 has not answered any request yet; promote goes on without requests",
+		{Trial: 1, Verdict: spillway.Undecided, Requests: 3, Reason: "3 requests"}:                    "enough evidence to go on: 3 requests",
+	} {
+		status := rollout.Status{Phase: spillway.Progressing, Stable: 1, Rollout: &rollout.Rollout{
+			ID: 1, Release: 2, Stable: 1, Routed: true, Acked: true, Exposed: true, Evidence: evidence,
+			Steps: []rollout.Step{{Weight: spillway.Percent(5), Certify: true}, {Weight: spillway.Whole}},
+		}}
+		if got := rollout.Describe(spec, status, rollout.Observation{}, time.Time{}).Rollout.Waiting; got != want {
+			t.Errorf("waiting: %s, want %s", got, want)
+		}
+	}
+}
