@@ -4,12 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/kube/counts"
+	"github.com/spillway-dev/spillway/internal/kube/state"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/oci"
 	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -135,5 +142,20 @@ func TestWriteWho_SaysThatNobodyIsBound(t *testing.T) {
 		if err := writeWho(&b, who, who.At); err != nil || !strings.Contains(b.String(), "nobody is bound by it here") || !strings.Contains(b.String(), o.gateway) || !strings.Contains(b.String(), "at the moment it may be something else: gateway public") {
 			t.Errorf("%v\n%s", err, &b)
 		}
+	}
+}
+
+// A server remembers what it read: somebody who deletes the resource of what serves hears of it all the same.
+func TestGoneProblems_NamesWhatWasDeleted(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	there := &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Namespace: "castles", Name: "castle-4"}}
+	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(there).Build()
+	e := &engine{installation: &installation{log: slog.New(slog.DiscardHandler), wishes: state.New(state.Config{Client: c, Namespace: "castles"})}}
+	got := e.goneProblems(t.Context(), "castle", rollout.Status{Stable: 5, Rollout: &rollout.Rollout{Release: 4}})
+	if len(got) != 1 || !strings.Contains(got[0], "Release castle-5 is in use and gone") || !strings.Contains(got[0], "spillway deploy") {
+		t.Errorf("problems: %q", got)
 	}
 }

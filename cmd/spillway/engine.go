@@ -51,6 +51,9 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 	}
 	o := rollout.Describe(saved.Spec, saved.Status, observed, time.Now())
 	o.Uncounted = e.daemon == nil
+	if e.wishes != nil {
+		o.Problems = append(o.Problems, e.goneProblems(ctx, app, saved.Status)...)
+	}
 	report, err := e.proxy.Report(ctx, app)
 	if err != nil {
 		return o, nil // the overview says NoData, or the app is new
@@ -65,6 +68,22 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 		o.Tracks[i].Traffic = trackTraffic(saved.Spec.Releases[o.Stable], saved.Spec.Releases[t.Release], t.Name, report.Counts)
 	}
 	return o, nil
+}
+
+// goneProblems names the resources of releases in use that somebody deleted. While the cluster does not answer there are
+// none: that is told elsewhere.
+func (e *engine) goneProblems(ctx context.Context, app spillway.Ref, st rollout.Status) []string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // all else comes from caches
+	defer cancel()
+	gone, err := e.wishes.Gone(ctx, app, st)
+	if err != nil {
+		e.log.Debug("it is not known whether the releases in use are there", "app", app, "error", err)
+	}
+	var problems []string
+	for _, name := range gone {
+		problems = append(problems, fmt.Sprintf("the resource Release %s is in use and gone: this server goes on from its memory, and the next one changes nothing of %s; put it back from a backup, or let a new release take its place: spillway deploy", name, app))
+	}
+	return problems
 }
 
 // trackTraffic is what a track was given of the service that has most requests in stable: its own replicas, or its

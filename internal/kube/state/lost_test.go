@@ -3,6 +3,7 @@ package state_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,12 +24,20 @@ func TestStore_NothingIsDecidedWithoutTheReleaseThatServes(t *testing.T) {
 	first := open(t, c, namespace)
 	r, in := deploy(t, first, file)
 	saved := loaded(t, first, "castle")
+	if names, err := first.Gone(t.Context(), "castle", rollout.Status{Stable: r.Number}); err != nil || len(names) != 0 {
+		t.Errorf("gone is %q, %v; want nothing", names, err)
+	}
 	if err := first.Save(t.Context(), "castle", saved.Version, rollout.Status{Phase: spillway.Healthy, Stable: r.Number, Intent: in.Seq}, nil); err != nil {
 		t.Fatal(err)
 	}
 	gone := &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "castle-1"}}
 	if err := c.Delete(t.Context(), gone); err != nil {
 		t.Fatal(err)
+	}
+	loaded(t, first, "castle") // from memory
+	st := rollout.Status{Stable: r.Number, Rollout: &rollout.Rollout{Release: 2}}
+	if names, err := first.Gone(t.Context(), "castle", st); err != nil || !slices.Equal(names, []string{"castle-1", "castle-2"}) {
+		t.Errorf("gone is %q, %v", names, err)
 	}
 	next := open(t, c, namespace)
 	if _, err := next.Load(t.Context(), "castle"); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "castle-1 is gone") {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
+	"github.com/spillway-dev/spillway/internal/rollout"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -96,6 +97,27 @@ func (s *Store) getRelease(ctx context.Context, ref spillway.Ref, number int) (*
 		return nil, fmt.Errorf("read release %d of %s: %w", number, ref, s.explain(err, "get", releases))
 	}
 	return releaseOf(&object)
+}
+
+// Gone are the names of the Releases in use by a status, stable's and the candidate's, that somebody deleted: a server that
+// read them before goes on from what it remembers, and would not notice.
+func (s *Store) Gone(ctx context.Context, ref spillway.Ref, st rollout.Status) ([]string, error) {
+	var gone []string
+	for _, n := range []int{st.Stable, candidate(st)} {
+		if n == 0 || st.Destroy {
+			continue
+		}
+		object := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Release"}}
+		name := releaseName(ref, n)
+		err := s.live.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: name}, object)
+		switch {
+		case absent(err):
+			gone = append(gone, name)
+		case err != nil:
+			return nil, fmt.Errorf("look for release %d of %s: %w", n, ref, s.explain(err, "get", releases))
+		}
+	}
+	return gone, nil
 }
 
 func releaseOf(object *v1alpha1.Release) (*spillway.Release, error) {
