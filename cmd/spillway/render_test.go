@@ -18,6 +18,8 @@ func TestRendering(t *testing.T) {
 	troubled.Services[1].Groups[0].Ready = 1
 	troubled.Services[1].Groups[0].Problem = "GET /healthz answered 503"
 	troubled.Last = &spillway.LastRollout{ID: 3, Release: 8, Outcome: spillway.RolledBack, Reason: "5 of 5 requests failed", At: at.Add(-3 * time.Minute)}
+	away := castleAt(7, 4) // on a cluster
+	away.Held, away.Uncounted = true, true
 	harmful := trying(7, 8, spillway.Percent(5), 4)
 	harmful.Phase = spillway.RollingBack
 	harmful.Rollout.Asked, harmful.Rollout.Reason, harmful.Rollout.Left, harmful.Rollout.Waiting = 0, "5 of 5 requests failed", 0, ""
@@ -34,6 +36,7 @@ func TestRendering(t *testing.T) {
 		"status-back":     func(w io.Writer) error { return writeStatus(w, harmful, nil, at, style{}) },
 		"status-watched":  func(w io.Writer) error { return writeStatus(w, watched, nil, at, style{}) },
 		"status-troubled": func(w io.Writer) error { return writeStatus(w, troubled, nil, at, style{}) },
+		"status-away":     func(w io.Writer) error { return writeStatus(w, away, nil, at, style{}) },
 		"status-colours":  func(w io.Writer) error { return writeStatus(w, troubled, nil, at, style{on: true}) },
 		"status-first": func(w io.Writer) error {
 			return writeStatus(w, spillway.Overview{App: "castle", Phase: spillway.Healthy}, nil, at, style{})

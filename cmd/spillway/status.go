@@ -119,6 +119,9 @@ func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time
 	}
 	if o.Held {
 		b.WriteString("\nheld      automatic deploys stay away after the rollback; let them go on: spillway resume\n")
+		if o.Uncounted { // on a cluster
+			b.WriteString("          a changed App is deployed all the same: kubectl apply, Git\n")
+		}
 	}
 	if h := o.Hold; h != nil {
 		fmt.Fprintf(&b, "\n%s   requests are held since %s (%s): %s; let them go on: spillway hold --off\n", s.yellow("on hold"), h.Since.Local().Format("15:04:05"), age(now, h.Since), heldWords(*h))

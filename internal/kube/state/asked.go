@@ -146,7 +146,7 @@ func accept(app *v1alpha1.App, generation int64) {
 	app.Status.ObservedGeneration = max(app.Status.ObservedGeneration, generation)
 	set(app, v1alpha1.Accepted, true, "Deployed", "the spec is a release")
 	meta.RemoveStatusCondition(&app.Status.Conditions, v1alpha1.Stalled)
-	if strings.HasPrefix(app.Status.Message, refusal("")) {
+	if strings.HasPrefix(app.Status.Message, refusal("")) || strings.HasSuffix(app.Status.Message, aside) {
 		app.Status.Message = ""
 	}
 }

@@ -50,6 +50,9 @@ func (s *Store) Save(ctx context.Context, ref spillway.Ref, version int64, statu
 			return json.Unmarshal(text.Raw, &intent) == nil && intent.Seq <= status.Intent
 		})
 		describe(app, status, events)
+		if s.aside(app, status) {
+			app.Status.Message = fmt.Sprintf("release %d serves after a rollback%s", status.Stable, aside)
+		}
 		return appendEvents(app, events)
 	})
 	if errors.Is(err, spillway.ErrNotFound) { // which says it all
@@ -60,6 +63,27 @@ func (s *Store) Save(ctx context.Context, ref spillway.Ref, version int64, statu
 	}
 	s.tell(app, events)
 	return nil
+}
+
+// aside ends the message of an App whose spec is not what serves. It was a release, so it is no wish until it changes.
+const aside = "; the spec is another release, and is deployed again only when it changes"
+
+// aside reports whether a rollback left an app at rest with a release that its spec does not say, as far as that was read.
+func (s *Store) aside(app *v1alpha1.App, st rollout.Status) bool {
+	if !st.Held || st.Phase != spillway.Healthy || st.Rollout != nil || st.Queue != nil || meta.FindStatusCondition(app.Status.Conditions, v1alpha1.Stalled) != nil {
+		return false
+	}
+	s.mu.Lock()
+	var serves *spillway.Release
+	if h := s.shelf[v1alpha1.RefOf(app.Name)]; h != nil {
+		serves = h.releases[st.Stable]
+	}
+	s.mu.Unlock()
+	if serves == nil {
+		return false
+	}
+	file, err := specOf(serves.File)
+	return err == nil && file != nil && !same(app.Spec.Raw, file)
 }
 
 // describe says for people and tools what a status means.

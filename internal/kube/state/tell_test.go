@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/spillway-dev/spillway"
@@ -41,5 +42,42 @@ func TestStore_TellsWhoLooksAtTheCluster(t *testing.T) {
 	want := []string{"Normal Started: release 1 begins", "Normal Task: one; two", "Warning RolledBack: it failed", "Warning Invalid: spec:1:1: no services: invalid"}
 	if !slices.Equal(said, want) {
 		t.Errorf("told %q, want %q", said, want)
+	}
+}
+
+// TestSave_SaysThatTheSpecIsNotWhatServes: kubectl get app is all that some people look at after a rollback.
+func TestSave_SaysThatTheSpecIsNotWhatServes(t *testing.T) {
+	c, namespace := cluster(t)
+	s := open(t, c, namespace)
+	deploy(t, s, file)
+	_, in := deploy(t, s, file+"budget: 5\n")
+	save := func(st rollout.Status) string {
+		t.Helper()
+		st.Phase, st.Intent = spillway.Healthy, in.Seq
+		if err := s.Save(t.Context(), "castle", loaded(t, s, "castle").Version, st, nil); err != nil {
+			t.Fatal(err)
+		}
+		return resource(t, c, namespace, "castle").Status.Message
+	}
+	const want = "release 1 serves after a rollback; the spec is another release, and is deployed again only when it changes"
+	if got := save(rollout.Status{Stable: 1, Held: true}); got != want {
+		t.Errorf("after a rollback: %q", got)
+	}
+	for name, st := range map[string]rollout.Status{
+		"what the spec says": {Stable: 2, Held: true},
+		"no rollback":        {Stable: 1},
+		"on the way":         {Stable: 1, Held: true, Rollout: &rollout.Rollout{Release: 2}},
+	} {
+		if got := save(st); strings.Contains(got, "the spec is another release") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	save(rollout.Status{Stable: 1, Held: true})
+	app := resource(t, c, namespace, "castle")
+	if err := s.Answer(t.Context(), "castle", app.Generation+1, nil); err != nil { // the file of what serves was applied again
+		t.Fatal(err)
+	}
+	if got := resource(t, c, namespace, "castle").Status.Message; got != "" {
+		t.Errorf("the spec is what serves: %q", got)
 	}
 }
