@@ -114,7 +114,7 @@ func (t *turn) waiting() string {
 	case len(t.wantedTasks()) > 0:
 		return "the release command of " + t.wantedTasks()[0].Service
 	case !r.Routed:
-		return t.missing() + t.stuck()
+		return joined([]string{t.missing(), t.ending()}) + t.stuck()
 	case !t.acked():
 		return fmt.Sprintf("the proxy to serve %s", t.shown()) + t.stuck()
 	case r.Held < t.step().Hold && !r.Forced:
@@ -133,6 +133,30 @@ func (t *turn) goOn() string {
 		return ""
 	}
 	return "; promote goes on without requests"
+}
+
+// ending says which replicas of stable have to end before the step's others of the candidate begin; "" = none. What does not
+// take requests any more is there until its last ones have ended.
+func (t *turn) ending() string {
+	if t.st.Rollout.Track != "" {
+		return ""
+	}
+	var texts []string
+	for _, s := range t.candidate().Config.Services {
+		g, ok := t.stable().Group(s.Name)
+		n := t.group(g).Draining
+		waits := t.mayStart(s) && t.needsReady(s) && t.candidateSize(s) < t.capacity(s, t.step().Candidate)
+		if !ok || n == 0 || !waits {
+			continue
+		}
+		was, _ := t.spec.Releases[g.Release].Config.Service(s.Name)
+		if was.Stop == (spillway.Stop{}) {
+			was.Stop = spillway.DefaultStop()
+		}
+		texts = append(texts, fmt.Sprintf("for the rest %d %s of %s to end, which may take %s (its stop: drain %s, grace %s)",
+			n, plural(n, "replica"), g, was.Stop.Drain+was.Stop.Grace, was.Stop.Drain, was.Stop.Grace))
+	}
+	return joined(texts)
 }
 
 // stuck adds why what was asked for is not in place.

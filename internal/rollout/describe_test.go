@@ -98,3 +98,25 @@ func TestDescribe_SaysWhatGoesOnWithoutTraffic(t *testing.T) {
 		}
 	}
 }
+
+// A step of a rolling deploy that waits for an old replica to end says so: all that there is of the new release is ready.
+func TestDescribe_SaysThatReplicasHaveToEndFirst(t *testing.T) {
+	for strategy, old := range map[spillway.Strategy]int{spillway.Rolling: 2, spillway.Recreate: 1} {
+		www := web(strategy, 2)
+		www.Stop = spillway.Stop{Drain: spillway.Duration(30 * time.Second), Grace: spillway.Duration(10 * time.Second)}
+		spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{1: release(1, nil, www), 2: release(2, []string{"www"}, www)}}
+		before, after := spillway.Group{Service: "www", Release: 1}, spillway.Group{Service: "www", Release: 2}
+		status := rollout.Status{Phase: spillway.Progressing, Stable: 1, Wants: []rollout.Want{{Group: after, Replicas: 1}}, Rollout: &rollout.Rollout{
+			ID: 1, Release: 2, Stable: 1, Strategy: strategy, Step: 1, Prepared: true, Steps: []rollout.Step{{Weight: spillway.Percent(50)}, {Weight: spillway.Whole, Candidate: spillway.Whole}},
+		}}
+		for draining, want := range map[int]string{
+			0: "1 of 2 replicas of www ready",
+			1: "1 of 2 replicas of www ready, for the rest 1 replica of www.1 to end, which may take 40s (its stop: drain 30s, grace 10s)",
+		} {
+			seen := rollout.Observation{Groups: []rollout.Group{{Group: before, Running: old, Draining: draining, Ready: old - draining}, {Group: after, Running: 1, Ready: 1}}}
+			if got := rollout.Describe(spec, status, seen, time.Time{}).Rollout.Waiting; got != want {
+				t.Errorf("%s: waiting: %s, want %s", strategy, got, want)
+			}
+		}
+	}
+}
