@@ -24,8 +24,8 @@ func (c *cli) rollbackCommand() *cobra.Command {
 after 100 %, it goes back to the release before it, whose replicas are still warm. A release whose own
 rollout was rolled back as harmful, or failed, is given to nobody without --force. Automatic deploys
 stay away until spillway resume; on Kubernetes a changed App is deployed all the same, whoever applies
-it, and one that is applied again without a change is not. With --track it concerns the users of that track: they go back to the
-release that it had before, or are stable's.`,
+it, and one that is applied again without a change is not. With --track it concerns the users of that
+track: they go back to the release that it had before, or are stable's.`,
 		Example: `  spillway rollback          the last good release
   spillway rollback 39       release 39
   spillway rollback 39 --force   whatever became of release 39

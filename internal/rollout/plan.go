@@ -28,8 +28,7 @@ type Present struct {
 // need only their Source.
 func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strategy, present Present) spillway.Plan {
 	status = before(spec, status, to.Track, present.Now)
-	stable := spec.Releases[status.Stable]
-	from := stable
+	stable, from := spec.Releases[status.Stable], spec.Releases[status.Stable]
 	if lane, ok := spec.Releases[status.Lanes[to.Track].Release]; ok && to.Track != "" {
 		from = lane
 	}
