@@ -8,15 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
-
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/kube/counts"
-	"github.com/spillway-dev/spillway/internal/kube/state"
-	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/oci"
 	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -145,17 +139,27 @@ func TestWriteWho_SaysThatNobodyIsBound(t *testing.T) {
 	}
 }
 
-// A server remembers what it read: somebody who deletes the resource of what serves hears of it all the same.
-func TestGoneProblems_NamesWhatWasDeleted(t *testing.T) {
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		t.Fatal(err)
+// A server remembers what it read: whoever deletes the resource of what serves hears of it all the same.
+func TestOverview_NamesTheReleaseInUseThatWasDeleted(t *testing.T) {
+	in := &installation{log: slog.New(slog.DiscardHandler), store: fifth{}, platform: still{}, proxy: foreign{platform: new(kube.Platform)}}
+	in.gone = func(_ context.Context, _ spillway.Ref, st rollout.Status) ([]string, error) {
+		return []string{fmt.Sprintf("castle-%d", st.Stable)}, nil
 	}
-	there := &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Namespace: "castles", Name: "castle-4"}}
-	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(there).Build()
-	e := &engine{installation: &installation{log: slog.New(slog.DiscardHandler), wishes: state.New(state.Config{Client: c, Namespace: "castles"})}}
-	got := e.goneProblems(t.Context(), "castle", rollout.Status{Stable: 5, Rollout: &rollout.Rollout{Release: 4}})
-	if len(got) != 1 || !strings.Contains(got[0], "Release castle-5 is in use and gone") || !strings.Contains(got[0], "spillway deploy") {
-		t.Errorf("problems: %q", got)
+	o, err := (&engine{installation: in}).Overview(t.Context(), "castle")
+	if err != nil || len(o.Problems) != 1 || !strings.Contains(o.Problems[0], "Release castle-5 is in use and gone") || !strings.Contains(o.Problems[0], "spillway deploy") {
+		t.Errorf("problems: %q, %v", o.Problems, err)
 	}
+	in.gone = func(context.Context, spillway.Ref, rollout.Status) ([]string, error) {
+		return nil, spillway.ErrUnavailable
+	}
+	if o, err := (&engine{installation: in}).Overview(t.Context(), "castle"); err != nil || len(o.Problems) != 0 {
+		t.Errorf("the cluster does not answer: %q, %v", o.Problems, err)
+	}
+}
+
+// fifth is a store of one app whose release 5 serves.
+type fifth struct{ records }
+
+func (fifth) Load(context.Context, spillway.Ref) (reconcile.Saved, error) {
+	return reconcile.Saved{Spec: rollout.Spec{App: "castle"}, Status: rollout.Status{Stable: 5}}, nil
 }

@@ -51,7 +51,7 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 	}
 	o := rollout.Describe(saved.Spec, saved.Status, observed, time.Now())
 	o.Uncounted = e.daemon == nil
-	if e.wishes != nil {
+	if e.gone != nil {
 		o.Problems = append(o.Problems, e.goneProblems(ctx, app, saved.Status)...)
 	}
 	report, err := e.proxy.Report(ctx, app)
@@ -75,7 +75,7 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 func (e *engine) goneProblems(ctx context.Context, app spillway.Ref, st rollout.Status) []string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second) // all else comes from caches
 	defer cancel()
-	gone, err := e.wishes.Gone(ctx, app, st)
+	gone, err := e.gone(ctx, app, st)
 	if err != nil {
 		e.log.Debug("it is not known whether the releases in use are there", "app", app, "error", err)
 	}

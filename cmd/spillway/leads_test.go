@@ -10,6 +10,7 @@ import (
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/pipeline"
 	"github.com/spillway-dev/spillway/internal/reconcile"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // pruned is a store of one app that counts how often releases of it are to be forgotten.
@@ -33,6 +34,10 @@ func (p *pruned) Releases(context.Context, spillway.Ref) ([]spillway.Release, er
 
 // still is a platform on which nothing ever changes.
 type still struct{ runner }
+
+func (still) Observe(context.Context, spillway.Ref) (rollout.Observation, error) {
+	return rollout.Observation{}, nil
+}
 
 func (still) Watch(ctx context.Context, _ func(spillway.Ref)) error { <-ctx.Done(); return nil }
 

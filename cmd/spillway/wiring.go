@@ -23,6 +23,7 @@ import (
 	"github.com/spillway-dev/spillway/internal/pipeline"
 	"github.com/spillway-dev/spillway/internal/proxy"
 	"github.com/spillway-dev/spillway/internal/reconcile"
+	"github.com/spillway-dev/spillway/internal/rollout"
 	"github.com/spillway-dev/spillway/internal/store"
 )
 
@@ -50,9 +51,10 @@ type installation struct {
 
 	// The rest is of a cluster; nil on one machine.
 	images *oci.Registry
-	fits   func(spillway.App) error                      // what its data plane cannot do of an app
-	doubts func(context.Context, spillway.App) []string  // what its data plane does otherwise than an app says; nil = see doubtfulCertificates
-	taken  func(context.Context, spillway.Release) error // whether others have its hosts
+	fits   func(spillway.App) error                                              // what its data plane cannot do of an app
+	doubts func(context.Context, spillway.App) []string                          // what its data plane does otherwise than an app says; nil = see doubtfulCertificates
+	taken  func(context.Context, spillway.Release) error                         // whether others have its hosts
+	gone   func(context.Context, spillway.Ref, rollout.Status) ([]string, error) // resources in use that somebody deleted
 	wishes *state.Store
 	asked  func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
 	judge  *counts.Judge
