@@ -181,7 +181,7 @@ func TestStore_MistakesOfASpecAreInItsCondition(t *testing.T) {
 
 func TestStore_NameOfTheResourceIsTheApp(t *testing.T) {
 	c, namespace := cluster(t)
-	if err := applySpec(t, c, namespace, "tower", "kubectl", file); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "the name of the resource must be the app") {
+	if err := applySpec(t, c, namespace, "tower", "kubectl", file); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "the name of the resource must be the app of its spec, castle, or castle.ENVIRONMENT; it is tower") {
 		t.Errorf("got %v", err)
 	}
 	if err := applySpec(t, c, namespace, "castle.production", "kubectl", file); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "production is the environment without a name") {

@@ -104,11 +104,13 @@ func appSchema(spec apiextensions.JSONSchemaProps) apiextensions.JSONSchemaProps
 			"apiVersion": text(""), "kind": text(""), "metadata": {Type: "object"}, "spec": spec, "status": status,
 		},
 		XValidations: apiextensions.ValidationRules{{
-			Rule:    "self.metadata.name == self.spec.app || self.metadata.name.startsWith(self.spec.app + '.')",
-			Message: "the name of the resource must be the app of the spec (castle), or that with an environment (castle.staging)",
+			Rule:              "self.metadata.name == self.spec.app || self.metadata.name.startsWith(self.spec.app + '.')",
+			Message:           "the name of the resource must be the app of its spec, or APP.ENVIRONMENT",
+			MessageExpression: "'the name of the resource must be the app of its spec, ' + self.spec.app + ', or ' + self.spec.app + '.ENVIRONMENT; it is ' + self.metadata.name",
 		}, {
-			Rule:    "self.metadata.name != self.spec.app + '.production'",
-			Message: "production is the environment without a name: the resource is named as the app (castle)",
+			Rule:              "self.metadata.name != self.spec.app + '.production'",
+			Message:           "production is the environment without a name: the resource is named as the app",
+			MessageExpression: "'production is the environment without a name: the name of the resource must be ' + self.spec.app",
 		}},
 	}
 }

@@ -99,6 +99,19 @@ func TestDefinitions_SpecHasTheKeysOfTheAppFile(t *testing.T) {
 	}
 }
 
+// What the expressions give, a cluster alone can say: TestStore_NameOfTheResourceIsTheApp.
+func TestDefinitions_SayTheNamesOfAnAppThatIsNamedWrong(t *testing.T) {
+	definitions, err := v1alpha1.Definitions(appfile.Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range definitions[0].Spec.Versions[0].Schema.OpenAPIV3Schema.XValidations {
+		if !strings.Contains(rule.MessageExpression, "self.spec.app") || strings.Contains(rule.Message+rule.MessageExpression, "castle") {
+			t.Errorf("%s: %s; %s", rule.Rule, rule.Message, rule.MessageExpression)
+		}
+	}
+}
+
 func TestName_LeadsBackToTheRef(t *testing.T) {
 	for ref, name := range map[spillway.Ref]string{"castle": "castle", "castle@staging": "castle.staging"} {
 		if v1alpha1.Name(ref) != name || v1alpha1.RefOf(name) != ref || strings.Contains(v1alpha1.Label(ref), "@") || len(v1alpha1.Label(ref)) > 63 {
