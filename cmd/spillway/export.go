@@ -22,23 +22,37 @@ const unknownRegistry = "REGISTRY"
 func (c *cli) exportCommand() *cobra.Command {
 	var o clusterOptions
 	cmd := c.verb(groupWork, &cobra.Command{
-		Use:   "export kubernetes [flags]",
+		Use:   "export kubernetes|app [flags]",
 		Short: "Print what an app file is on Kubernetes",
 		Long: `Export prints, as YAML, the objects that a first release of the app file has on a cluster when
 everybody has it: to read them, to check them, or to leave Spillway. Nothing is built, and no server or
 cluster is asked. Who applies the output has the app without rollouts; a later deploy there takes it up.
 
 An image is pinned by digest where --registry is given and has it. Of a service that is built the name
-is where its image would be put, REGISTRY/APP-SERVICE:release-1, with a comment.`,
+is where its image would be put, REGISTRY/APP-SERVICE:release-1, with a comment.
+
+Export app prints the App, the resource whose spec is the app file: to apply it, by kubectl or from Git, is a
+deploy by the server in that namespace.`,
 		Example: `  spillway export kubernetes --gateway edge/public
-  spillway export kubernetes --gateway edge/public --env staging --registry registry.example.com/shop`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 || args[0] != "kubernetes" {
-				return usage("export to what? There is: spillway export kubernetes")
+  spillway export kubernetes --gateway edge/public --env staging --registry registry.example.com/shop
+  spillway export app | kubectl apply -n shop -f -`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] != "kubernetes" && args[0] != "app" {
+				return usage("export to what? There is: spillway export kubernetes, and spillway export app")
+			}
+			for _, flag := range []string{"gateway", "registry", "insecure-registry"} {
+				if args[0] == "app" && cmd.Flags().Changed(flag) {
+					return usage("--%s is for export kubernetes: with an App, the server in the cluster has it", flag)
+				}
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.exportKubernetes(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "app" {
+				return c.exportApp(o.namespace)
+			}
+			return c.exportKubernetes(cmd.Context(), o)
+		},
 	})
 	o.on = true
 	cmd.Flags().StringVar(&o.namespace, "namespace", "", "`NAME` of the namespace to write into the objects (default: none, so kubectl -n says)")
@@ -53,27 +67,12 @@ func (c *cli) exportKubernetes(ctx context.Context, o clusterOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	file, err := c.findFile("")
+	release, err := c.exported()
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return usage("read the app file: %w", err)
-	}
-	ref, err := c.inEnvironment(c.app)
-	if err != nil {
-		return err
-	}
-	_, env, _ := strings.Cut(string(ref), "@")
-	app, err := appfile.ParseEnvironment(file, text, env)
-	if err != nil {
-		return err
-	}
-	c.warn(appfile.Warnings(file, text, env))
-	e := kube.Export{Namespace: o.namespace, Gateway: o.theGateway(), Comments: map[string]string{}, Release: spillway.Release{
-		App: refOf(app.Name, env), Config: app, File: string(text), Artefacts: map[string]spillway.Artefact{},
-	}}
+	app := release.Config
+	e := kube.Export{Namespace: o.namespace, Gateway: o.theGateway(), Comments: map[string]string{}, Release: release}
 	var registry *oci.Registry
 	if o.images.Repository != "" {
 		o.images.Log = slog.New(slog.DiscardHandler)
@@ -89,6 +88,43 @@ func (c *cli) exportKubernetes(ctx context.Context, o clusterOptions) error {
 		e.Release.Artefacts[s.Name], e.Comments[s.Name] = spillway.Artefact{Image: image}, comment
 	}
 	return e.Write(c.stdout)
+}
+
+// exported is the app file as a release without images, in the environment that was named.
+func (c *cli) exported() (spillway.Release, error) {
+	file, err := c.findFile("")
+	if err != nil {
+		return spillway.Release{}, err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return spillway.Release{}, usage("read the app file: %w", err)
+	}
+	ref, err := c.inEnvironment(c.app)
+	if err != nil {
+		return spillway.Release{}, err
+	}
+	_, env, _ := strings.Cut(string(ref), "@")
+	app, err := appfile.ParseEnvironment(file, text, env)
+	if err != nil {
+		return spillway.Release{}, err
+	}
+	c.warn(appfile.Warnings(file, text, env))
+	return spillway.Release{App: refOf(app.Name, env), Config: app, File: string(text), Artefacts: map[string]spillway.Artefact{}}, nil
+}
+
+// exportApp prints the app file as the resource that the server takes from kubectl.
+func (c *cli) exportApp(namespace string) error {
+	release, err := c.exported()
+	if err != nil {
+		return err
+	}
+	for _, s := range release.Config.Services {
+		if s.Image == "" {
+			c.say("service %s is built: the server refuses this App until %s has an image; spillway deploy needs none", s.Name, s.Name)
+		}
+	}
+	return kube.Export{Namespace: namespace, Release: release}.WriteApp(c.stdout)
 }
 
 // exportImage is the image of a service, and what has to be said of it.

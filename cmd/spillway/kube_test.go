@@ -120,3 +120,34 @@ func TestExport_SaysWhatIsBuilt(t *testing.T) {
 		t.Errorf("public hosts without a gateway: exit code %d\n%s", got.code, got.stderr)
 	}
 }
+
+func TestExportApp_IsTheAppFileAsAResource(t *testing.T) {
+	file := "# ours\napp: castle\nservices:\n  db: {image: \"postgres:17\", port: 5432, env: {LANGUAGE: \"no\"}}\nenvironments:\n  staging: {}\n"
+	appDir(t, file)
+	const spec = `spec:
+  app: castle
+  environments:
+    staging: {}
+  services:
+    db:
+      env:
+        LANGUAGE: "no"
+      image: postgres:17
+      port: 5432
+`
+	for metadata, args := range map[string][]string{
+		"  name: castle\n": nil, "  name: castle.staging\n  namespace: shop\n": {"--env", "staging", "--namespace", "shop"},
+	} {
+		got := invoke(t.Context(), stateDir(t), append([]string{"export", "app"}, args...)...)
+		if want := "apiVersion: spillway.dev/v1alpha1\nkind: App\nmetadata:\n" + metadata + spec; got.code != exitDone || got.stderr != "" || got.stdout != want {
+			t.Errorf("exit code %d, %s\n%s\nwant\n%s", got.code, got.stderr, got.stdout, want)
+		}
+	}
+	if got := invoke(t.Context(), stateDir(t), "export", "app", "--gateway", "edge/public"); got.code != exitUsage || !strings.Contains(got.stderr, "--gateway is for export kubernetes") {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+	appDir(t, "app: castle\nservices:\n  www: {build: ., run: ./www}\n")
+	if got := invoke(t.Context(), stateDir(t), "export", "app"); got.code != exitDone || !strings.Contains(got.stderr, "service www is built") {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+}

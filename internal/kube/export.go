@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -9,8 +10,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -44,6 +47,24 @@ func (e Export) objects() ([]client.Object, error) {
 		}
 	}
 	return objects, err
+}
+
+// WriteApp writes the App whose spec is the file of the release, as YAML.
+func (e Export) WriteApp(w io.Writer) error {
+	spec, err := yaml.YAMLToJSON([]byte(e.Release.File))
+	if err != nil {
+		return fmt.Errorf("the app file cannot be the spec of an App: %w: %w", err, spillway.ErrInvalid)
+	}
+	metadata := map[string]string{"name": v1alpha1.Name(e.Release.App)}
+	if e.Namespace != "" {
+		metadata["namespace"] = e.Namespace
+	}
+	text, err := yaml.Marshal(map[string]any{"apiVersion": v1alpha1.GroupVersion.String(), "kind": "App", "metadata": metadata, "spec": json.RawMessage(spec)})
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
 }
 
 // Write writes the objects as YAML. Comments are put above what runs a service.
