@@ -311,12 +311,12 @@ func (f foreign) Report(context.Context, spillway.Ref) (spillway.Report, error) 
 
 // Routes are not had.
 func (f foreign) Routes(_ context.Context, app spillway.Ref) ([]spillway.RouteLine, error) {
-	return nil, f.untold("the list of routes is not known", f.routesOf(app))
+	return nil, f.untold("the list of routes is not known", "what the file says: spillway routes -f spillway.yaml; "+f.routesOf(app))
 }
 
 // Explain is not had.
 func (f foreign) Explain(_ context.Context, app spillway.Ref, _ spillway.RouteQuery) (spillway.RouteAnswer, error) {
-	return spillway.RouteAnswer{}, f.untold("what becomes of a request is not known", f.routesOf(app))
+	return spillway.RouteAnswer{}, f.untold("what becomes of a request is not known", "by the file: spillway routes test URL -f spillway.yaml; "+f.routesOf(app))
 }
 
 // Hold cannot be done.

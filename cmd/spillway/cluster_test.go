@@ -114,9 +114,9 @@ func TestForeign_SaysWhatThereIsInstead(t *testing.T) {
 		ask     func(foreign) error
 		says    []string
 	}{
-		{"edge/public", func(f foreign) error { _, err := f.Routes(t.Context(), "castle@staging"); return err }, []string{"the gateway edge/public is not Spillway's own proxy", "kubectl get httproutes", "spillway.dev/app=castle.staging"}},
+		{"edge/public", func(f foreign) error { _, err := f.Routes(t.Context(), "castle@staging"); return err }, []string{"the gateway edge/public is not Spillway's own proxy", "spillway routes -f spillway.yaml", "kubectl get httproutes", "spillway.dev/app=castle.staging"}},
 		{"", func(f foreign) error { _, err := f.Routes(t.Context(), "castle"); return err }, []string{"there is no gateway", "kubectl get services"}},
-		{"edge/public", func(f foreign) error { _, err := f.Explain(t.Context(), "castle", spillway.RouteQuery{}); return err }, []string{"spillway status -a castle"}},
+		{"edge/public", func(f foreign) error { _, err := f.Explain(t.Context(), "castle", spillway.RouteQuery{}); return err }, []string{"spillway routes test URL -f spillway.yaml", "spillway status -a castle"}},
 		{"edge/public", func(f foreign) error { _, err := f.Hold(t.Context(), "castle", 0); return err }, []string{"requests cannot be held", "503", "spillway pause"}},
 	} {
 		err := c.ask(foreign{clusterOptions{gateway: c.gateway}, p})

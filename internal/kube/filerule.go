@@ -163,7 +163,7 @@ func beyondGateways(rule spillway.HTTPRule) string {
 		there bool
 		word  string
 	}{
-		{len(rule.Users) > 0, "users"}, {len(rule.Allow) > 0, "allow"}, {rule.Rate != nil, "rate"}, {rule.MaxBody > 0, "max_body"},
+		{len(rule.Users) > 0, "users"}, {len(rule.Allow) > 0, "allow"}, {rule.Rate != nil, "rate"}, {rule.MaxBody > 0, "max-body"},
 		{rule.CORS != nil, "cors"}, {rule.Retries != nil, "retries"}, {len(rule.Mirror) > 0, "mirror"},
 		{method >= 0, "a method that is not of HTTP itself"}, {!writable(rule.Path), "the path " + rule.Path.Text},
 	} {

@@ -85,6 +85,7 @@ func TestFits_TheRuleThatCountsIsTheSame(t *testing.T) {
 		{"both lead to the track", []spillway.HTTPRule{rule("/v1", query, "www"), rule("/v1", nil, "www")}, ""},
 		{"a parameter against who has the host", []spillway.HTTPRule{rule("", query, "api")}, "two rules of which"},
 		{"all requests", []spillway.HTTPRule{rule("", nil, "api")}, ""},
+		{"a limit of size, as the file calls it", []spillway.HTTPRule{{Hosts: []string{"a.test"}, MaxBody: 1}}, "has max-body,"},
 		{"two cookies", []spillway.HTTPRule{rule("/v1", jars, "api")}, "two matches of the header Cookie"},
 		{"a cookie and that of a track", []spillway.HTTPRule{rule("/v1", jar, "shop")}, "two matches of the header Cookie"},
 		{"a cookie and the header of a track", []spillway.HTTPRule{rule("/v1", jar, "www")}, ""},
