@@ -121,7 +121,7 @@ func (c *cli) exportApp(namespace string) error {
 	}
 	for _, s := range release.Config.Services {
 		if s.Image == "" {
-			c.say("service %s is built: the server refuses this App until %s has an image; spillway deploy needs none", s.Name, s.Name)
+			c.say("service %s is built: the server takes this App of kubectl or Git when %s has an image; spillway deploy needs none", s.Name, s.Name)
 		}
 	}
 	return kube.Export{Namespace: namespace, Release: release}.WriteApp(c.stdout)

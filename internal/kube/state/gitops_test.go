@@ -98,6 +98,9 @@ func TestStore_AppliedResourceIsADeploy(t *testing.T) {
 	if !errors.Is(err, spillway.ErrConflict) || !strings.Contains(err.Error(), "is kept by argocd-controller") {
 		t.Errorf("got %v", err)
 	}
+	if take := "spillway export app | kubectl apply -n " + namespace + " --server-side --force-conflicts --field-manager=spillway -f -"; !strings.Contains(err.Error(), take) {
+		t.Errorf("%v does not say %s", err, take)
+	}
 	if saved := loaded(t, s, "castle"); len(saved.Spec.Releases) != 1 {
 		t.Errorf("releases %v", numbers(saved.Spec.Releases))
 	}
@@ -106,6 +109,31 @@ func TestStore_AppliedResourceIsADeploy(t *testing.T) {
 	}
 	if w := wish(t, s, "castle"); !w.Deploy {
 		t.Error("a deploy to a track answered the spec")
+	}
+}
+
+// What the error of a spec that is kept says to do is enough for the next deploy.
+func TestStore_SpecIsTakenOver(t *testing.T) {
+	c, namespace := cluster(t)
+	s := open(t, c, namespace)
+	if err := applySpec(t, c, namespace, "castle.staging", "kubectl", file); err != nil {
+		t.Fatal(err)
+	}
+	add := func(text string) error {
+		_, _, err := s.AddRelease(t.Context(), spillway.Release{App: "castle@staging", Config: spillway.App{Name: "castle"}, File: text, Groups: map[string]int{"www": 0}}, spillway.Intent{Verb: spillway.VerbDeploy})
+		return err
+	}
+	if err := add(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := add(two); err == nil || !strings.Contains(err.Error(), "spillway export app --env staging | kubectl apply -n "+namespace+" ") {
+		t.Errorf("got %v", err)
+	}
+	if err := applySpec(t, c, namespace, "castle.staging", v1alpha1.Manager, two, client.ForceOwnership); err != nil {
+		t.Fatal(err)
+	}
+	if err := add(two + "keep: 3\n"); err != nil {
+		t.Error(err)
 	}
 }
 

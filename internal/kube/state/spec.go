@@ -91,13 +91,23 @@ func (s *Store) apply(ctx context.Context, ref spillway.Ref, spec []byte, option
 	u.SetFinalizers([]string{v1alpha1.Finalizer})
 	err := s.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), append(options, client.FieldOwner(v1alpha1.Manager))...)
 	if owners := conflicting(err); len(owners) > 0 {
-		return 0, fmt.Errorf("the spec of App %s is kept by %s and says something else than this file; change it there, or take it over first: kubectl apply --server-side --force-conflicts: %w",
-			v1alpha1.Name(ref), strings.Join(owners, ", "), spillway.ErrConflict)
+		return 0, fmt.Errorf("the spec of App %s is kept by %s and says something else than this file; change it there, or take it over and deploy again: %s: %w",
+			v1alpha1.Name(ref), strings.Join(owners, ", "), takeOver(ref, s.namespace), spillway.ErrConflict)
 	}
 	if err != nil {
 		return 0, s.explain(err, "patch", apps)
 	}
 	return u.GetGeneration(), nil
+}
+
+// takeOver is the command that makes the app file here the spec of an App and Spillway its owner. What Spillway wrote
+// asks for no deploy.
+func takeOver(ref spillway.Ref, namespace string) string {
+	environment := ""
+	if _, env, ok := strings.Cut(string(ref), "@"); ok {
+		environment = " --env " + env
+	}
+	return fmt.Sprintf("spillway export app%s | kubectl apply -n %s --server-side --force-conflicts --field-manager=%s -f -", environment, namespace, v1alpha1.Manager)
 }
 
 // conflicting are the managers that own what a server-side apply wanted to change.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/appfile"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 )
@@ -44,6 +45,17 @@ func TestAsked_FileIsTheSpecAgain(t *testing.T) {
 		y, _ := document(after)
 		if errBefore != nil || errAfter != nil || string(x.Raw) != string(y.Raw) {
 			t.Errorf("%s means something else as a spec: %v, %v\n%s", name, errBefore, errAfter, w.File)
+		}
+	}
+}
+
+func TestTakeOver_IsACommandThatRuns(t *testing.T) {
+	for ref, want := range map[spillway.Ref]string{
+		"castle":         "spillway export app | kubectl apply -n shop --server-side --force-conflicts --field-manager=spillway -f -",
+		"castle@staging": "spillway export app --env staging | kubectl apply -n shop --server-side --force-conflicts --field-manager=spillway -f -",
+	} {
+		if got := takeOver(ref, "shop"); got != want {
+			t.Errorf("%s: %s, want %s", ref, got, want)
 		}
 	}
 }
