@@ -50,7 +50,7 @@ func silentPods(known map[types.UID]silent, pods []corev1.Pod) map[types.UID]sil
 }
 
 // explained adds to what is wrong with a pod how its last probe was answered.
-func (s silent) explained(problem string) string {
+func (s silent) explained(pod *corev1.Pod, problem string) string {
 	switch {
 	case s.answer == "" || problem == "":
 		return problem
@@ -58,8 +58,31 @@ func (s silent) explained(problem string) string {
 		return s.answer
 	case strings.Contains(problem, "limits.memory"):
 		return problem // a program that is gone answers nothing
+	case strings.HasPrefix(s.answer, startupFails) && endedEarly(pod):
+		return problem
 	}
 	return problem + "; before that " + s.answer
+}
+
+// startupFails begins the answer to a probe that a program had to pass to be started.
+const startupFails = "its startup probe fails: "
+
+// endedEarly reports whether the program of a pod ended before the kubelet could have had enough of its startup probe: the
+// probe failed because the program was gone, and not the other way round.
+func endedEarly(pod *corev1.Pod) bool {
+	for _, c := range pod.Status.ContainerStatuses {
+		t := cmp.Or(c.State.Terminated, c.LastTerminationState.Terminated)
+		i := slices.IndexFunc(pod.Spec.Containers, func(of corev1.Container) bool { return of.Name == c.Name })
+		if t == nil || i < 0 || pod.Spec.Containers[i].StartupProbe == nil {
+			continue
+		}
+		p := pod.Spec.Containers[i].StartupProbe
+		patience := time.Duration(p.PeriodSeconds*(p.FailureThreshold-1)) * time.Second
+		if t.FinishedAt.Sub(t.StartedAt.Time) < patience-time.Second { // both times are whole seconds
+			return true
+		}
+	}
+	return false
 }
 
 // explain adds to the problems of groups, as far as they are those of silent pods, how probes were answered. a.mu is held.
@@ -73,7 +96,7 @@ func (a *app) explain(groups []rollout.Group, pods []corev1.Pod) {
 		problem, _ := podProblem(&pods[i])
 		for j := range groups {
 			if groups[j].Group == g && groups[j].Problem == problem {
-				groups[j].Problem = s.explained(problem)
+				groups[j].Problem = s.explained(&pods[i], problem)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -83,6 +84,29 @@ func TestProbeAnswer_TellsTheLastOne(t *testing.T) {
 	}
 	if got := probeAnswer(nil); got != "" {
 		t.Errorf("no events: %q", got)
+	}
+}
+
+func TestExplained_AProgramThatEndsAtItsStartIsNotAskedWhetherItListens(t *testing.T) {
+	const ended, refused = "ended with exit code 3", startupFails + "connection refused; does the program listen at that port, and not only at 127.0.0.1?"
+	began := metav1.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		lived  time.Duration // with 30 failures of a probe, one a second
+		answer string
+		want   string
+	}{
+		{0, refused, ended},
+		{27 * time.Second, refused, ended},
+		{28 * time.Second, refused, ended + "; before that " + refused}, // the kubelet may have ended it
+		{0, "its liveness probe fails: connection refused", ended + "; before that its liveness probe fails: connection refused"},
+	} {
+		pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "www", StartupProbe: &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 30}}}}}
+		last := &corev1.ContainerStateTerminated{ExitCode: 3, StartedAt: began, FinishedAt: metav1.NewTime(began.Add(c.lived))}
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "www", RestartCount: 1, LastTerminationState: corev1.ContainerState{Terminated: last}}}
+		problem, _ := podProblem(pod)
+		if got := (silent{answer: c.answer}).explained(pod, problem); got != c.want {
+			t.Errorf("after %s: %q; want %q", c.lived, got, c.want)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func (p *Platform) Replicas(ctx context.Context, ref spillway.Ref) ([]spillway.R
 			r.Started = pod.Status.StartTime.Time
 		}
 		r.Problem, _ = podProblem(pod)
-		r.Problem = answers[pod.UID].explained(r.Problem)
+		r.Problem = answers[pod.UID].explained(pod, r.Problem)
 		list = append(list, r)
 	}
 	slices.SortFunc(list, func(a, b spillway.Replica) int {

@@ -253,14 +253,14 @@ func (t *turn) role(g spillway.Group) string {
 const CannotStart = "cannot start: "
 
 // whereToLook is the next step about a group with a problem.
-func whereToLook(o Group) string {
+func (t *turn) whereToLook(o Group) string {
 	if o.Told {
 		return ""
 	}
 	if strings.HasPrefix(o.Problem, CannotStart) {
 		return "; look at: spillway doctor"
 	}
-	return "; look at: spillway logs --service " + o.Group.Service
+	return fmt.Sprintf("; look at: spillway logs -a %s --service %s", t.spec.App, o.Group.Service)
 }
 
 // starting reports whether a group of the candidate has only just been started: that is no problem yet.
@@ -278,7 +278,7 @@ func (t *turn) problems() []string {
 	}
 	for _, o := range t.obs.Groups {
 		if o.Problem != "" && o.Ready < o.Running-o.Draining && !t.starting(o) {
-			problems = append(problems, fmt.Sprintf("%s: %s%s", o.Group, o.Problem, whereToLook(o)))
+			problems = append(problems, fmt.Sprintf("%s: %s%s", o.Group, o.Problem, t.whereToLook(o)))
 		}
 	}
 	if t.obs.Stuck != "" {

@@ -79,7 +79,7 @@ func (t *turn) laneProblem(track string) string {
 			if s.Public() {
 				instead = "; its users are given to stable while no replica is ready"
 			}
-			return fmt.Sprintf("track %s: %s%s%s", track, lack, instead, whereToLook(t.group(g)))
+			return fmt.Sprintf("track %s: %s%s%s", track, lack, instead, t.whereToLook(t.group(g)))
 		}
 	}
 	return ""

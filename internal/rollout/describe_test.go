@@ -28,7 +28,7 @@ func TestDescribe_SaysWhereToLook(t *testing.T) {
 	g := spillway.Group{Service: "www", Release: 1}
 	for problem, want := range map[string]string{
 		"cannot start: save x: no space left on device": "www.1: cannot start: save x: no space left on device; look at: spillway doctor",
-		"exited with code 3 after 0.2s":                 "www.1: exited with code 3 after 0.2s; look at: spillway logs --service www",
+		"exited with code 3 after 0.2s":                 "www.1: exited with code 3 after 0.2s; look at: spillway logs -a shop --service www",
 	} {
 		spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{1: release(1, []string{"www"}, web(spillway.Rolling, 2))}}
 		seen := rollout.Observation{Groups: []rollout.Group{{Group: g, Running: 2, Problem: problem}}}
