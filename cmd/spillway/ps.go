@@ -42,12 +42,17 @@ func (c *cli) ps(ctx context.Context) error {
 func replicaTable(replicas []spillway.Replica, now time.Time) *table {
 	t := newTable("REPLICA", "STATE", "STARTED", "RESTARTS", "OPEN", "CPU", "MEMORY", "PID", "ADDRESS", "PROBLEM")
 	for _, r := range replicas {
-		pid := ""
+		pid, open, cpu, used := "", strconv.Itoa(r.InFlight), r.CPU.String(), memory(r.Memory)
 		if r.PID != 0 {
 			pid = strconv.Itoa(r.PID)
 		}
-		t.row(r.Name, string(r.State), age(now, r.Started), strconv.Itoa(r.Restarts), strconv.Itoa(r.InFlight),
-			r.CPU.String(), memory(r.Memory), pid, r.Address, r.Problem)
+		if r.Memory == 0 { // no program runs without memory: nothing was measured, as on a cluster
+			cpu, used = "", ""
+			if r.InFlight == 0 {
+				open = ""
+			}
+		}
+		t.row(r.Name, string(r.State), age(now, r.Started), strconv.Itoa(r.Restarts), open, cpu, used, pid, r.Address, r.Problem)
 	}
 	return t
 }
