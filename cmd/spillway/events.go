@@ -12,8 +12,9 @@ import (
 func (c *cli) eventsCommand() *cobra.Command {
 	follow, all, lines := false, false, 0
 	cmd := c.verb(groupWatch, &cobra.Command{
-		Use:   "events [flags]",
-		Short: "What happened, when, by whom and why",
+		Use:        "events [flags]",
+		SuggestFor: []string{"history"},
+		Short:      "What happened, when, by whom and why",
 		Long: `Events prints the history of an app, oldest first. Changes of the route, of which there is one for each
 step, are left out without --all; spillway who reads them.`,
 		Example: `  spillway events

@@ -17,8 +17,9 @@ const manyEvents = 2000
 
 func (c *cli) releasesCommand() *cobra.Command {
 	return c.verb(groupWatch, &cobra.Command{
-		Use:   "releases",
-		Short: "All releases: which is live, which can be gone back to",
+		Use:        "releases",
+		SuggestFor: []string{"history"},
+		Short:      "All releases: which is live, which can be gone back to",
 		Long: `Releases lists the releases of an app, newest first, each with what it is now: live (with the track that
 it serves), candidate, warm or standby (without users, and ready to take them at once), good (served
 before), or how its last rollout ended. Every one that is listed can be deployed again as it was built.`,

@@ -271,6 +271,13 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+func TestUnknownCommand_SuggestsThoseThatAreMeant(t *testing.T) {
+	got := invoke(t.Context(), "/tmp/state", "history")
+	if got.code != exitUsage || !strings.Contains(got.stderr, "\treleases\n") || !strings.Contains(got.stderr, "\tevents\n") {
+		t.Errorf("exit code %d: %s", got.code, got.stderr)
+	}
+}
+
 func checkHelp(t *testing.T, cmd *cobra.Command) {
 	t.Helper()
 	if cmd.Short == "" || cmd.Long == "" || cmd.GroupID == "" {
