@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -246,12 +248,16 @@ current context is now is kept, whatever it will be later.`,
 		Example: `  spillway context add prod --server https://deploy.example.com --token - < token
   spillway context add shop --kubernetes --namespace shop --kube-context production`,
 		Args: named,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			p := place{Name: args[0]}
 			if kubernetes {
 				p.Kubernetes = &k
 			}
-			return c.addContext(p)
+			if err := c.addContext(p); err != nil || !kubernetes {
+				return err
+			}
+			c.doubt(cmd.Context(), k)
+			return nil
 		},
 	})
 	cmd.Flags().BoolVar(&kubernetes, "kubernetes", false, "the server is in a cluster")
@@ -296,6 +302,23 @@ func (c *cli) addContext(p place) (err error) {
 	}
 	c.say("%s is %s; for one command: --context %s, for all that follow: spillway context use %s", p.Name, p.what(), p.Name, p.Name)
 	return nil
+}
+
+// doubt tells what keeps commands from a server in a cluster, if that answers at once. A context may be older than its server.
+func (c *cli) doubt(ctx context.Context, k inCluster) {
+	config, _, err := kube.Connect(k.Kubeconfig, k.Context, k.Namespace)
+	if err != nil {
+		return // it was read just now
+	}
+	remote, err := kube.NewRemote(config, k.Namespace)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if err := remote.Check(ctx); err != nil {
+		c.say("note: %s", words(err))
+	}
 }
 
 // pinCluster writes down what kubectl's defaults are now, so that the context leads to the same cluster later.

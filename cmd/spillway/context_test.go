@@ -2,6 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +54,42 @@ func TestContext_NamesServers(t *testing.T) {
 	info, err := os.Stat(filepath.Join(home, ".config", "spillway", "contexts.json"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file of contexts: %v, %v", info, err)
+	}
+}
+
+// kubeconfig is a file that leads to an API server.
+func kubeconfig(t *testing.T, server string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config")
+	text := `{apiVersion: v1, kind: Config, current-context: here, clusters: [{name: c, cluster: {server: "` + server + `"}}],
+  users: [{name: u, user: {}}], contexts: [{name: here, context: {cluster: c, user: u}}]}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestContextAdd_SaysThatThereIsNoServer(t *testing.T) {
+	cluster := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if strings.HasPrefix(r.URL.Path, "/api/v1/namespaces/shop/") {
+			io.WriteString(w, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"spillway-token"},"data":{"token":"c2VjcmV0"}}`)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"apiVersion":"v1","kind":"Status","status":"Failure","reason":"NotFound","code":404}`)
+	}))
+	defer cluster.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for _, c := range []struct {
+		server, namespace string
+		says              bool
+	}{{cluster.URL, "shop", false}, {cluster.URL, "eyes", true}, {gone.URL, "eyes", false}} {
+		got := away(t, t.TempDir(), "", "context", "add", "there", "--kubernetes", "--namespace", c.namespace, "--kubeconfig", kubeconfig(t, c.server))
+		if says := strings.Contains(got.stderr, "note: there is no Spillway server in namespace eyes"); got.code != exitDone || says != c.says || !strings.Contains(got.stderr, "context use there") || strings.Contains(got.stderr, "note:") != c.says {
+			t.Errorf("%s: exit code %d\n%s", c.namespace, got.code, got.stderr)
+		}
 	}
 }
 

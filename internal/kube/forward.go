@@ -99,6 +99,16 @@ func (r *Remote) bearer(ctx context.Context) (string, error) {
 	return r.token, nil
 }
 
+// Check says why no command reaches the server: there is none, or who asks may not. nil = nothing is against it, or the
+// cluster did not answer.
+func (r *Remote) Check(ctx context.Context) error {
+	_, err := r.bearer(ctx)
+	if dial := (*net.OpError)(nil); errors.As(err, &dial) || ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
 func (r *Remote) missing() error {
 	return fmt.Errorf("there is no Spillway server in namespace %s at %s; install one: spillway kube install --namespace %s --registry HOST/PATH: %w", r.namespace, r.conf.Host, r.namespace, spillway.ErrUnavailable)
 }
