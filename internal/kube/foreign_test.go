@@ -31,9 +31,9 @@ func TestFree_NamesWhatIsSomebodyElses(t *testing.T) {
 		there, wanted client.Object
 		says          string
 	}{
-		"a Service":                  {service, service, "or let it be taken over: kubectl label --overwrite Service castle-www-2 app.kubernetes.io/managed-by=spillway spillway.dev/app=castle"},
-		"a Deployment of our pods":   {ours, ours, "or let it be taken over: kubectl label --overwrite Deployment castle-www-2 app.kubernetes.io/managed-by=spillway spillway.dev/app=castle"},
-		"a Deployment of other pods": {deployment(map[string]string{"app": "x"}), ours, "or delete it if nobody needs it, since a Deployment of other pods cannot be taken over: kubectl delete Deployment castle-www-2"},
+		"a Service":                  {service, service, "or let it be taken over: kubectl label --overwrite Service castle-www-2 -n shop app.kubernetes.io/managed-by=spillway spillway.dev/app=castle"},
+		"a Deployment of our pods":   {ours, ours, "or let it be taken over: kubectl label --overwrite Deployment castle-www-2 -n shop app.kubernetes.io/managed-by=spillway spillway.dev/app=castle"},
+		"a Deployment of other pods": {deployment(map[string]string{"app": "x"}), ours, "or delete it if nobody needs it, since a Deployment of other pods cannot be taken over: kubectl delete Deployment castle-www-2 -n shop"},
 	} {
 		p := &Platform{live: fake.NewClientBuilder().WithObjects(c.there).Build()}
 		err := p.free(t.Context(), "castle", c.wanted)
