@@ -54,6 +54,9 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 	if e.gone != nil {
 		o.Problems = append(o.Problems, e.goneProblems(ctx, app, saved.Status)...)
 	}
+	if why := e.refused(ctx, app); why != "" {
+		o.Problems = append(o.Problems, why+"; "+correct)
+	}
 	report, err := e.proxy.Report(ctx, app)
 	if err != nil {
 		return o, nil // the overview says NoData, or the app is new
@@ -155,7 +158,7 @@ func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 		if judge.Text == "" {
 			judge = e.options.cluster.checkSources(e.judge.Sources(ctx))
 		}
-		return append(checks, judge, e.leader(ctx))
+		return append(checks, judge, e.leader(ctx), e.checkSpecs(ctx))
 	}
 	info, err := e.proxy.Info(ctx)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -194,4 +195,39 @@ func mayPass(err error) bool {
 		}
 	}
 	return false
+}
+
+// correct is what to do about a spec that was not accepted.
+const correct = "correct it and apply it again"
+
+// refused says that the spec of an app was applied and not accepted, and why; "" = it was, or that is not known.
+func (e *engine) refused(ctx context.Context, app spillway.Ref) string {
+	if e.wishes == nil {
+		return ""
+	}
+	why, err := e.wishes.Refused(ctx, app)
+	if err != nil { // the overview is not worth less for it
+		return ""
+	}
+	return why
+}
+
+// checkSpecs looks for apps whose spec was applied and not accepted.
+func (e *engine) checkSpecs(ctx context.Context) spillway.Check {
+	c := spillway.Check{Name: "specs", State: "ok", Text: "each App that was applied is accepted"}
+	apps, err := e.store.Apps(ctx)
+	if err != nil {
+		c.State, c.Text = "warn", "the apps cannot be listed: "+words(err)
+		return c
+	}
+	var refused []string
+	for _, app := range apps {
+		if why := e.refused(ctx, app); why != "" {
+			refused = append(refused, fmt.Sprintf("app %s: %s", app, why))
+		}
+	}
+	if len(refused) > 0 {
+		c.State, c.Text, c.Remedy = "warn", strings.Join(refused, "; "), correct
+	}
+	return c
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/local"
 	"github.com/spillway-dev/spillway/internal/proxy"
 	"github.com/spillway-dev/spillway/internal/reconcile"
@@ -48,7 +49,18 @@ type dataPlane interface {
 	Hold(ctx context.Context, app spillway.Ref, wait time.Duration) (spillway.Hold, error)
 }
 
+// wishes is what people ask of apps by resources of the cluster: see state.Store.
+type wishes interface {
+	Hold(ctx context.Context, app spillway.Ref) error
+	Asked(ctx context.Context, app spillway.Ref) (state.Wish, error)
+	Answer(ctx context.Context, app spillway.Ref, generation int64, mistakes error) error
+	Withdraw(ctx context.Context, app spillway.Ref) error
+	// Refused says that the newest spec is no release, and why; "" = it is one, or nobody has looked at it yet.
+	Refused(ctx context.Context, app spillway.Ref) (string, error)
+}
+
 var (
+	_ wishes    = (*state.Store)(nil)
 	_ records   = (*store.Store)(nil)
 	_ runner    = (*local.Platform)(nil)
 	_ dataPlane = (*proxy.Client)(nil)

@@ -16,7 +16,6 @@ import (
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
 	"github.com/spillway-dev/spillway/internal/kube/counts"
-	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/local"
 	"github.com/spillway-dev/spillway/internal/metrics"
 	"github.com/spillway-dev/spillway/internal/oci"
@@ -55,7 +54,7 @@ type installation struct {
 	doubts func(context.Context, spillway.App) []string                          // what its data plane does otherwise than an app says; nil = see doubtfulCertificates
 	taken  func(context.Context, spillway.Release) error                         // whether others have its hosts
 	gone   func(context.Context, spillway.Ref, rollout.Status) ([]string, error) // resources in use that somebody deleted
-	wishes *state.Store
+	wishes wishes
 	asked  func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
 	judge  *counts.Judge
 	lead   func(ctx context.Context, run func(context.Context) error) error

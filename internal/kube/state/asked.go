@@ -130,7 +130,11 @@ func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, 
 		}
 		app.Status.Message = refusal(text)
 		refused.reason, refused.note = reason, text
-		return nil
+		if !exists(app) { // it has no history
+			return nil
+		}
+		fact := spillway.Event{At: time.Now().UTC(), Kind: spillway.EventProblem, Text: refusalOf(text)}
+		return appendEvents(app, []spillway.Event{fact})
 	})
 	if err != nil {
 		return fmt.Errorf("answer %s: %w", ref, err)
@@ -139,6 +143,19 @@ func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, 
 		s.recorder.Eventf(app, nil, refused.kind, refused.reason, refused.action, "%s", cut(refused.note, 1000))
 	}
 	return nil
+}
+
+// Refused says in a sentence that the newest spec of an app is no release, and why, by its condition Accepted; "" = it is
+// one, or nobody has looked at it yet.
+func (s *Store) Refused(ctx context.Context, ref spillway.Ref) (string, error) {
+	app, _, err := s.read(ctx, ref, false)
+	if err != nil || app == nil || app.DeletionTimestamp != nil || app.Status.ObservedGeneration < app.Generation {
+		return "", err
+	}
+	if !meta.IsStatusConditionFalse(app.Status.Conditions, v1alpha1.Accepted) {
+		return "", nil
+	}
+	return refusalOf(message(app, v1alpha1.Accepted)), nil
 }
 
 // accept notes that the spec of a generation is what was deployed.
@@ -155,6 +172,11 @@ func accept(app *v1alpha1.App, generation int64) {
 func refusal(mistakes string) string {
 	first, _, _ := strings.Cut(mistakes, "\n")
 	return "spec not accepted: " + first
+}
+
+// refusalOf is the fact in the history of an app whose spec has mistakes: all of them.
+func refusalOf(mistakes string) string {
+	return "the spec that was applied is not accepted: " + strings.ReplaceAll(mistakes, "\n", "; ")
 }
 
 // set is one condition of the generation that was looked at.

@@ -81,3 +81,33 @@ func TestSave_SaysThatTheSpecIsNotWhatServes(t *testing.T) {
 		t.Errorf("the spec is what serves: %q", got)
 	}
 }
+
+// A spec that is refused is no news to kubectl alone: the app may serve on, and its history has to say it.
+func TestStore_SaysWhyASpecIsRefused(t *testing.T) {
+	c, namespace := cluster(t)
+	s := state.New(state.Config{Client: c, Namespace: namespace})
+	deploy(t, s, file)
+	generation := resource(t, c, namespace, "castle").Generation + 1
+	refused := func(mistakes error) string {
+		t.Helper()
+		if err := s.Answer(t.Context(), "castle", generation, mistakes); err != nil {
+			t.Fatal(err)
+		}
+		why, err := s.Refused(t.Context(), "castle")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return why
+	}
+	const want = "the spec that was applied is not accepted: spec:1:1: no services; spec:2:1: no host"
+	if got := refused(errors.New("spec:1:1: no services\nspec:2:1: no host")); got != want {
+		t.Errorf("refused for %q, want %q", got, want)
+	}
+	events, err := s.Events(t.Context(), "castle", spillway.EventQuery{Tail: 1})
+	if err != nil || len(events) != 1 || events[0].Kind != spillway.EventProblem || events[0].Text != want {
+		t.Errorf("the history has %+v, %v; want %q", events, err, want)
+	}
+	if got := refused(nil); got != "" {
+		t.Errorf("accepted, and refused for %q", got)
+	}
+}
