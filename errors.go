@@ -23,6 +23,21 @@ var (
 	ErrStale = errors.New("stale")
 )
 
+// Text is what an error says to people: without the sentinels in it, which reasons and exit codes tell. It has as many
+// lines as the error. "look for pods: not allowed: pods is forbidden" is "look for pods: pods is forbidden".
+func Text(err error) string {
+	lines := strings.Split(strings.TrimRight(err.Error(), "\n"), "\n")
+	for _, kind := range []error{ErrNotFound, ErrConflict, ErrInvalid, ErrDenied, ErrUnavailable, ErrStale} {
+		if !errors.Is(err, kind) {
+			continue
+		}
+		for i, line := range lines {
+			lines[i] = strings.TrimSuffix(strings.ReplaceAll(line, ": "+kind.Error()+": ", ": "), ": "+kind.Error())
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
 // FieldError is one mistake of a user in one place of a file.
 type FieldError struct {
 	File    string `json:"file,omitempty"`   // as the user named it; "" when the text did not come from a file

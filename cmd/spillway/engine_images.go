@@ -217,7 +217,7 @@ func (e *engine) checkSpecs(ctx context.Context) spillway.Check {
 	c := spillway.Check{Name: "specs", State: "ok", Text: "each App that was applied is accepted"}
 	apps, err := e.store.Apps(ctx)
 	if err != nil {
-		c.State, c.Text = "warn", "the apps cannot be listed: "+words(err)
+		c.State, c.Text = "warn", "the apps cannot be listed: "+spillway.Text(err)
 		return c
 	}
 	var refused []string

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
@@ -69,7 +68,7 @@ func (c *cli) finish(err error) int {
 	var fields spillway.FieldErrors
 	errors.As(tell, &fields)
 	if c.json {
-		if err := c.printJSON(failed{Error: failure{Text: words(tell), Fields: fields, Code: code}}); err != nil {
+		if err := c.printJSON(failed{Error: failure{Text: spillway.Text(tell), Fields: fields, Code: code}}); err != nil {
 			fmt.Fprintln(c.stderr, err)
 		}
 	}
@@ -77,22 +76,11 @@ func (c *cli) finish(err error) int {
 		c.tellFields(fields)
 		return code
 	}
-	fmt.Fprintf(c.stderr, "%s %s\n", c.errStyle.red("Error:"), words(tell))
+	fmt.Fprintf(c.stderr, "%s %s\n", c.errStyle.red("Error:"), spillway.Text(tell))
 	if !c.started {
 		fmt.Fprintln(c.stderr, "Help:  "+c.helpFor)
 	}
 	return code
-}
-
-// words is the text of an error without the kind at its end, which the exit code tells.
-func words(err error) string {
-	text := strings.TrimRight(err.Error(), "\n")
-	for _, kind := range []error{spillway.ErrNotFound, spillway.ErrConflict, spillway.ErrInvalid, spillway.ErrDenied, spillway.ErrUnavailable, spillway.ErrStale} {
-		if errors.Is(err, kind) {
-			text = strings.TrimSuffix(text, ": "+kind.Error())
-		}
-	}
-	return text
 }
 
 // tellFields prints every mistake of a file or of a request.

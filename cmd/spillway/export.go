@@ -147,7 +147,7 @@ func exportImage(ctx context.Context, registry *oci.Registry, repository, app st
 	case s.Image == "" && errors.Is(err, spillway.ErrNotFound):
 		return image, comment, nil
 	case errors.Is(err, spillway.ErrUnavailable):
-		return image, fmt.Sprintf("# The image is not pinned: %s.", strings.ReplaceAll(words(err), "\n", " ")), nil
+		return image, fmt.Sprintf("# The image is not pinned: %s.", strings.ReplaceAll(spillway.Text(err), "\n", " ")), nil
 	}
 	return "", "", err
 }

@@ -187,7 +187,7 @@ func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error
 	case !errors.Is(err, spillway.ErrNotFound):
 		return err
 	case upgrade:
-		return fmt.Errorf("%s; install one first: spillway kube install --namespace %s --registry HOST/PATH: %w", words(err), namespace, spillway.ErrNotFound)
+		return fmt.Errorf("%s; install one first: spillway kube install --namespace %s --registry HOST/PATH: %w", spillway.Text(err), namespace, spillway.ErrNotFound)
 	}
 	if s, err = c.withImage(cmd.Context(), installer, o, cmd.Flags(), s); err != nil {
 		return err

@@ -90,7 +90,7 @@ func (c *cli) serverProgram(o imageOptions, nodes []string) (file, architecture 
 	const other = "name a static program spillway of the same version for Linux: --program FILE; or an image that has one: --image IMAGE"
 	architecture, err = oci.Static(file)
 	if err != nil {
-		return "", "", fmt.Errorf("no image of the server can be made: %s; %s: %w", words(err), other, spillway.ErrInvalid)
+		return "", "", fmt.Errorf("no image of the server can be made: %s; %s: %w", spillway.Text(err), other, spillway.ErrInvalid)
 	}
 	if len(nodes) > 0 && !slices.Contains(nodes, architecture) {
 		return "", "", fmt.Errorf("no image of the server can be made: %s is built for %s, and the nodes are %s; %s: %w", file, architecture, strings.Join(nodes, ", "), other, spillway.ErrInvalid)
@@ -150,7 +150,7 @@ func (c *cli) withImage(ctx context.Context, installer *kube.Installer, o kubeOp
 	}
 	file, architecture, err := c.serverProgram(o.made, nodes)
 	if err != nil && s.Image != "" && !given.Changed("program") && !given.Changed("server-base") {
-		c.say("the server keeps its image: %s", words(err))
+		c.say("the server keeps its image: %s", spillway.Text(err))
 		return s, nil
 	}
 	if err != nil {

@@ -219,7 +219,7 @@ func (p *Platform) follow(ref spillway.Ref, route spillway.Route, since time.Tim
 // serves says why a route of n parts is not yet what the gateway serves; "" = it is.
 func (p *Platform) serves(ctx context.Context, a *app, route spillway.Route, parts []part, n int, err error) string {
 	if err != nil {
-		return err.Error()
+		return spillway.Text(err)
 	}
 	if len(parts) != n {
 		return fmt.Sprintf("%d of %d routes are there", len(parts), n)

@@ -71,7 +71,7 @@ func (p *Platform) Doctor(ctx context.Context) []spillway.Check {
 	}
 	version, err := asks.ServerVersion()
 	if err != nil {
-		return []spillway.Check{{Name: "cluster", State: "fail", Text: explain("ask the API server for its version", err).Error(), Remedy: "is " + p.conf.Rest.Host + " reached from here?"}}
+		return []spillway.Check{{Name: "cluster", State: "fail", Text: spillway.Text(explain("ask the API server for its version", err)), Remedy: "is " + p.conf.Rest.Host + " reached from here?"}}
 	}
 	checks := []spillway.Check{{Name: "cluster", State: "ok", Text: fmt.Sprintf("Kubernetes %s at %s, namespace %s", version.GitVersion, p.conf.Rest.Host, p.conf.Namespace)}}
 	if !p.isDefined() {
@@ -148,7 +148,7 @@ func (p *Platform) checkRights(ctx context.Context) spillway.Check {
 				Namespace: namespace, Group: r.Group, Resource: resource, Subresource: sub, Verb: verb, Name: r.Name,
 			}}}
 			if err := p.live.Create(ctx, review); err != nil {
-				return spillway.Check{Name: "rights", State: "fail", Text: explain("ask what the server may do", err).Error()}
+				return spillway.Check{Name: "rights", State: "fail", Text: spillway.Text(explain("ask what the server may do", err))}
 			}
 			if !review.Status.Allowed {
 				missing = append(missing, fmt.Sprintf("%s %s in %s", verb, r.Resource, namespace))
@@ -170,7 +170,7 @@ func (p *Platform) checkGateway(ctx context.Context) spillway.Check {
 	}
 	var found gatewayv1.Gateway
 	if err := p.live.Get(ctx, client.ObjectKey{Namespace: g.Namespace, Name: g.Name}, &found); err != nil {
-		c.Text, c.Remedy = explain("look for gateway "+g.Namespace+"/"+g.Name, err).Error(), "kubectl get gateways -A tells which there are"
+		c.Text, c.Remedy = spillway.Text(explain("look for gateway "+g.Namespace+"/"+g.Name, err)), "kubectl get gateways -A tells which there are"
 		return c
 	}
 	i := slices.IndexFunc(found.Status.Conditions, func(c metav1.Condition) bool { return c.Type == string(gatewayv1.GatewayConditionProgrammed) })

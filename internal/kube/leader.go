@@ -44,7 +44,7 @@ func (p *Platform) Standing(ctx context.Context, self string) string {
 	leader, err := p.Leader(ctx)
 	switch {
 	case err != nil:
-		return fmt.Sprintf("this server, %s, stands by, and who leads is not known: %v", self, err)
+		return fmt.Sprintf("this server, %s, stands by, and who leads is not known: %s", self, spillway.Text(err))
 	case leader == "":
 		return fmt.Sprintf("this server, %s, stands by, and none leads at the moment: one takes over within %s", self, leaseTime)
 	}

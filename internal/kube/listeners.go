@@ -114,7 +114,7 @@ func (p *Platform) askForEntrances(ctx context.Context) (all []entrance, problem
 	var g gatewayv1.Gateway
 	namespace := cmp.Or(p.conf.Gateway.Namespace, p.conf.Namespace)
 	if err := p.live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: p.conf.Gateway.Name}, &g); err != nil {
-		return nil, explain("look for gateway "+p.conf.Gateway.Name, err).Error()
+		return nil, spillway.Text(explain("look for gateway "+p.conf.Gateway.Name, err))
 	}
 	all = entrancesOf(&g, p.conf.Gateway.Section, p.conf.Namespace)
 	if len(all) == 0 {

@@ -64,7 +64,7 @@ func (p *Platform) checkPullSecret(ctx context.Context) spillway.Check {
 		c.Text = fmt.Sprintf("the server may not see whether Secret %s is in namespace %s", p.conf.PullSecret, p.conf.Namespace)
 		c.Remedy = "spillway kube upgrade gives it the right to read that one; or look: kubectl get secret " + p.conf.PullSecret + " -n " + p.conf.Namespace
 	case err != nil:
-		c.Text = explain("look for Secret "+p.conf.PullSecret, err).Error()
+		c.Text = spillway.Text(explain("look for Secret "+p.conf.PullSecret, err))
 	case problem != "":
 		c.State, c.Text, c.Remedy = "fail", problem, remedy
 	default:

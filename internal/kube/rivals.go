@@ -170,7 +170,7 @@ func (p *Platform) lookForRivals(ctx context.Context, a *app) (news bool) {
 		}
 	}
 	if err != nil {
-		found.rivals, found.unknown = last.rivals, err.Error() // as they were seen last
+		found.rivals, found.unknown = last.rivals, spillway.Text(err) // as they were seen last
 		if found.unknown != last.unknown && ctx.Err() == nil {
 			p.log.Warn("it is not known whether others have the hosts of an app", "app", a.ref, "error", err, "again in", rivalTime)
 		}
@@ -247,7 +247,7 @@ func (c contest) contested(wrong map[string]string) map[string]string {
 func (p *Platform) checkHosts(ctx context.Context) spillway.Check {
 	s, err := p.lookAtOthers(ctx, 0)
 	if err != nil {
-		return spillway.Check{Name: "hosts", State: "fail", Text: err.Error()}
+		return spillway.Check{Name: "hosts", State: "fail", Text: spillway.Text(err)}
 	}
 	c := spillway.Check{Name: "hosts", State: "ok", Text: "no other HTTPRoute at the gateway has a host of the apps here"}
 	if !s.all {

@@ -283,7 +283,7 @@ func (n *addresses) look(ctx context.Context, host string) (changed []spillway.R
 	was, problem := h.known, h.problem
 	h.at, h.problem = time.Now(), ""
 	if err != nil {
-		h.problem = err.Error()
+		h.problem = spillway.Text(err)
 	} else if len(found) > 0 {
 		h.known = found
 	}

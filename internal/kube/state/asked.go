@@ -116,7 +116,7 @@ func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, 
 			return nil
 		}
 		app.Status.ObservedGeneration = generation
-		text, reason := cut(mistakes.Error(), longest), "Refused"
+		text, reason := cut(spillway.Text(mistakes), longest), "Refused"
 		switch {
 		case errors.Is(mistakes, spillway.ErrInvalid):
 			reason = "Invalid"
