@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -33,4 +35,15 @@ func explain(what string, err error) error {
 		return fmt.Errorf("%s: the API server does not answer: %w: %w", what, spillway.ErrUnavailable, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// sentences are the errors that were joined in one, on a line, each once.
+func sentences(err error) string {
+	var all []string
+	for line := range strings.SplitSeq(spillway.Text(err), "\n") {
+		if !slices.Contains(all, line) {
+			all = append(all, line)
+		}
+	}
+	return strings.Join(all, "; ")
 }

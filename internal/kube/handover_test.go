@@ -2,6 +2,7 @@ package kube
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -298,6 +299,21 @@ func TestTogether_AConflictHidesNothing(t *testing.T) {
 	}
 	if failed = together(map[string]error{"Deployment/castle-www-2": spillway.ErrStale}); !errors.Is(failed, spillway.ErrStale) {
 		t.Error(failed)
+	}
+}
+
+// Of several refused objects each is told once, and that a route is as it was does not tell its Service's again.
+func TestStuck_TellsEachRefusedObjectOnce(t *testing.T) {
+	service := fmt.Errorf("there is a Service/castle-www-2 of somebody else: %w", spillway.ErrConflict)
+	route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Name: "castle-www"}, Spec: gatewayv1.HTTPRouteSpec{Rules: []gatewayv1.HTTPRouteRule{{
+		BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{BackendObjectReference: gatewayv1.BackendObjectReference{Name: "castle-www-2"}}}},
+	}}}}
+	refused := map[string]error{"Service/castle-www-2": service, "Service/again": service}
+	refused["HTTPRoute/castle-www"] = leadsAstray(route, nil, refused)
+	a := &app{failed: together(refused)}
+	want := "HTTPRoute castle-www is as it was: it would lead users to Service castle-www-2, which is refused; there is a Service/castle-www-2 of somebody else"
+	if got := a.stuck(time.Now()); got != want || !errors.Is(a.failed, spillway.ErrConflict) {
+		t.Errorf("people are told %q of %v, want %q", got, a.failed, want)
 	}
 }
 

@@ -84,7 +84,7 @@ const slow = 3 * time.Second
 func (a *app) stuck(now time.Time) string {
 	switch {
 	case a.failed != nil && !errors.Is(a.failed, context.Canceled) && !errors.Is(a.failed, spillway.ErrStale): // which is tried again at once
-		return spillway.Text(a.failed)
+		return sentences(a.failed)
 	case a.asking && a.problem != "" && a.refused == "" && now.Sub(a.begun) > slow:
 		return a.problem
 	}

@@ -98,12 +98,24 @@ func leadsAstray(o client.Object, there map[string]client.Object, refused map[st
 	for _, rule := range route.Spec.Rules {
 		for _, b := range rule.BackendRefs {
 			if err := refused["Service/"+string(b.Name)]; err != nil && partTo(route, b.Name) > partTo(present, b.Name) {
-				return fmt.Errorf("HTTPRoute %s is as it was: it would lead users to what is not there: %w", route.Name, err)
+				return astray{route.Name, string(b.Name), err}
 			}
 		}
 	}
 	return nil
 }
+
+// astray is that a route is left as it is, because of a Service whose own error is told beside it.
+type astray struct {
+	route, service string
+	refused        error
+}
+
+func (a astray) Error() string {
+	return fmt.Sprintf("HTTPRoute %s is as it was: it would lead users to Service %s, which is refused", a.route, a.service)
+}
+
+func (a astray) Unwrap() error { return a.refused }
 
 // partTo is the greatest part of its users, from 0 to 1, that a rule of a route leads to a Service.
 func partTo(route *gatewayv1.HTTPRoute, service gatewayv1.ObjectName) (most float64) {
