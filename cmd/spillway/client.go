@@ -116,6 +116,9 @@ func (c *cli) pickApp(ctx context.Context, client *api.Client) (spillway.Ref, er
 	case len(apps) == 0 && c.env != "":
 		return "", fmt.Errorf("no app has been deployed to %s here yet", c.env)
 	case len(apps) == 0:
+		if at, err := c.chosen(); err == nil && at.Kubernetes != nil {
+			return "", fmt.Errorf("no app has been deployed here yet; start with: spillway init, then spillway deploy --context %s", at.Name)
+		}
 		return "", errors.New("no app has been deployed here yet; start with: spillway init, then spillway up")
 	}
 	names := make([]string, len(apps))

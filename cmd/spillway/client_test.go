@@ -108,3 +108,27 @@ func TestOnThisMachine(t *testing.T) {
 		}
 	}
 }
+
+func TestPickApp_SaysHowToBegin(t *testing.T) {
+	t.Chdir(t.TempDir())
+	home, dir := t.TempDir(), stateDir(t)
+	t.Cleanup(serveOn(t, dir, &actor{}))
+	empty, err := api.NewClient("unix://"+filepath.Join(dir, api.SocketName), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(home, ".config", "spillway", "contexts.json")
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(`{"version": 1, "contexts": [{"name": "shop", "kubernetes": {"namespace": "shop", "context": "k"}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for context, want := range map[string]string{"local": "then spillway up", "shop": "then spillway deploy --context shop"} {
+		c := newCLI(nil, &strings.Builder{}, &strings.Builder{}, func(name string) string { return map[string]string{"HOME": home}[name] })
+		c.dir, c.context = c.defaultDir(), context
+		if _, err := c.pickApp(t.Context(), empty); exitCode(err) != exitFailed || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", context, err, want)
+		}
+	}
+}
