@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,6 +28,8 @@ type Client struct {
 	base  string // "http://127.0.0.1:7300", without a slash at the end
 	token string
 	place string // what to call the server in messages
+
+	reached atomic.Bool // it has answered
 }
 
 // NewClient makes a client of the server at a target: unix:///var/lib/spillway/spillway.sock, or
@@ -180,6 +183,7 @@ func (c *Client) do(ctx context.Context, method, path, media string, body io.Rea
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
+	c.reached.Store(true)
 	if answer.StatusCode < 300 {
 		return answer, nil
 	}
@@ -217,6 +221,14 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // without method and address, which people did not type
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, spillway.ErrUnavailable), errors.Is(err, spillway.ErrDenied), errors.Is(err, spillway.ErrInvalid):
+		return err // of a transport that says by itself what the matter is
+	case !c.reached.Load():
+		return fmt.Errorf("the Spillway server at %s cannot be reached: %w: %w", c.place, err, spillway.ErrUnavailable)
 	}
 	return c.broken(ctx, err)
 }

@@ -75,7 +75,11 @@ func (r *Remote) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	request = request.Clone(request.Context())
 	request.Header.Set("Authorization", "Bearer "+token)
-	return r.inner.RoundTrip(request)
+	answer, err := r.inner.RoundTrip(request)
+	if broken := (noForward{}); errors.As(err, &broken) {
+		return nil, broken // without what net/http says before it
+	}
+	return answer, err
 }
 
 // bearer is the token of the server.
@@ -210,11 +214,26 @@ func (f *forwarded) Read(b []byte) (int, error) {
 	if err != nil && !f.any {
 		_ = f.link.Close() // it is over, and the stream of errors ends
 		if text := <-f.failed; text != "" {
-			return n, fmt.Errorf("pod %s: %s: %w", f.to, text, spillway.ErrUnavailable)
+			return n, noForward{f.to, text}
 		}
 	}
 	return n, err
 }
+
+// noForward is why the port of a pod could not be connected to, as its node says it. It is an ErrUnavailable.
+type noForward struct{ pod, text string }
+
+// Error is in our words where the program or its pod is not there, which a node tells with paths and ids of its own.
+func (e noForward) Error() string {
+	for _, absent := range []string{"connection refused", "sandbox", "network namespace", "not running"} {
+		if strings.Contains(e.text, absent) {
+			return fmt.Sprintf("the Spillway server in pod %s is starting, or is gone; try again", e.pod)
+		}
+	}
+	return fmt.Sprintf("pod %s: %s", e.pod, e.text)
+}
+
+func (e noForward) Unwrap() error { return spillway.ErrUnavailable }
 
 // Write sends to the server.
 func (f *forwarded) Write(b []byte) (int, error) { return f.data.Write(b) }
