@@ -13,6 +13,7 @@ const (
 	Promoting   Phase = "Promoting"   // the candidate has all traffic; the old release is warm; the judge watches
 	RollingBack Phase = "RollingBack" // the candidate has weight 0; the data plane has not acknowledged it or it still drains
 	Degraded    Phase = "Degraded"    // at rest, but the promised capacity is not there, or nothing serves
+	Destroying  Phase = "Destroying"  // everything is stopped, and the app is forgotten then
 )
 
 // Outcome is how a rollout ended.

@@ -94,6 +94,8 @@ func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time
 	b.WriteString(s.bold(string(o.App)) + " · " + phase(o.Phase, s))
 	if n := serves(o); n != 0 {
 		b.WriteString(" · " + release(n) + " serves" + colour(o.Color))
+	} else if o.Phase == spillway.Destroying {
+		b.WriteString(" · what runs of it is stopped, then it is forgotten")
 	} else {
 		b.WriteString(" · nothing serves")
 	}

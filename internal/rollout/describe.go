@@ -309,7 +309,7 @@ func (t *turn) problems() []string {
 			problems = append(problems, why)
 		}
 	}
-	if t.st.Stable == 0 && t.st.Last != nil && t.st.Rollout == nil {
+	if t.st.Stable == 0 && t.st.Last != nil && t.st.Rollout == nil && !t.st.Destroy {
 		problems = append(problems, "nothing serves: "+ended(t.st.Last.Release, t.st.Last.Track, t.st.Last.Outcome, t.st.Last.Reason))
 	}
 	return problems

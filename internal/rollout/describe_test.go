@@ -23,6 +23,18 @@ func TestDescribe_SaysHowTheReleaseEndedThatLeavesNothing(t *testing.T) {
 	}
 }
 
+// An app that is destroyed on purpose has no problem because nothing of it serves.
+func TestDecide_SaysThatAnAppIsBeingDestroyed(t *testing.T) {
+	last := &rollout.Result{ID: 1, Release: 1, Outcome: spillway.Succeeded}
+	spec := rollout.Spec{App: "shop", Releases: map[int]spillway.Release{1: release(1, []string{"www"}, web(spillway.Rolling, 2))}}
+	seen := rollout.Observation{Groups: []rollout.Group{{Group: spillway.Group{Service: "www", Release: 1}, Running: 2}}}
+	status := rollout.Decide(spec, rollout.Status{Stable: 1, Phase: spillway.Healthy, Last: last, Destroy: true}, seen, time.Unix(1, 0)).Status
+	o := rollout.Describe(spec, status, seen, time.Unix(1, 0))
+	if o.Phase != spillway.Destroying || len(o.Problems) != 0 {
+		t.Errorf("phase %s, problems %q", o.Phase, o.Problems)
+	}
+}
+
 // What a replica wrote is no place to look at when there was none.
 func TestDescribe_SaysWhereToLook(t *testing.T) {
 	g := spillway.Group{Service: "www", Release: 1}

@@ -116,7 +116,7 @@ func (t *turn) failsNoMore() bool {
 
 // destroy waits until nothing runs; the loop then forgets the app.
 func (t *turn) destroy() {
-	t.st.Stable, t.st.Good, t.st.Queue, t.st.Lanes, t.st.Standby, t.st.Phase = 0, nil, nil, nil, nil, spillway.Degraded
+	t.st.Stable, t.st.Good, t.st.Queue, t.st.Lanes, t.st.Standby, t.st.Phase = 0, nil, nil, nil, nil, spillway.Destroying
 	t.after(spillway.Duration(drainTick))
 }
 

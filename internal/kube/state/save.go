@@ -100,11 +100,13 @@ func describe(app *v1alpha1.App, st rollout.Status, events []spillway.Event) {
 		}
 	}
 	a.Message = cut(sentence(st, health, events), longest)
-	if c := meta.FindStatusCondition(a.Conditions, v1alpha1.Stalled); c != nil && st.Rollout == nil {
+	if c := meta.FindStatusCondition(a.Conditions, v1alpha1.Stalled); c != nil && st.Rollout == nil && st.Phase != spillway.Destroying {
 		a.Message = refusal(c.Message)
 	}
 	degraded := st.Phase == spillway.Degraded
 	switch {
+	case st.Phase == spillway.Destroying:
+		set(app, v1alpha1.Ready, false, "Destroying", a.Message)
 	case st.Stable == 0:
 		set(app, v1alpha1.Ready, false, "NothingServes", "no release serves yet")
 	case degraded:
@@ -153,6 +155,9 @@ func asked(st rollout.Status) spillway.Share {
 
 // sentence says how an app is.
 func sentence(st rollout.Status, health string, events []spillway.Event) string {
+	if st.Phase == spillway.Destroying {
+		return "the app is being destroyed: what runs of it is stopped, then it is forgotten"
+	}
 	if r := st.Rollout; r != nil {
 		track := ""
 		if r.Track != "" {

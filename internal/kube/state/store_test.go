@@ -421,13 +421,15 @@ func TestStore_SaysHowAnAppIs(t *testing.T) {
 			"1 of 2 replicas of www are ready", "", map[string]bool{"Ready": false, "Degraded": true}},
 		{rollout.Status{Phase: spillway.Degraded, Stable: 1, Held: true}, nil,
 			"1 of 2 replicas of www are ready", "", map[string]bool{"Ready": false, "Degraded": true}},
+		{rollout.Status{Phase: spillway.Destroying, Destroy: true, Last: &rollout.Result{Release: 2, Outcome: spillway.Succeeded}}, nil,
+			"the app is being destroyed: what runs of it is stopped, then it is forgotten", "", map[string]bool{"Ready": false, "Degraded": false}},
 	}
 	for i, m := range moments {
 		if err := s.Save(t.Context(), "castle", int64(i), m.status, m.events); err != nil {
 			t.Fatal(err)
 		}
 		st := resource(t, c, namespace, "castle").Status
-		if st.Message != m.message || st.Weight != m.weight || st.Phase != m.status.Phase || st.Stable != 1 {
+		if st.Message != m.message || st.Weight != m.weight || st.Phase != m.status.Phase || st.Stable != m.status.Stable {
 			t.Errorf("%d: phase %s, stable %d, weight %q: %s; want %q: %s", i, st.Phase, st.Stable, st.Weight, st.Message, m.weight, m.message)
 		}
 		for kind, want := range m.condition {

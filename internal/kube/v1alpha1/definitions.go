@@ -45,7 +45,7 @@ func definition(kind, plural, singular string, short, categories []string, colum
 
 func appColumns() []apiextensions.CustomResourceColumnDefinition {
 	return []apiextensions.CustomResourceColumnDefinition{
-		{Name: "Phase", Type: "string", JSONPath: ".status.phase", Description: "Healthy, Progressing, Paused, Promoting, RollingBack or Degraded"},
+		{Name: "Phase", Type: "string", JSONPath: ".status.phase", Description: "Healthy, Progressing, Paused, Promoting, RollingBack, Degraded or Destroying"},
 		{Name: "Stable", Type: "integer", JSONPath: ".status.stable", Description: "the release that serves"},
 		{Name: "Candidate", Type: "integer", JSONPath: ".status.candidate", Description: "the release that is tried"},
 		{Name: "Weight", Type: "string", JSONPath: ".status.weight", Description: "the share of the users on the candidate"},
@@ -83,7 +83,7 @@ func appSchema(spec apiextensions.JSONSchemaProps) apiextensions.JSONSchemaProps
 		Properties: map[string]apiextensions.JSONSchemaProps{
 			"observedGeneration": number("The newest generation of the spec that was looked at."),
 			"conditions":         conditions(),
-			"phase":              text("Healthy, Progressing, Paused, Promoting, RollingBack or Degraded."),
+			"phase":              text("Healthy, Progressing, Paused, Promoting, RollingBack, Degraded or Destroying."),
 			"stable":             number("The number of the release that serves."),
 			"candidate":          number("The number of the release that is tried."),
 			"weight":             text("The share of the users on the candidate."),
