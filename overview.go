@@ -18,6 +18,7 @@ type Overview struct {
 	Problems []string          `json:"problems,omitempty"` // each with the reason and the next step
 	NoData   bool              `json:"no_data,omitempty"`  // the proxy did not answer, or see Silence
 	Silence  string            `json:"silence,omitempty"`  // why else there are no data
+	Note     string            `json:"note,omitempty"`     // what is good to know and no problem
 	Hold     *Hold             `json:"hold,omitempty"`     // the proxy holds requests
 	Tracks   []TrackOverview   `json:"tracks,omitempty"`   // besides stable, sorted by name
 	Standby  *StandbyOverview  `json:"standby,omitempty"`  // the dark colour that is warm

@@ -209,7 +209,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.closers = append(in.closers, in.api.Close) // nobody asks any more when the rest is closed
 	in.judge = judge
 	host, _ := os.Hostname() // a name among servers; without one the pid has to do
-	in.standing = func(ctx context.Context) string { return platform.Standing(ctx, host) }
+	in.standing = func(ctx context.Context) (string, bool) { return platform.Standing(ctx, host) }
 	in.leader = func(ctx context.Context) spillway.Check { return platform.CheckLeader(ctx, host, in.leads.Load) }
 	in.lead = func(ctx context.Context, run func(context.Context) error) error {
 		if platform.Defined(ctx) != nil { // while the cluster cannot remember, there is nothing to lead

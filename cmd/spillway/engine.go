@@ -12,6 +12,7 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/api"
+	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/proxy"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
@@ -46,10 +47,19 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 	if err != nil {
 		return spillway.Overview{}, err
 	}
+	fresh, note := observed.Silence == kube.Unasked, ""
 	if observed.NoData && e.standing != nil && !e.leads.Load() {
-		observed.Silence = e.standing(ctx) + "; " + observed.Silence
+		text, led := e.standing(ctx)
+		observed.Silence = text + "; " + observed.Silence
+		if led && fresh {
+			note = observed.Silence
+		}
 	}
 	o := rollout.Describe(saved.Spec, saved.Status, observed, time.Now())
+	if note != "" { // another server leads, and this one will know in a moment: nobody has to do anything
+		o.Note = note
+		o.Problems = slices.DeleteFunc(o.Problems, func(p string) bool { return p == note })
+	}
 	o.Uncounted = e.daemon == nil
 	if e.gone != nil {
 		o.Problems = append(o.Problems, e.goneProblems(ctx, app, saved.Status)...)

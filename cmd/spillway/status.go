@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,6 +120,9 @@ func writeStatus(w io.Writer, o spillway.Overview, where []string, now time.Time
 	for _, p := range o.Problems {
 		b.WriteString("\n" + s.yellow("problem") + "   " + clean(p) + "\n")
 	}
+	if o.Note != "" {
+		b.WriteString("\nnote      " + clean(o.Note) + "\n")
+	}
 	if o.Held {
 		b.WriteString("\nheld      automatic deploys stay away after the rollback; let them go on: spillway resume\n")
 		if o.Uncounted { // on a cluster
@@ -189,7 +193,11 @@ func servicesTable(o spillway.Overview) *table {
 			if o.Uncounted {
 				open, requests, failed = "", "", ""
 			}
-			t.row(s.Name, strconv.Itoa(g.Group.Release), g.Role, fmt.Sprintf("%d/%d", g.Ready, g.Want), g.Weight.String(), open, requests, failed,
+			weight := g.Weight.String()
+			if unweighed(o) {
+				weight = ""
+			}
+			t.row(s.Name, strconv.Itoa(g.Group.Release), g.Role, fmt.Sprintf("%d/%d", g.Ready, g.Want), weight, open, requests, failed,
 				latency(g.Traffic.P95), g.Problem)
 		}
 		if len(s.Groups) == 0 {
@@ -197,6 +205,13 @@ func servicesTable(o spillway.Overview) *table {
 		}
 	}
 	return t
+}
+
+// unweighed reports that nobody knows which weights are served, not even those seen last: all of them are 0.
+func unweighed(o spillway.Overview) bool {
+	return o.NoData && !slices.ContainsFunc(o.Services, func(s spillway.ServiceOverview) bool {
+		return slices.ContainsFunc(s.Groups, func(g spillway.GroupOverview) bool { return g.Weight > 0 })
+	})
 }
 
 // latency prints microseconds as "12ms", "0.4ms", "1.25s".

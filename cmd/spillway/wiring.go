@@ -60,7 +60,7 @@ type installation struct {
 	lead   func(ctx context.Context, run func(context.Context) error) error
 	leads  atomic.Bool // this server decides, and no other
 
-	standing func(context.Context) string         // what this server is while it does not lead, and who does
+	standing func(context.Context) (string, bool) // what this server is while it does not lead, and whether another one leads
 	leader   func(context.Context) spillway.Check // who leads
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// unasked is why it is not known what the gateway serves of an app, to a server that did not ask for it itself.
-const unasked = "it is not known yet what the gateway serves: this server has just begun to look, and asks it now"
+// Unasked is why it is not known what the gateway serves of an app, to a server that did not ask for it itself.
+const Unasked = "it is not known yet what the gateway serves: this server has just begun to look, and asks it now"
 
 // Leader names the server of the namespace that decides: the name of its host, which is that of its pod. "" when none
 // does at the moment.
@@ -40,15 +40,16 @@ func holder(l coordinationv1.LeaseSpec, now time.Time) string {
 }
 
 // Standing says what a server that does not lead is, and who leads: "this server, spillway-1, stands by: spillway-2 leads".
-func (p *Platform) Standing(ctx context.Context, self string) string {
+// led: another one leads.
+func (p *Platform) Standing(ctx context.Context, self string) (text string, led bool) {
 	leader, err := p.Leader(ctx)
 	switch {
 	case err != nil:
-		return fmt.Sprintf("this server, %s, stands by, and who leads is not known: %s", self, spillway.Text(err))
+		return fmt.Sprintf("this server, %s, stands by, and who leads is not known: %s", self, spillway.Text(err)), false
 	case leader == "":
-		return fmt.Sprintf("this server, %s, stands by, and none leads at the moment: one takes over within %s", self, leaseTime)
+		return fmt.Sprintf("this server, %s, stands by, and none leads at the moment: one takes over within %s", self, leaseTime), false
 	}
-	return fmt.Sprintf("this server, %s, stands by and decides nothing: %s leads", self, leader)
+	return fmt.Sprintf("this server, %s, stands by and decides nothing: %s leads", self, leader), true
 }
 
 // CheckLeader says who decides. leads: this server does, whose host is self.
@@ -57,8 +58,8 @@ func (p *Platform) CheckLeader(ctx context.Context, self string, leads func() bo
 	if leads() {
 		return c
 	}
-	c.Text = p.Standing(ctx, self)
-	if leader, err := p.Leader(ctx); err != nil || leader == "" {
+	var led bool
+	if c.Text, led = p.Standing(ctx, self); !led {
 		c.State, c.Remedy = "warn", "look again in "+leaseTime.String()+"; if none leads then: kubectl logs deployment/"+serverName+" -n "+p.conf.Namespace
 	}
 	return c

@@ -72,7 +72,7 @@ func (a *app) unseen(parts []part) string {
 	case a.refused != "": // it was served, and nobody knows what users get instead
 		return cmp.Or(a.problem, a.refused)
 	case !a.known && !a.own && len(parts) > 0: // another process asked for it, and it was not looked at yet
-		return unasked
+		return Unasked
 	}
 	return ""
 }

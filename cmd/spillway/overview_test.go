@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
@@ -51,5 +52,53 @@ func TestOverview_SaysThatASpecIsRefused(t *testing.T) {
 		if c := e.checkSpecs(t.Context()); (c.State == "warn") != (why != "") || why != "" && (!strings.Contains(c.Text, "app castle: "+why) || c.Remedy == "") {
 			t.Errorf("refused for %q: doctor says %+v", why, c)
 		}
+	}
+}
+
+func TestOverview_ThatAServerStandsByIsANote(t *testing.T) {
+	unknown := seeing{Observation: rollout.Observation{NoData: true, Silence: kube.Unasked, Groups: []rollout.Group{{Group: spillway.Group{Service: "www", Release: 1}, Running: 1, Ready: 1}}}}
+	broken := unknown
+	broken.Silence = "gateway gw does not take HTTPRoute castle-www"
+	for name, tt := range map[string]struct {
+		seen seeing
+		led  bool
+		note bool
+	}{
+		"another leads":                {unknown, true, true},
+		"none leads":                   {unknown, false, false},
+		"the gateway refuses what was": {broken, true, false},
+	} {
+		e := &engine{installation: &installation{store: remembered{}, platform: tt.seen, proxy: foreign{}}}
+		e.standing = func(context.Context) (string, bool) { return "this server stands by", tt.led }
+		o, err := e.Overview(t.Context(), "castle")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := "this server stands by; " + tt.seen.Silence
+		if (o.Note == text) != tt.note || slices.Contains(o.Problems, text) == tt.note || o.Silence != text {
+			t.Errorf("%s: note %q, problems %q, silence %q", name, o.Note, o.Problems, o.Silence)
+		}
+	}
+}
+
+func TestServicesTable_HasNoWeightThatIsNotKnown(t *testing.T) {
+	o := castleAt(7, 1)
+	o.NoData = true
+	if unweighed(o) {
+		t.Error("what was seen last is not shown")
+	}
+	for _, s := range o.Services {
+		for i := range s.Groups {
+			s.Groups[i].Weight = 0
+		}
+	}
+	for _, row := range servicesTable(o).rows[1:] {
+		if row[4] != "" {
+			t.Errorf("the weight is told as %s", row[4])
+		}
+	}
+	o.NoData = false
+	if unweighed(o) {
+		t.Error("a weight of 0 that is served is not shown")
 	}
 }
