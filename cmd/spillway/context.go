@@ -317,7 +317,7 @@ func (c *cli) doubt(ctx context.Context, k inCluster) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	if err := remote.Check(ctx); err != nil {
-		c.say("note: %s", words(err))
+		c.say("note: %s", spillway.Text(err))
 	}
 }
 
