@@ -93,6 +93,24 @@ func TestContextAdd_SaysThatThereIsNoServer(t *testing.T) {
 	}
 }
 
+func TestWayTo_UsesTheContextThatThereIs(t *testing.T) {
+	home, file := t.TempDir(), kubeconfig(t, "https://127.0.0.1:1")
+	c := newCLI(strings.NewReader(""), io.Discard, io.Discard, func(name string) string { return map[string]string{"HOME": home}[name] })
+	k := inCluster{Namespace: "shop", Kubeconfig: file}
+	if got, want := c.wayTo(k), "spillway context add shop --kubernetes --namespace shop --kubeconfig "+file; got != want {
+		t.Errorf("without a context: %s, want %s", got, want)
+	}
+	if err := c.addContext(place{Name: "prod", Kubernetes: &inCluster{Namespace: "shop", Kubeconfig: file}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.wayTo(k); got != "spillway context use prod" {
+		t.Errorf("with a context: %s", got)
+	}
+	if got := c.wayTo(inCluster{Namespace: "eyes", Kubeconfig: file}); !strings.HasPrefix(got, "spillway context add eyes ") {
+		t.Errorf("with that of another namespace: %s", got)
+	}
+}
+
 func TestContext_WhatCounts(t *testing.T) {
 	home := t.TempDir()
 	text, err := json.Marshal(contexts{Version: contextsVersion, Current: "prod", Places: []place{{Name: "prod", Server: "http://10.0.0.1:1", Token: "secret"}}})

@@ -198,7 +198,7 @@ func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error
 	if err := installer.Install(cmd.Context(), appfile.Schema(), s); err != nil {
 		return err
 	}
-	return c.installed(cmd.Context(), installer, s, o.wait)
+	return c.installed(cmd.Context(), installer, s, o)
 }
 
 // keeping gives the server that is wanted, where no flag says otherwise as it was before.
@@ -217,14 +217,14 @@ func keeping(given *pflag.FlagSet, wanted, before kube.Server) kube.Server {
 }
 
 // installed waits for a server that was applied, and says what comes next.
-func (c *cli) installed(ctx context.Context, installer *kube.Installer, s kube.Server, wait time.Duration) error {
+func (c *cli) installed(ctx context.Context, installer *kube.Installer, s kube.Server, o kubeOptions) error {
 	if s.Image == "" {
 		c.say("there is no server in the cluster yet: install it with --registry or --image, or run one here: spillway server --kubernetes --namespace %s", s.Namespace)
 		return nil
 	}
-	if wait > 0 {
+	if o.wait > 0 {
 		c.say("waiting for the server")
-		if err := installer.Await(ctx, s.Namespace, wait); err != nil {
+		if err := installer.Await(ctx, s.Namespace, o.wait); err != nil {
 			return err
 		}
 	}
@@ -235,8 +235,31 @@ func (c *cli) installed(ctx context.Context, installer *kube.Installer, s kube.S
 	}) {
 		c.say("without --gateway-metrics or --prometheus no release is judged: a rollout waits at its first step until somebody promotes it")
 	}
-	c.say("%s in namespace %s; to use it: spillway context add %s --kubernetes --namespace %s", map[bool]string{true: "the server runs", false: "the server is applied"}[wait > 0], s.Namespace, s.Namespace, s.Namespace)
+	c.say("%s in namespace %s; to use it: %s", map[bool]string{true: "the server runs", false: "the server is applied"}[o.wait > 0], s.Namespace,
+		c.wayTo(inCluster{Namespace: s.Namespace, Kubeconfig: o.cluster.kubeconfig, Context: o.cluster.context}))
 	return nil
+}
+
+// wayTo is the command by which commands are about a server in a cluster: one that uses the context that leads there, or
+// that adds it.
+func (c *cli) wayTo(k inCluster) string {
+	add := fmt.Sprintf("spillway context add %s --kubernetes --namespace %s", k.Namespace, k.Namespace)
+	if k.Kubeconfig != "" {
+		add += " --kubeconfig " + k.Kubeconfig
+	}
+	if k.Context != "" {
+		add += " --kube-context " + k.Context
+	}
+	known, err := c.contexts()
+	if c.pinCluster(&k) != nil || err != nil {
+		return add
+	}
+	for _, p := range known.Places {
+		if p.Kubernetes != nil && *p.Kubernetes == k {
+			return "spillway context use " + p.Name
+		}
+	}
+	return add
 }
 
 // installer reaches the cluster and tells on the way what it does there.
