@@ -3,6 +3,7 @@ package appfile
 import (
 	"fmt"
 	"net/http"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -221,7 +222,7 @@ func checkTarget(r *report, n *node, path string, services *node) {
 }
 
 // Warnings are what is allowed in an app file and can hardly be meant, with line and column: rules of routes that no
-// request ever reaches. The text is one that ParseEnvironment takes for the environment.
+// request ever reaches, or that change nothing. The text is one that ParseEnvironment takes for the environment.
 func Warnings(file string, text []byte, env string) spillway.FieldErrors {
 	app, err := ParseEnvironment(file, text, env)
 	if err != nil || len(app.Routes) == 0 {
@@ -234,6 +235,11 @@ func Warnings(file string, text []byte, env string) spillway.FieldErrors {
 	items := listed(root.child("routes"))
 	var list spillway.FieldErrors
 	for i, rule := range app.Routes {
+		if meant := hostMeant(app, i); meant != "" && !has(items[i], "host") {
+			list = append(list, spillway.FieldError{File: file, Line: items[i].line, Column: items[i].column, Path: fmt.Sprintf("routes[%d]", i),
+				Problem: fmt.Sprintf("the rule for %s changes nothing: without host it is for the hosts of %s, which gets their requests anyway", rule, rule.To[0].Service),
+				Hint:    "write host: " + meant})
+		}
 		for j, other := range app.Routes {
 			if i == j || !takesAll(other, rule, j < i) {
 				continue
@@ -245,6 +251,36 @@ func Warnings(file string, text []byte, env string) spillway.FieldErrors {
 		}
 	}
 	return list
+}
+
+// hostMeant is a host of another service, if rule i only leads to the service that has all of the rule's hosts, and no other
+// rule is about these; else "".
+func hostMeant(app spillway.App, i int) string {
+	rule := app.Routes[i]
+	if len(rule.To) != 1 || rule.To[0].Service == "" || rule.To[0].Track != "" {
+		return ""
+	}
+	bare := spillway.HTTPRule{Hosts: rule.Hosts, Path: rule.Path, Methods: rule.Methods, Headers: rule.Headers, Query: rule.Query, Cookies: rule.Cookies, To: rule.To}
+	if !reflect.DeepEqual(rule, bare) {
+		return ""
+	}
+	var own, others []string
+	for _, s := range app.Services {
+		if s.Name == rule.To[0].Service {
+			own = s.Host
+		} else {
+			others = append(others, s.Host...)
+		}
+	}
+	if len(others) == 0 || slices.ContainsFunc(rule.Hosts, func(h string) bool { return !slices.Contains(own, h) }) {
+		return ""
+	}
+	for j, other := range app.Routes {
+		if j != i && slices.ContainsFunc(rule.Hosts, func(h string) bool { return slices.Contains(other.Hosts, h) }) {
+			return ""
+		}
+	}
+	return others[0]
 }
 
 // takesAll reports whether a rule goes before another one and fits every request that that fits.

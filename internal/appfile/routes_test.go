@@ -46,6 +46,33 @@ func TestWarnings_NameRulesThatNeverCount(t *testing.T) {
 	}
 }
 
+// Each row is the service api and the rules of a file.
+func TestWarnings_NameARuleThatIsForTheHostOfItsServiceAlone(t *testing.T) {
+	const noted = "a.yaml:6:5: routes[0]: the rule for api.example.com/api/* changes nothing: without host it is for the hosts of api, which gets their requests anyway; write host: shop.example.com"
+	const api = "  api: {run: x, host: api.example.com}\n"
+	for _, row := range []struct{ api, rules, want string }{
+		{api, "  - {path: /api/*, to: api}\n", noted},
+		{"  api: {run: x}\n", "  - {path: /api/*, to: api}\n", ""}, // it is for all hosts
+		{api, "  - {path: /api/*, to: api, host: shop.example.com}\n", ""},
+		{api, "  - {path: /api/*, to: api, timeout: 5s}\n", ""},
+		{api, "  - {path: /api/*, to: api}\n  - {path: /*, host: api.example.com, to: web}\n", ""}, // an exception from the other
+		{api, "  - {path: /api/*, to: [{to: api, weight: 1}, {to: web, weight: 1}]}\n", ""},
+		{api, "  - {path: /api/*, redirect: {scheme: https}}\n", ""},
+	} {
+		text := "app: shop\nservices:\n  web: {run: x, host: shop.example.com}\n" + row.api + "routes:\n" + row.rules
+		if _, err := appfile.Parse("a.yaml", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if list := appfile.Warnings("a.yaml", []byte(text), ""); len(list) > 0 {
+			got = list.Error()
+		}
+		if got != row.want {
+			t.Errorf("%s\ngot  %s\nwant %s", text, got, row.want)
+		}
+	}
+}
+
 func writtenRoutes(rules []spillway.HTTPRule) []any {
 	var list []any
 	for _, r := range rules {
