@@ -223,6 +223,8 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 		err = wrapped.Err // without method and address, which people did not type
 	}
 	switch {
+	case ctx.Err() == nil && wrapped != nil && wrapped.Op == "Post" && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)):
+		return fmt.Errorf("the Spillway server at %s went away before it answered (%w); what it was asked for may be done all the same: see spillway status: %w", c.place, err, spillway.ErrUnavailable)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, spillway.ErrUnavailable), errors.Is(err, spillway.ErrDenied), errors.Is(err, spillway.ErrInvalid):

@@ -44,6 +44,10 @@ func TestClient_SaysThatAServerWentAwayOnlyOfOneThatWasThere(t *testing.T) {
 	}
 	failed = broken
 	tells("never reached", spillway.ErrUnavailable, "the Spillway server at namespace shop cannot be reached: the line is cut: unavailable")
+	failed = io.ErrUnexpectedEOF
+	if _, err := client.Ask(t.Context(), "castle", spillway.Intent{Verb: spillway.VerbAbort}); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "may be done all the same") {
+		t.Errorf("whether it was done is not known: %v", err)
+	}
 	failed = nil
 	if _, err := client.Info(t.Context()); err != nil {
 		t.Fatal(err)
