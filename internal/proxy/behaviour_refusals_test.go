@@ -87,12 +87,14 @@ func TestBehaviour_LogsWhatWasRefusedUnread(t *testing.T) {
 		f := guarded(t, engine, shopAt(1, record(t, plainAnswer).addr))
 		const twice = "Content-Length: 1\r\nContent-Length: 2\r\n\r\n"
 		f.one(stranger + "PUT /zzz HTTP/1.1\r\n" + toShop + twice)
+		f.logged(1)      // which may be after the answer
 		conn := f.dial() // the second request of a connection, in two parts
 		io.WriteString(conn, stranger+"GET / HTTP/1.1\r\n"+toShop+"\r\n")
 		in := bufio.NewReader(conn)
 		if a, err := readReply(in, "GET"); a.status != 200 {
 			t.Fatal(a, err)
 		}
+		f.logged(2)
 		io.WriteString(conn, "PUT /zz")
 		<-time.After(50 * time.Millisecond)
 		io.WriteString(conn, "z HTTP/1.1\r\n"+toShop+twice)
