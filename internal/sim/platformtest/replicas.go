@@ -326,10 +326,13 @@ func wantRelease(s *stage) {
 	s.wants(w)
 	s.settle()
 	colours := map[string]bool{}
-	for i := 0; i < 100 || i < 2000 && !colours["green"]; i++ {
-		colours[s.ask(s.host("www"), "/env/COLOUR").Value] = true
-	}
-	if !colours["green"] || !s.Lacks.Templates && !colours[""] {
+	s.eventually("the new replica is one of the new release", func(rollout.Observation) bool {
+		for range 100 {
+			colours[s.ask(s.host("www"), "/env/COLOUR").Value] = true
+		}
+		return colours["green"]
+	})
+	if !s.Lacks.Templates && !colours[""] {
 		s.t.Errorf("the replica of before and the new one have the colours %v, want none and green", colours)
 	}
 }
