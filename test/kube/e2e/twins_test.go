@@ -45,7 +45,7 @@ func TestSameAppInTwoNamespaces(t *testing.T) {
 	second := newCastle(in)
 	second.deploy("--detach").want(t, 0)
 	// The number of its route is one that the first had before it: with the number alone all would be well.
-	in.told(30*time.Second, []string{"status", "--app", "castle"}, "the gateway at http://"+door.address+" does not")
+	in.told(30*time.Second, []string{"status", "--app", "castle"}, "the gateway answers at "+second.host+" for another app, of another namespace")
 	before := gateway.asked.Load()
 	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); <-time.After(200 * time.Millisecond) {
 		if o := in.overview("castle"); o.Phase == spillway.Healthy || o.Stable != 0 || o.Rollout != nil && o.Rollout.Served > 0 {
