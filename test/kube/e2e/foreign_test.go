@@ -56,7 +56,7 @@ func TestForeignService_LeadsNobodyAstray(t *testing.T) {
 	c.change().deploy("--detach").want(t, 0)
 	status := []string{"status", "--app", "castle"}
 	in.told(30*time.Second, status, "Service/castle-www-2", "does not belong to app castle", "rename it or the service")
-	in.told(30*time.Second, status, "HTTPRoute castle-www", "is as it was", "it would lead users to what is not there")
+	in.told(30*time.Second, status, "HTTPRoute castle-www", "is as it was", "it would lead users to Service castle-www-2, which is refused")
 	in.spillway("promote", "--app", "castle").want(t, 0)
 	for until := time.Now().Add(6 * time.Second); time.Now().Before(until); <-time.After(200 * time.Millisecond) {
 		if o := in.overview("castle"); o.Rollout == nil || o.Rollout.Served != 0 || o.Stable != 1 {
