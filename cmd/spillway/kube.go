@@ -204,8 +204,9 @@ func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error
 // keeping gives the server that is wanted, where no flag says otherwise as it was before.
 func keeping(given *pflag.FlagSet, wanted, before kube.Server) kube.Server {
 	wanted.Flags = serverFlags(given, before.Flags)
+	wanted.Base = before.Base // also under an image that is named: the next one that is made is put upon it
 	if !given.Changed("image") {
-		wanted.Image, wanted.Base, wanted.Architecture = before.Image, before.Base, before.Architecture
+		wanted.Image, wanted.Architecture = before.Image, before.Architecture
 	}
 	if !given.Changed("replicas") {
 		wanted.Replicas = before.Replicas

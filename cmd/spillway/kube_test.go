@@ -87,7 +87,7 @@ func TestMadeAnew_ReplacesAnImageThatCannotRun(t *testing.T) {
 
 func TestKeeping_KeepsWhatNoFlagSays(t *testing.T) {
 	before := kube.Server{
-		Namespace: "shop", Image: "i:1", Replicas: 3, Gateway: kube.Gateway{Namespace: "edge", Name: "public"},
+		Namespace: "shop", Image: "i:1", Base: "golang:1.26", Replicas: 3, Gateway: kube.Gateway{Namespace: "edge", Name: "public"},
 		Flags: []string{"--gateway=edge/public", "--registry=r/shop", "--prometheus=http://p"},
 	}
 	var o kubeOptions
@@ -100,7 +100,7 @@ func TestKeeping_KeepsWhatNoFlagSays(t *testing.T) {
 	if want := []string{"--gateway=edge/public", "--registry=s/shop"}; !slices.Equal(got.Flags, want) {
 		t.Errorf("flags %q, want %q", got.Flags, want)
 	}
-	if got.Image != "i:2" || got.Replicas != 3 || got.Gateway != before.Gateway {
+	if got.Image != "i:2" || got.Base != "golang:1.26" || got.Replicas != 3 || got.Gateway != before.Gateway {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -77,7 +77,7 @@ func (s Server) objects() []client.Object {
 // serverLabel tells which namespace's server an object is of, as some of its objects are in another one.
 const serverLabel = "spillway.dev/server"
 
-// baseAnnotation names what the image of a server was made upon.
+// baseAnnotation names what an image of a server that is made is put upon.
 const baseAnnotation = "spillway.dev/server-base"
 
 func serverSelector(namespace string) map[string]string {
