@@ -13,5 +13,7 @@ skip=NONE
 case " ${KUBE_WITH-} " in *" metrics "*) ;; *) skip="$skip|Autoscal|HPA|Story4_ADeploy" ;; esac
 case " ${KUBE_WITH-} " in *" gateways "*) ;; *) skip="$skip|SeveralInstances" ;; esac
 go vet -tags kube ./...
+config=${SPILLWAY_TEST_KUBECONFIG-$dir/admin.conf} # the stores and objects, as a real API server takes them
+(cd ../.. && KUBECONFIG=$config SPILLWAY_TEST_KUBECONFIG=$config go test -tags kube -count=1 ./internal/kube/...)
 go test -tags kube -count=1 -parallel 16 -timeout 15m -skip "$skip" . # most of it is waiting
 go test -tags kube -count=1 -parallel 4 -timeout 25m -skip "$skip" ./e2e

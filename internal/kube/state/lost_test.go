@@ -54,11 +54,11 @@ func TestStore_NothingIsDecidedWithoutTheReleaseThatServes(t *testing.T) {
 func TestStore_WithdrawsWhatWasNeverARelease(t *testing.T) {
 	c, namespace := cluster(t)
 	s := open(t, c, namespace)
-	app := &v1alpha1.App{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "tower"}, Spec: apiextensions.JSON{Raw: []byte(`{"app":"tower","services":{}}`)}}
+	app := &v1alpha1.App{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "tower"}, Spec: apiextensions.JSON{Raw: []byte(`{"app":"tower","services":{"www":{"run":"./www","wacth":"1s"}}}`)}}
 	if err := c.Create(t.Context(), app); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Answer(t.Context(), "tower", 1, fmt.Errorf("spec:1:1: no services: %w", spillway.ErrInvalid)); err != nil {
+	if err := s.Answer(t.Context(), "tower", 1, fmt.Errorf("spec:1:1: unknown key: %w", spillway.ErrInvalid)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Load(t.Context(), "tower"); !errors.Is(err, spillway.ErrNotFound) {
