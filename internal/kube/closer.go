@@ -104,14 +104,7 @@ func (a *app) explain(groups []rollout.Group, pods []corev1.Pod) {
 
 // lookCloser asks for the Events of silent pods until ctx ends. It asks nothing while there are none.
 func (p *Platform) lookCloser(ctx context.Context) {
-	every := time.NewTicker(closerEvery)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-		}
+	repeat(ctx, closerEvery, func() {
 		for _, q := range p.questions(time.Now()) {
 			answer, err := p.lastAnswer(ctx, q.uid, q.silent.name)
 			if err != nil {
@@ -129,7 +122,7 @@ func (p *Platform) lookCloser(ctx context.Context) {
 				p.watchers.Changed(q.app.ref)
 			}
 		}
-	}
+	})
 }
 
 // question is a pod to be asked about.

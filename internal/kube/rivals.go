@@ -199,14 +199,7 @@ func (p *Platform) answersForOthers(ctx context.Context, ref spillway.Ref, host 
 // followRivals looks again where others had hosts at the last look, or where it failed, until ctx ends. No round waits for
 // that: an abort has other things to do.
 func (p *Platform) followRivals(ctx context.Context) {
-	every := time.NewTicker(rivalTime)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-		}
+	repeat(ctx, rivalTime, func() {
 		for _, a := range p.allApps() {
 			a.mu.Lock()
 			open := a.contest.open()
@@ -214,6 +207,20 @@ func (p *Platform) followRivals(ctx context.Context) {
 			if open && p.lookForRivals(ctx, a) {
 				p.watchers.Changed(a.ref)
 			}
+		}
+	})
+}
+
+// repeat does something again and again, for the first time after a pause, until ctx ends.
+func repeat(ctx context.Context, pause time.Duration, do func()) {
+	every := time.NewTicker(pause)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+			do()
 		}
 	}
 }
