@@ -32,7 +32,9 @@ type http2Conn struct {
 	place place
 	held  []byte
 	timer *time.Timer
-	err   error // of the timer's write
+	whole chan struct{} // closed at the end of the frame that goAway waits for
+	gone  bool          // the client was sent away: what follows is not for it
+	err   error         // of the timer's write
 }
 
 // Read reads ahead. It ends a flood of frames.
@@ -52,19 +54,31 @@ func (c *http2Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// goAway tells the client that it sends too much (RFC 9113, 6.8), if it still reads.
+// goAway tells the client that it sends too much (RFC 9113, 6.8), if it still reads. A frame of which a part is
+// written comes to its end first: net/http writes what fills its buffer.
 func (c *http2Conn) goAway() {
 	const enhanceYourCalm = 0xb
-	_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // also of what is being written: the client may not take it
+	end := time.Now().Add(time.Second)
+	_ = c.SetWriteDeadline(end) // also of what is being written: the client may not take it
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.place.between() {
-		return
+	for !c.place.between() {
+		whole := make(chan struct{})
+		c.whole = whole
+		c.mu.Unlock()
+		select {
+		case <-whole:
+		case <-time.After(time.Until(end)):
+		}
+		c.mu.Lock()
+		if c.whole = nil; !time.Now().Before(end) {
+			return
+		}
 	}
 	b := append(c.held, 0, 0, 8, frameGoAway, 0, 0, 0, 0, 0)
 	b = binary.BigEndian.AppendUint32(b, c.allowance.stream)
 	b = binary.BigEndian.AppendUint32(b, enhanceYourCalm)
-	c.held, c.err = nil, errFlood
+	c.held, c.gone = nil, true
 	_, _ = c.Conn.Write(b) // the connection ends, whatever comes of it
 }
 
@@ -72,10 +86,17 @@ func (c *http2Conn) goAway() {
 func (c *http2Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.gone {
+		return len(p), nil // net/http would close the connection upon an error, and take from the client what it was told
+	}
 	if c.err != nil {
 		return 0, c.err
 	}
 	waits, frames := c.place.pass(p)
+	if c.whole != nil && c.place.between() {
+		defer close(c.whole) // is written by then
+		c.whole = nil
+	}
 	c.allowance.answered(frames, len(p))
 	if all := len(c.held) + len(p); all > maxGathered {
 		if err := c.release(); err != nil {

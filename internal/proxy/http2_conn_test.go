@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,8 @@ type tape struct {
 	writes []string
 	fails  error
 }
+
+func (c *tape) SetWriteDeadline(time.Time) error { return nil }
 
 func (c *tape) Write(p []byte) (int, error) {
 	if c.fails != nil {
@@ -116,6 +119,56 @@ func TestHTTP2Conn_TellsThatALateWriteFailed(t *testing.T) {
 			t.Errorf("the write after it = %v, want %v", err, to.fails)
 		}
 	})
+}
+
+func TestHTTP2Conn_EndsAFrameBeforeItSaysGoAway(t *testing.T) {
+	goAway := "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0b"
+	answer := frameOf("D.", 200)
+	for _, test := range []struct {
+		name         string
+		writes, want []string
+	}{
+		{"between two frames", nil, []string{answer, goAway}},
+		{"in a header", []string{answer[:5], answer[5:]}, []string{answer, answer[:5], answer[5:], goAway}},
+		{"in a payload", []string{answer[:50], answer[50:]}, []string{answer, answer[:50], answer[50:], goAway}},
+		{"at the end that is the middle of another", []string{answer[:50], answer[50:] + answer[:5], answer[5:]},
+			[]string{answer, answer[:50], answer[50:] + answer[:5], answer[5:], goAway}},
+		{"the end never comes", []string{answer[:50]}, []string{answer, answer[:50]}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var to tape
+				c := &http2Conn{Conn: &to, allowance: newAllowance()}
+				c.Write([]byte(answer))
+				writes := test.writes
+				if len(writes) > 0 {
+					c.Write([]byte(writes[0]))
+					writes = writes[1:]
+				}
+				began, said := time.Now(), make(chan struct{})
+				go func() {
+					defer close(said)
+					c.goAway()
+				}()
+				for _, w := range writes {
+					synctest.Wait()
+					c.Write([]byte(w))
+				}
+				<-said
+				if got := written(c, &to); !slices.Equal(got, test.want) {
+					t.Errorf("written %q, want %q", got, test.want)
+				}
+				if n, err := c.Write([]byte(answer)); n != len(answer) || err != nil {
+					t.Errorf("a write after it = %d, %v: net/http would reset the connection", n, err)
+				} else if got := written(c, &to); test.want[len(test.want)-1] == goAway && len(got) != len(test.want) {
+					t.Errorf("then written %q", got[len(test.want):])
+				}
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("it took %v, want a second at most", took)
+				}
+			})
+		})
+	}
 }
 
 func TestHTTP2Conn_ReadsAhead(t *testing.T) {
