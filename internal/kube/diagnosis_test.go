@@ -103,6 +103,9 @@ func TestExplained_AProgramThatEndsAtItsStartIsNotAskedWhetherItListens(t *testi
 		pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "www", StartupProbe: &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 30}}}}}
 		last := &corev1.ContainerStateTerminated{ExitCode: 3, StartedAt: began, FinishedAt: metav1.NewTime(began.Add(c.lived))}
 		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "www", RestartCount: 1, LastTerminationState: corev1.ContainerState{Terminated: last}}}
+		if _, err := slim(pod); err != nil { // as it is kept
+			t.Fatal(err)
+		}
 		problem, _ := podProblem(pod)
 		if got := (silent{answer: c.answer}).explained(pod, problem); got != c.want {
 			t.Errorf("after %s: %q; want %q", c.lived, got, c.want)

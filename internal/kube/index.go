@@ -34,7 +34,11 @@ func slim(o any) (any, error) {
 		ref, long := pod.Annotations[refAnnotation]
 		var spec corev1.PodSpec // what a node has to have for it: diagnoses name it
 		for _, c := range pod.Spec.Containers {
-			spec.Containers = append(spec.Containers, corev1.Container{Name: c.Name, Resources: c.Resources})
+			kept := corev1.Container{Name: c.Name, Resources: c.Resources}
+			if probe := c.StartupProbe; probe != nil { // how long the kubelet tries
+				kept.StartupProbe = &corev1.Probe{PeriodSeconds: probe.PeriodSeconds, FailureThreshold: probe.FailureThreshold}
+			}
+			spec.Containers = append(spec.Containers, kept)
 		}
 		spec.ImagePullSecrets = pod.Spec.ImagePullSecrets
 		pod.Spec, pod.ManagedFields, pod.Annotations, pod.OwnerReferences = spec, nil, nil, nil
