@@ -107,7 +107,7 @@ const (
 
 // publish writes kube.json, and the tables into README.md.
 func (r *kubeResults) publish(dir string) error {
-	text, err := json.MarshalIndent(r, "", " ")
+	text, err := json.Marshal(r) // in one line: thousands of rounds are in it
 	if err != nil {
 		return err
 	}

@@ -428,7 +428,7 @@ func rounds(file string, from int64) (took, waited []float64, err error) {
 	for _, m := range regexp.MustCompile(`msg=round app=\S+ waited=(\S+) took=(\S+)`).FindAllSubmatch(text[from:], -1) {
 		for i, list := range []*[]float64{&waited, &took} {
 			if d, err := time.ParseDuration(string(m[i+1])); err == nil {
-				*list = append(*list, d.Seconds()*1000)
+				*list = append(*list, d.Round(10*time.Microsecond).Seconds()*1000)
 			}
 		}
 	}
