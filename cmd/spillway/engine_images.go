@@ -215,7 +215,7 @@ func (e *engine) refused(ctx context.Context, app spillway.Ref) string {
 // checkSpecs looks for apps whose spec was applied and not accepted.
 func (e *engine) checkSpecs(ctx context.Context) spillway.Check {
 	c := spillway.Check{Name: "specs", State: "ok", Text: "each App that was applied is accepted"}
-	apps, err := e.store.Apps(ctx)
+	apps, err := e.wishes.Applied(ctx)
 	if err != nil {
 		c.State, c.Text = "warn", "the apps cannot be listed: "+spillway.Text(err)
 		return c

@@ -25,10 +25,6 @@ func (s seeing) Observe(context.Context, spillway.Ref) (rollout.Observation, err
 // remembered are the records of an app castle of which release 1 serves.
 type remembered struct{ records }
 
-func (remembered) Apps(context.Context) ([]spillway.Ref, error) {
-	return []spillway.Ref{"castle"}, nil
-}
-
 func (remembered) Load(context.Context, spillway.Ref) (reconcile.Saved, error) {
 	return reconcile.Saved{Spec: rollout.Spec{App: "castle"}, Status: rollout.Status{Stable: 1, Phase: spillway.Healthy}}, nil
 }
@@ -37,6 +33,10 @@ func (remembered) Load(context.Context, spillway.Ref) (reconcile.Saved, error) {
 type refusing struct {
 	wishes
 	why string
+}
+
+func (r refusing) Applied(context.Context) ([]spillway.Ref, error) {
+	return []spillway.Ref{"castle"}, nil
 }
 
 func (r refusing) Refused(context.Context, spillway.Ref) (string, error) { return r.why, nil }

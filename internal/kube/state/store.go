@@ -103,7 +103,15 @@ func (s *Store) Check(ctx context.Context) error {
 }
 
 // Apps lists the apps that have a release or an intent, sorted.
-func (s *Store) Apps(ctx context.Context) ([]spillway.Ref, error) {
+func (s *Store) Apps(ctx context.Context) ([]spillway.Ref, error) { return s.list(ctx, exists) }
+
+// Applied lists all Apps, sorted: also those of which no spec was a release yet.
+func (s *Store) Applied(ctx context.Context) ([]spillway.Ref, error) {
+	return s.list(ctx, func(*v1alpha1.App) bool { return true })
+}
+
+// list lists the Apps of which wanted is true, sorted.
+func (s *Store) list(ctx context.Context, wanted func(*v1alpha1.App) bool) ([]spillway.Ref, error) {
 	var list v1alpha1.AppList
 	reader, first := s.lister()
 	if err := reader.List(ctx, &list, client.InNamespace(s.namespace)); err != nil {
@@ -134,7 +142,7 @@ func (s *Store) Apps(ctx context.Context) ([]spillway.Ref, error) {
 				return nil, err
 			}
 		}
-		if app != nil && exists(app) {
+		if app != nil && wanted(app) {
 			refs = append(refs, ref)
 		}
 	}
@@ -179,7 +187,7 @@ func (s *Store) existing(ctx context.Context, ref spillway.Ref) (*v1alpha1.App, 
 	case app == nil:
 		return nil, noApp(ref)
 	case !exists(app) && app.Status.Message != "":
-		return nil, fmt.Errorf("app %s was applied and has no release yet: %s: %w", ref, app.Status.Message, spillway.ErrNotFound)
+		return nil, fmt.Errorf("app %s was applied and has no release yet: %s; correct it and apply it again: %w", ref, app.Status.Message, spillway.ErrNotFound)
 	case !exists(app):
 		return nil, fmt.Errorf("app %s was applied and has no release yet: %w", ref, spillway.ErrNotFound)
 	}

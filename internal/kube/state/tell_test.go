@@ -7,8 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube/state"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -83,6 +86,30 @@ func TestSave_SaysThatTheSpecIsNotWhatServes(t *testing.T) {
 }
 
 // A spec that is refused is no news to kubectl alone: the app may serve on, and its history has to say it.
+func TestStore_ListsAnAppWhoseFirstSpecIsRefused(t *testing.T) {
+	c, namespace := cluster(t)
+	s := state.New(state.Config{Client: c, Namespace: namespace})
+	app := &v1alpha1.App{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "castle"}}
+	app.Spec.Raw = []byte(`{"app":"castle"}`)
+	if err := c.Create(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Answer(t.Context(), "castle", app.Generation, errors.New("spec:1:1: no services")); err != nil {
+		t.Fatal(err)
+	}
+	apps, err := s.Apps(t.Context())
+	applied, err2 := s.Applied(t.Context())
+	if len(apps) != 0 || !slices.Equal(applied, []spillway.Ref{"castle"}) || err != nil || err2 != nil {
+		t.Errorf("apps %v (%v), applied %v (%v)", apps, err, applied, err2)
+	}
+	if why, err := s.Refused(t.Context(), "castle"); !strings.Contains(why, "no services") || err != nil {
+		t.Errorf("refused for %q, %v", why, err)
+	}
+	if _, err := s.Load(t.Context(), "castle"); err == nil || !strings.Contains(err.Error(), "no services; correct it and apply it again") {
+		t.Errorf("status of it: %v", err)
+	}
+}
+
 func TestStore_SaysWhyASpecIsRefused(t *testing.T) {
 	c, namespace := cluster(t)
 	s := state.New(state.Config{Client: c, Namespace: namespace})

@@ -32,10 +32,11 @@ func TestAppInTrouble(t *testing.T) {
 	status, drained := []string{"status", "--app", "echo"}, map[string]any{"drain": "10s"} // long enough to see the end
 
 	apply(func(web map[string]any) { web["needs"] = []any{"nobody"} })
-	in.told(30*time.Second, status, "nothing serves", "nobody", "correct it and apply it again")
+	in.told(30*time.Second, status, "has no release yet", "nobody", "correct it and apply it again")
 	in.told(10*time.Second, []string{"doctor"}, "app echo", "nobody", "correct it and apply it again")
 
 	apply(func(web map[string]any) { web["stop"] = drained })
+	await(t, time.Minute, "the corrected spec to be taken up", func() bool { return in.run("/", status...).code == 0 })
 	in.healthy("echo", 1, time.Minute)
 	if r := in.run("/", status...); r.code != 0 || strings.Contains(r.stdout, "nobody") {
 		t.Errorf("after it was corrected: %v", r)
@@ -99,7 +100,7 @@ func TestWithdrawnRoute(t *testing.T) {
 
 	takes(gateway.NamespacesFromSelector)
 	in.told(30*time.Second, status, "gateway own does not take HTTPRoute castle-www")
-	c.change().deploy("--detach").want(t, 0)
+	c.change().deploy("--detach", "--strategy", "rolling").want(t, 0)
 	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); <-time.After(200 * time.Millisecond) {
 		if o := in.overview("castle"); o.Stable != 1 {
 			t.Fatalf("while the gateway takes no route: %s", describe(o))
