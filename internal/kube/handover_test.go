@@ -135,7 +135,7 @@ func TestWithdraw_WhatTheGatewayRefusesLater(t *testing.T) {
 	}
 }
 
-func TestTrust_IsForGroupsThatHadUsersAtTheFirstLook(t *testing.T) {
+func TestTrust_IsForGroupsThatHaveUsersByTheRouteOfAnother(t *testing.T) {
 	r := shop([]string{"a.test"}, under("/v1", toAPI, "a.test"))
 	api, www, two := spillway.Group{Service: "api", Release: 1}, spillway.Group{Service: "www", Release: 1}, spillway.Group{Service: "www", Release: 2}
 	r.desired.Route.Edges[1].Backends = append(r.desired.Route.Edges[1].Backends, spillway.Backend{Group: two, Release: 2})
@@ -152,6 +152,15 @@ func TestTrust_IsForGroupsThatHadUsersAtTheFirstLook(t *testing.T) {
 	a = &app{ref: r.ref, reached: map[spillway.Group]bool{}, asked: spillway.Route{Generation: 1}}
 	if a.trust(parts, groups); len(a.reached) != 0 {
 		t.Errorf("later looks trust too: %v", a.reached)
+	}
+
+	// It led, or was asked, long ago; another one has released since, and now this one leads. If stable were not ready to it,
+	// the next release would get all users in one step.
+	for i := range parts {
+		parts[i].generation = 2
+	}
+	if a.trust(parts, groups); !a.reached[api] || !a.reached[www] || a.reached[two] {
+		t.Errorf("reached by a newer route: %v", a.reached)
 	}
 }
 

@@ -91,10 +91,11 @@ func (a *app) stuck(now time.Time) string {
 	return ""
 }
 
-// trust takes the gateway to reach the groups that had users when this process first looked: they were reached once, and
-// not to be ready is for those that nobody has asked for yet. a.mu is held.
+// trust takes the gateway to reach the groups that have users by a route that this process did not ask for: when it first
+// looks, and when another one has asked for a newer route since. They were reached once, and not to be ready is for those
+// that nobody has asked for yet. a.mu is held.
 func (a *app) trust(parts []part, groups []rollout.Group) {
-	if a.asked.Generation != 0 {
+	if a.asked.Generation != 0 && (len(parts) == 0 || parts[0].generation <= a.asked.Generation) {
 		return
 	}
 	led := map[string]bool{} // Services, by name: rules lead to groups that are of no edge with hosts
