@@ -121,7 +121,7 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 			return
 		}
 		problem := p.serves(ctx, a, route, parts, n, err)
-		holds := quiet.holds(problem == "", p.unsure(ctx, route))
+		holds := quiet.holds(problem == "", p.unsure(ctx, parts))
 		if ctx.Err() != nil {
 			return
 		}

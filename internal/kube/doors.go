@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spillway-dev/spillway"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 // opening is where an instance of the gateway is asked.
@@ -57,10 +57,10 @@ func (c *calm) holds(good bool, long time.Duration) bool {
 }
 
 // unsure is for how long the gateway has to say that it serves a route before that is believed.
-func (p *Platform) unsure(ctx context.Context, route spillway.Route) (long time.Duration) {
-	for _, e := range route.Edges {
-		if p.conf.Gateway.Name != "" && e.From == (spillway.Group{}) && len(e.Hosts) > 0 {
-			long = max(long, p.calmTime(ctx, concrete(e.Hosts[0])))
+func (p *Platform) unsure(ctx context.Context, parts []part) (long time.Duration) {
+	for _, part := range parts {
+		if h, ok := part.object.(*gatewayv1.HTTPRoute); ok && len(h.Spec.Hostnames) > 0 { // by which it is asked
+			long = max(long, p.calmTime(ctx, concrete(string(h.Spec.Hostnames[0]))))
 		}
 	}
 	return long

@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
 )
@@ -271,6 +272,28 @@ func TestEverywhere_AsksEveryInstance(t *testing.T) {
 	p.conf.Instances = nil
 	if p.calmTime(t.Context(), "www.castle.test") != calmTime {
 		t.Errorf("instances that are not known: calm for %v", p.calmTime(t.Context(), "www.castle.test"))
+	}
+}
+
+// A route is believed to be served after a while where instances are not known, whoever has its hosts: a service, or rules
+// alone.
+func TestUnsure_OfEveryHTTPRoute(t *testing.T) {
+	p := behindDoors(t, answers(200))
+	for name, r := range map[string]rendering{"a service": shop([]string{"a.test"}), "rules alone": shop(nil, under("/v1", toAPI, "api.test"))} {
+		var objects []client.Object
+		for _, h := range routesOf(t, r) {
+			objects = append(objects, h)
+		}
+		parts := routeParts(there(objects...))
+		if long := p.unsure(t.Context(), parts); len(parts) != 1 || long != 0 {
+			t.Errorf("hosts of %s: %d parts are believed after %v where instances are known", name, len(parts), long)
+		}
+		known := p.conf.Instances
+		p.conf.Instances = nil
+		if long := p.unsure(t.Context(), parts); long != calmTime {
+			t.Errorf("hosts of %s: they are believed after %v", name, long)
+		}
+		p.conf.Instances = known
 	}
 }
 
