@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -37,6 +38,8 @@ const (
 	// calmTime is how long an answer of a gateway has to stay the same where its instances are not known, while it is asked
 	// over new connections all the time: some instances learn of a route later than others.
 	calmTime = 2 * time.Second
+	// dialTime is how long a connection may take, so that none is told from no answer: it is less than the client's timeout.
+	dialTime = 1500 * time.Millisecond
 	// blindTime is after what time instances are asked again of which none could be.
 	blindTime = time.Minute
 )
@@ -124,7 +127,7 @@ func (p *Platform) everywhere(ctx context.Context, host string, ask func(context
 		if errs[i] == nil {
 			answered++
 		}
-		if p.absent(d, errs[i] != nil) {
+		if p.absent(d, unconnected(errs[i])) {
 			errs[i], problems[i] = nil, ""
 		}
 	}
@@ -147,7 +150,13 @@ func (p *Platform) everywhere(ctx context.Context, host string, ask func(context
 	return ""
 }
 
-// absent keeps whether an instance can be asked, and reports whether it could not for so long that it is taken for gone.
+// unconnected reports whether an instance took no connection. One that takes it and is silent is there: users are led by it.
+func unconnected(err error) bool {
+	var dial *net.OpError
+	return errors.As(err, &dial) && dial.Op == "dial"
+}
+
+// absent keeps whether an instance takes no connection, and reports whether it took none for so long that it is taken for gone.
 func (p *Platform) absent(d opening, failed bool) bool {
 	p.doors.mu.Lock()
 	defer p.doors.mu.Unlock()
@@ -180,7 +189,7 @@ func dialOpening(ctx context.Context, network, address string) (net.Conn, error)
 	if at, _ := ctx.Value(dialKey{}).(string); at != "" {
 		address = at
 	}
-	return new(net.Dialer).DialContext(ctx, network, address)
+	return (&net.Dialer{Timeout: dialTime}).DialContext(ctx, network, address)
 }
 
 // look makes one request to an instance of the gateway, over a new connection, and gives the host that its answer leads to.

@@ -325,6 +325,31 @@ func TestEverywhere_LeavesOutWhoIsGone(t *testing.T) {
 	}
 }
 
+// An instance that takes connections and is silent leads users, however long that lasts. That a program is silent is not
+// said of the gateway.
+func TestEverywhere_WaitsForWhoIsSilent(t *testing.T) {
+	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	p := behindDoors(t, answers(200), silent)
+	p.http.Timeout = 100 * time.Millisecond
+	at := opening{"http://gateway.test", fmt.Sprintf("127.0.0.1:%d", p.conf.Instances.http[1].port)}
+	p.doors.away = map[opening]absence{at: {since: time.Now().Add(-gone), last: time.Now()}}
+	if problem := asked(t, p); !strings.Contains(problem, at.at+" takes requests of users and cannot be asked") {
+		t.Errorf("an instance that is silent: %q", problem)
+	}
+
+	group := spillway.Group{Service: "www", Release: 4}
+	p = behindDoors(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != routedPath(group) {
+			silent(w, r)
+		}
+		http.Redirect(w, r, "http://"+reachHost("shop", "castle")+r.URL.Path, http.StatusFound)
+	})
+	p.http.Timeout, p.http.CheckRedirect = 100*time.Millisecond, func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if problem := p.reaches(t.Context(), reachable{group, "www.castle.test", reachHost("shop", "castle")}, time.Hour); !strings.Contains(problem, "gives no answer of www.4") {
+		t.Errorf("a program that is silent: %q", problem)
+	}
+}
+
 func TestCalm_BeginsAnewWithEachBadAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c calm

@@ -232,6 +232,9 @@ func (p *Platform) reaches(ctx context.Context, w reachable, since time.Duration
 			return fmt.Sprintf("%s does not know the way to %s yet (it answered %d)", d, w.group, status), nil
 		}
 		_, status, err = p.look(ctx, d, reachPath(w.group), w.host)
+		if err != nil && !unconnected(err) {
+			return fmt.Sprintf("%s gives no answer of %s: %v; does it answer any path within %v, and may the gateway connect to its pods?", d, w.group, err, p.http.Timeout), nil
+		}
 		if err == nil && status >= http.StatusBadGateway && status <= http.StatusGatewayTimeout && since < doubt {
 			return fmt.Sprintf("%s answers %d for %s", d, status, w.group), nil
 		}
