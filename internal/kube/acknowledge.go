@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -221,6 +222,12 @@ func (p *Platform) serves(ctx context.Context, a *app, route spillway.Route, par
 	if err != nil {
 		return spillway.Text(err)
 	}
+	late := ""
+	for _, part := range parts { // all of them first: the times of several go by together
+		if s, ok := part.object.(*corev1.Service); ok && part.edge.From != (spillway.Group{}) && !a.led(s) {
+			late = cmp.Or(late, fmt.Sprintf("the nodes may not have Service %s yet", s.Name))
+		}
+	}
 	if len(parts) != n {
 		return fmt.Sprintf("%d of %d routes are there", len(parts), n)
 	}
@@ -233,16 +240,14 @@ func (p *Platform) serves(ctx context.Context, a *app, route spillway.Route, par
 				return problem
 			}
 		}
-		h, ok := part.object.(*gatewayv1.HTTPRoute)
-		if !ok {
-			if s, private := part.object.(*corev1.Service); private && part.edge.From != (spillway.Group{}) && !a.led(s) {
-				return fmt.Sprintf("the nodes may not have Service %s yet", s.Name)
+		if h, ok := part.object.(*gatewayv1.HTTPRoute); ok {
+			if problem, _ := accepted(h, p.conf.Gateway); problem != "" {
+				return problem
 			}
-			continue
 		}
-		if problem, _ := accepted(h, p.conf.Gateway); problem != "" {
-			return problem
-		}
+	}
+	if late != "" {
+		return late
 	}
 	for _, part := range parts {
 		if h, ok := part.object.(*gatewayv1.HTTPRoute); ok {

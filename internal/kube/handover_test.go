@@ -234,6 +234,26 @@ func TestLed_WhenTheNodesHadTheTimeToLearnWhereAServiceLeads(t *testing.T) {
 	})
 }
 
+// The nodes learn of several Services at the same time: a route with three private edges waits as long as one with one.
+func TestServes_WaitsForAllPrivateEdgesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, a := &Platform{}, &app{leads: map[string]leading{}}
+		var parts []part
+		for _, need := range []string{"backend", "db", "redis"} {
+			s := &corev1.Service{TypeMeta: metav1.TypeMeta{Kind: "Service"}, ObjectMeta: metav1.ObjectMeta{Name: "castle-www-2-" + need, UID: types.UID(need)}}
+			parts = append(parts, part{object: s, edge: spillway.Edge{Service: need, From: spillway.Group{Service: "www", Release: 2}}, generation: 7})
+		}
+		route := spillway.Route{Generation: 7}
+		if problem := p.serves(t.Context(), a, route, parts, 3, nil); !strings.Contains(problem, "castle-www-2-backend") {
+			t.Errorf("at first: %q", problem)
+		}
+		<-time.After(settling)
+		if problem := p.serves(t.Context(), a, route, parts, 3, nil); problem != "" {
+			t.Errorf("when the nodes had their time: %q", problem)
+		}
+	})
+}
+
 func TestKnows_WhatTheCacheHasOrWhatWasMadeOfIt(t *testing.T) {
 	made := applied{before: "7", after: "9"}
 	for before, want := range map[string]string{"": "", "7": "9", "8": "8", "9": "9", "12": "12"} {
