@@ -35,7 +35,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	a := p.app(ref)
 	defer func() {
 		a.mu.Lock()
-		a.failed = err
+		a.failed, a.failedAt = err, time.Now()
 		a.mu.Unlock()
 	}()
 	there, err := p.there(ctx, ref)

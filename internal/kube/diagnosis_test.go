@@ -171,7 +171,8 @@ func TestStuck_SaysWhatIsRefusedAndWhatIsSlow(t *testing.T) {
 		{"on its way", &app{asking: true, problem: "not yet", begun: now.Add(-time.Second)}, ""},
 		{"slow", &app{asking: true, problem: "gateway gw does not take HTTPRoute castle-www", begun: now.Add(-5 * time.Second)}, "gateway gw does not take HTTPRoute castle-www"},
 		{"served", &app{problem: "not yet", begun: now.Add(-5 * time.Second)}, ""},
-		{"refused", &app{failed: spillway.ErrConflict, begun: now}, spillway.ErrConflict.Error()},
+		{"refused", &app{failed: spillway.ErrConflict, failedAt: now, begun: now}, spillway.ErrConflict.Error()},
+		{"refused when this server led", &app{failed: spillway.ErrConflict, failedAt: now.Add(-stale), begun: now}, ""},
 	} {
 		if got := c.a.stuck(now); got != c.want {
 			t.Errorf("%s: %q; want %q", c.name, got, c.want)

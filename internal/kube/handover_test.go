@@ -274,7 +274,7 @@ func TestLimited_EndsBeforeAnotherLeads(t *testing.T) {
 }
 
 func TestStuck_SaysNothingOfAWriteThatCameTooLate(t *testing.T) {
-	a := &app{failed: explain("apply Deployment/castle-www-4", apierrors.NewConflict(schema.GroupResource{Resource: "deployments"}, "castle-www-4", errors.New("it has been modified")))}
+	a := &app{failedAt: time.Now(), failed: explain("apply Deployment/castle-www-4", apierrors.NewConflict(schema.GroupResource{Resource: "deployments"}, "castle-www-4", errors.New("it has been modified")))}
 	if why := a.stuck(time.Now()); why != "" || !errors.Is(a.failed, spillway.ErrStale) {
 		t.Errorf("people are told %q of %v", why, a.failed)
 	}
@@ -339,7 +339,7 @@ func TestStuck_TellsEachRefusedObjectOnce(t *testing.T) {
 	}}}}
 	refused := map[string]error{"Service/castle-www-2": service, "Service/again": service}
 	refused["HTTPRoute/castle-www"] = leadsAstray(route, nil, refused)
-	a := &app{failed: together(refused)}
+	a := &app{failed: together(refused), failedAt: time.Now()}
 	want := "HTTPRoute castle-www is as it was: it would lead users to Service castle-www-2, which is refused; there is a Service/castle-www-2 of somebody else"
 	if got := a.stuck(time.Now()); got != want || !errors.Is(a.failed, spillway.ErrConflict) {
 		t.Errorf("people are told %q of %v, want %q", got, a.failed, want)

@@ -80,10 +80,13 @@ func (a *app) unseen(parts []part) string {
 // slow is how long the gateway may take for a route before people are told why.
 const slow = 3 * time.Second
 
+// stale is after what time what failed is old: a server that leads has tried it again long before.
+const stale = time.Minute
+
 // stuck says why what was asked for last is not in place; "" = it is, or is on its way. a.mu is held.
 func (a *app) stuck(now time.Time) string {
 	switch {
-	case a.failed != nil && !errors.Is(a.failed, context.Canceled) && !errors.Is(a.failed, spillway.ErrStale): // which is tried again at once
+	case a.failed != nil && now.Sub(a.failedAt) < stale && !errors.Is(a.failed, context.Canceled) && !errors.Is(a.failed, spillway.ErrStale): // which is tried again at once
 		return sentences(a.failed)
 	case a.asking && a.problem != "" && a.refused == "" && now.Sub(a.begun) > slow:
 		return a.problem

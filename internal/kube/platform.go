@@ -290,6 +290,7 @@ type app struct {
 	refused  string         // why the gateway does not take any more what was acknowledged, until it does; "" = it does
 	begun    time.Time      // when it was asked for another route
 	failed   error          // of the last Apply
+	failedAt time.Time      // when that ended
 	reached  map[spillway.Group]bool
 	lost     map[spillway.Group]string // why a group is not reached
 	silent   map[types.UID]silent      // pods whose Events are asked for
