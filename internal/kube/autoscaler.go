@@ -147,7 +147,10 @@ func (p *Platform) autoscaled(ctx context.Context, d *appsv1.Deployment, there m
 // that one by its UID: an apply to one that was deleted meanwhile would make another, of nothing but a number. ErrStale when it
 // is another one, or newer than the cache knows: what was asked for was not done.
 func (p *Platform) resize(ctx context.Context, a *app, d, there *appsv1.Deployment, count *int32) error {
-	if count == nil {
+	if count == nil { // it is another one whenever its autoscaler likes, and no edit by hand
+		a.mu.Lock()
+		delete(a.sizes, key(d))
+		a.mu.Unlock()
 		return nil
 	}
 	if there.Spec.Replicas != nil && *there.Spec.Replicas == *count {

@@ -83,17 +83,31 @@ func TestResize_TellsOfANumberThatWasEditedByHand(t *testing.T) {
 	var told []string
 	p := &Platform{client: interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{Apply: applies})}
 	p.conf.Events = func(e spillway.Event) { told = append(told, e.Text) }
-	a := &app{ref: "castle", applied: map[string]applied{}}
-	var events []int
-	for _, row := range []struct{ is, want int32 }{{1, 3}, {3, 3}, {3, 5}, {9, 5}, {5, 5}} {
-		d := &appsv1.Deployment{TypeMeta: metav1.TypeMeta{Kind: "Deployment"}, ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "castle-www-1", UID: "seen", ResourceVersion: strconv.Itoa(version)}, Spec: appsv1.DeploymentSpec{Replicas: new(row.is)}}
-		if err := p.resize(t.Context(), a, d, d, new(row.want)); err != nil {
-			t.Fatal(err)
+	const scaled = 0 // wanted: what its autoscaler chooses
+	for _, c := range []struct {
+		rows []struct{ is, want int32 }
+		told []int
+	}{
+		{[]struct{ is, want int32 }{{1, 3}, {3, 3}, {3, 5}, {9, 5}, {5, 5}}, []int{0, 0, 0, 1, 1}},
+		{[]struct{ is, want int32 }{{1, 3}, {3, scaled}, {7, 3}, {3, 3}}, []int{0, 0, 0, 0}},
+	} {
+		a := &app{ref: "castle", applied: map[string]applied{}}
+		var events []int
+		told = nil
+		for _, row := range c.rows {
+			d := &appsv1.Deployment{TypeMeta: metav1.TypeMeta{Kind: "Deployment"}, ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "castle-www-1", UID: "seen", ResourceVersion: strconv.Itoa(version)}, Spec: appsv1.DeploymentSpec{Replicas: new(row.is)}}
+			want := new(row.want)
+			if row.want == scaled {
+				want = nil
+			}
+			if err := p.resize(t.Context(), a, d, d, want); err != nil {
+				t.Fatal(err)
+			}
+			events = append(events, len(told))
 		}
-		events = append(events, len(told))
-	}
-	if !slices.Equal(events, []int{0, 0, 0, 1, 1}) {
-		t.Errorf("told %v: %q", events, told)
+		if !slices.Equal(events, c.told) {
+			t.Errorf("told %v, want %v: %q", events, c.told, told)
+		}
 	}
 }
 
