@@ -49,7 +49,8 @@ func TestAdopt_AnAppThatWasMadeAgain(t *testing.T) {
 	if p.adopt(a, made("old", 3)); a.asked.Generation != 9 {
 		t.Errorf("an older route of the same app is adopted: %+v", a.asked)
 	}
-	if !a.renew("new") || a.known || a.asked.Generation != 0 {
+	a.contest = contest{generation: 9, rivals: map[string]string{"www.castle.test": "other/site"}}
+	if !a.renew("new") || a.known || a.asked.Generation != 0 || a.contest.open() || a.contest.generation != 0 {
 		t.Errorf("what is remembered is of an app that is gone: %+v", a)
 	}
 	if p.adopt(a, made("old", 9)); a.asked.Generation != 0 {

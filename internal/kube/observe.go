@@ -139,7 +139,7 @@ func (a *app) renew(uid types.UID) (forgot bool) {
 		a.asked, a.served, a.since, a.own, a.known = spillway.Route{}, spillway.Route{}, time.Time{}, false, false
 		a.problem, a.refused, a.begun, a.failed, a.done = "", "", time.Time{}, nil, ""
 		a.reached, a.lost, a.leads, a.applied = map[spillway.Group]bool{}, map[spillway.Group]string{}, map[string]leading{}, map[string]applied{}
-		a.sizes, a.edits = nil, nil
+		a.sizes, a.edits, a.contest = nil, nil, contest{}
 	}
 	a.uid = uid
 	return forgot

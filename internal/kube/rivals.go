@@ -177,6 +177,9 @@ func (p *Platform) lookForRivals(ctx context.Context, a *app) (news bool) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.served.Generation != generation { // whoever asked for that one looks for its hosts
+		return false
+	}
 	a.contest = found
 	return !maps.Equal(found.rivals, last.rivals)
 }

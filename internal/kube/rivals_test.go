@@ -182,6 +182,27 @@ func TestRivals_AreLookedForAgainWhenTheLookFails(t *testing.T) {
 	}
 }
 
+// A look that takes long says nothing of the hosts of the route that is served when it ends: those were looked for meanwhile.
+func TestRivals_OfAnOlderRouteAreNoNews(t *testing.T) {
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &app{served: spillway.Route{Generation: 1, Edges: []spillway.Edge{{Service: "www", Hosts: []string{"www.castle.test"}}}}}
+	newer := contest{generation: 2, rivals: map[string]string{"new.castle.test": "other/site"}}
+	lists := func(ctx context.Context, through client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.served.Generation, a.contest = 2, newer
+		return through.List(ctx, list, options...)
+	}
+	live := interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).Build(), interceptor.Funcs{List: lists})
+	p := &Platform{live: live, log: slog.New(slog.DiscardHandler), conf: Config{Namespace: "shop", Gateway: Gateway{Namespace: "edge", Name: "public"}}}
+	if p.lookForRivals(t.Context(), a) || a.contest.generation != 2 || len(a.contest.rivals) != 1 {
+		t.Errorf("what was seen of the newer route is lost: %+v", a.contest)
+	}
+}
+
 func TestPublicHosts_AreThoseOfRulesToo(t *testing.T) {
 	route := spillway.Route{
 		Edges: []spillway.Edge{{Service: "www", Hosts: []string{"www.test"}}},
