@@ -300,20 +300,17 @@ func (p *Platform) free(ctx context.Context, ref spillway.Ref, o client.Object) 
 	return nil
 }
 
-// bare is an object as it is applied: without what only the API server writes, and with its own sum.
+// bare is an object as it is applied, with its own sum.
 func bare(o client.Object) (*unstructured.Unstructured, string, error) {
-	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	u, err := plain(o)
 	if err != nil {
 		return nil, "", err
 	}
-	delete(fields, "status")
-	prune(fields)
-	text, err := json.Marshal(fields) // with sorted keys
+	text, err := json.Marshal(u.Object) // with sorted keys
 	if err != nil {
 		return nil, "", err
 	}
 	print := fmt.Sprintf("%.12x", sha256.Sum256(text))
-	u := &unstructured.Unstructured{Object: fields}
 	annotations := u.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
@@ -323,7 +320,7 @@ func bare(o client.Object) (*unstructured.Unstructured, string, error) {
 	return u, print, nil
 }
 
-// prune removes what is null or empty.
+// prune removes what is null.
 func prune(fields map[string]any) {
 	for name, value := range fields {
 		switch v := value.(type) {

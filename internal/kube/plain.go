@@ -144,11 +144,11 @@ func (p *Platform) leads(ctx context.Context, ref spillway.Ref, s *corev1.Servic
 	}
 	pods, err := p.pods(ctx, ref)
 	if err != nil {
-		return err.Error()
+		return spillway.Text(err)
 	}
 	var list discoveryv1.EndpointSliceList
 	if err := p.live.List(ctx, &list, client.InNamespace(s.Namespace), client.MatchingLabels{discoveryv1.LabelServiceName: s.Name}); err != nil {
-		return explain("look where Service "+s.Name+" leads", err).Error()
+		return spillway.Text(explain("look where Service "+s.Name+" leads", err))
 	}
 	led := map[string]bool{}
 	for _, slice := range list.Items {

@@ -3,7 +3,6 @@ package kube
 import (
 	"cmp"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -18,8 +17,6 @@ import (
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
-
-func keysOf[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
 
 // pod is the template of the replicas of a group. It depends on nothing that Release.Fingerprint does not have,
 // but for the group, restarts and the protocol of who drains shortly: a release that did not change the service must not

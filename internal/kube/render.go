@@ -214,7 +214,7 @@ func (r *rendering) networkPolicies() []client.Object {
 		}
 	}
 	var policies []client.Object
-	for _, name := range slices.Sorted(keysOf(private)) {
+	for _, name := range sortedKeys(private) {
 		if public[name] {
 			continue
 		}
