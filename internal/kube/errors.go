@@ -21,6 +21,8 @@ func explain(what string, err error) error {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled):
 		return err
+	case apierrors.IsForbidden(err) && !strings.Contains(err.Error(), " cannot "): // of a right that lacks it is: User X cannot patch resource Y
+		return fmt.Errorf("%s: a quota or a policy of the cluster is against it: %w: %w; nobody's rights change that, but who looks after the namespace may", what, spillway.ErrDenied, err)
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%s: %w: %w; give the server this right: spillway kube install", what, spillway.ErrDenied, err)
 	case apierrors.IsUnauthorized(err):
