@@ -107,8 +107,8 @@ func repoint(e *spillway.Edge, s *corev1.Service) {
 	}
 }
 
-// acknowledge asks until the gateway serves the route that was asked for last. It ends with ctx, and in a server that does
-// not lead when there is no such route any more.
+// acknowledge asks until the gateway serves the route that was asked for last. It ends with ctx and with the app, and in a
+// server that does not lead when there is no such route any more.
 func (p *Platform) acknowledge(ctx context.Context, a *app) {
 	pause := p.conf.Patience
 	var quiet calm
@@ -118,7 +118,7 @@ func (p *Platform) acknowledge(ctx context.Context, a *app) {
 		a.mu.Unlock()
 		there, err := p.there(ctx, a.ref)
 		parts := routeParts(there)
-		if err == nil && a.overtaken(parts) {
+		if err == nil && a.overtaken(parts) || p.forgotten(a) {
 			return
 		}
 		problem := p.serves(ctx, a, route, parts, n, err)

@@ -16,10 +16,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -61,6 +63,24 @@ func TestAdopt_AnAppThatWasMadeAgain(t *testing.T) {
 	}
 	if a.renew("new") || a.renew("") {
 		t.Error("the same App, or none, is another one")
+	}
+}
+
+// A server that does not lead remembers no app that another one destroyed: it would go on asking about it.
+func TestHandler_ForgetsAnAppThatIsGone(t *testing.T) {
+	p := &Platform{apps: map[spillway.Ref]*app{}}
+	a, other := p.app("castle"), p.app("shop")
+	a.uid, other.uid = "one", "two"
+	gone := func(name string, uid types.UID) any {
+		return &v1alpha1.App{ObjectMeta: metav1.ObjectMeta{Name: name, UID: uid}}
+	}
+	if p.handler().OnDelete(gone("castle", "before")); p.forgotten(a) {
+		t.Error("an App that was made again is forgotten")
+	}
+	p.handler().OnDelete(gone("castle", "one"))
+	p.handler().OnDelete(toolscache.DeletedFinalStateUnknown{Key: "shop/shop", Obj: gone("shop", "two")})
+	if len(p.apps) != 0 || !p.forgotten(a) || !p.forgotten(other) {
+		t.Errorf("it remembers %v", p.apps)
 	}
 }
 

@@ -238,9 +238,6 @@ func (p *Platform) Run(ctx context.Context) error {
 // handler tells the watchers of an app that something of it is different.
 func (p *Platform) handler() toolscache.ResourceEventHandler {
 	tell := func(object any) {
-		if gone, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
-			object = gone.Obj
-		}
 		switch o := object.(type) {
 		case *v1alpha1.App:
 			p.watchers.Changed(v1alpha1.RefOf(o.Name))
@@ -253,7 +250,16 @@ func (p *Platform) handler() toolscache.ResourceEventHandler {
 			tell(now)
 		}
 	}
-	return toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: update, DeleteFunc: tell}
+	gone := func(object any) {
+		if last, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+			object = last.Obj
+		}
+		if o, ok := object.(*v1alpha1.App); ok {
+			p.drop(o)
+		}
+		tell(object)
+	}
+	return toolscache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: update, DeleteFunc: gone}
 }
 
 // saving reports whether what changed of an App is what a round of the loop saves. That asks for no other round, which
@@ -336,7 +342,34 @@ func (p *Platform) allApps() []*app {
 }
 
 // Forget removes what is kept of an app that is gone.
-func (p *Platform) Forget(_ context.Context, ref spillway.Ref) error {
+func (p *Platform) Forget(_ context.Context, ref spillway.Ref) error { return p.forget(ref) }
+
+// drop forgets what is kept of an App that is gone, unless there is another one of its name already: a server that does not
+// lead is told to by nobody else.
+func (p *Platform) drop(gone *v1alpha1.App) {
+	ref := v1alpha1.RefOf(gone.Name)
+	p.mu.Lock()
+	a := p.apps[ref]
+	p.mu.Unlock()
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	same := a.uid == gone.UID
+	a.mu.Unlock()
+	if same {
+		_ = p.forget(ref) // nobody is judged any more, so no memory can be wrong
+	}
+}
+
+// forgotten reports whether an app is another one by now, or none.
+func (p *Platform) forgotten(a *app) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.apps[a.ref] != a
+}
+
+func (p *Platform) forget(ref spillway.Ref) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.apps, ref)
