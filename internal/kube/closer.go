@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -106,6 +107,9 @@ func (a *app) explain(groups []rollout.Group, pods []corev1.Pod) {
 func (p *Platform) lookCloser(ctx context.Context) {
 	repeat(ctx, closerEvery, func() {
 		for _, q := range p.questions(time.Now()) {
+			if !p.stillSilent(ctx, q) {
+				continue
+			}
 			answer, err := p.lastAnswer(ctx, q.uid, q.silent.name)
 			if err != nil {
 				p.log.Debug("events of a pod cannot be read", "app", q.app.ref, "pod", q.silent.name, "error", err)
@@ -130,6 +134,23 @@ type question struct {
 	app    *app
 	uid    types.UID
 	silent silent
+}
+
+// stillSilent looks at a pod again, and forgets it if it is not silent any more: an app that nobody observes, as in a server
+// that does not lead, would have it asked about for ever.
+func (p *Platform) stillSilent(ctx context.Context, q question) bool {
+	var pod corev1.Pod
+	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: q.silent.name}, &pod, client.UnsafeDisableDeepCopy)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return true
+	}
+	if _, silent := silentPods(nil, []corev1.Pod{pod})[q.uid]; silent {
+		return true
+	}
+	q.app.mu.Lock()
+	defer q.app.mu.Unlock()
+	delete(q.app.silent, q.uid)
+	return false
 }
 
 // questions are the pods to be asked about now, those that waited longest first.

@@ -139,6 +139,27 @@ func TestExplain_TellsTheAnswerOfAPodThatIsNotReady(t *testing.T) {
 	}
 }
 
+// A server that does not lead asks about no pod that is gone, whoever observes its app.
+func TestStillSilent_ForgetsWhatIsGone(t *testing.T) {
+	pod := stored[corev1.Pod](t, "unready")
+	other := pod
+	other.UID = "another of its name"
+	for name, c := range map[string]struct {
+		there []client.Object
+		asks  bool
+	}{
+		"it is as it was":    {[]client.Object{&pod}, true},
+		"it is gone":         {nil, false},
+		"another is in turn": {[]client.Object{&other}, false},
+	} {
+		p := &Platform{client: fake.NewClientBuilder().WithObjects(c.there...).Build(), conf: Config{Namespace: pod.Namespace}}
+		a := &app{silent: silentPods(nil, []corev1.Pod{pod})}
+		if asks := p.stillSilent(t.Context(), question{a, pod.UID, a.silent[pod.UID]}); asks != c.asks || (len(a.silent) == 1) != c.asks {
+			t.Errorf("%s: asked about %v, remembered %d", name, asks, len(a.silent))
+		}
+	}
+}
+
 func TestQuestions_AreFewAndAboutThoseThatWaited(t *testing.T) {
 	now := time.Now()
 	a := &app{ref: "castle", silent: map[types.UID]silent{}}
