@@ -16,7 +16,8 @@ func (t *turn) desired() Desired {
 	if !sameRoute(route, t.st.Route) {
 		route.Generation++
 	}
-	if r := t.st.Rollout; r != nil && r.Routed && !r.Acked && !t.obs.NoData && t.obs.Served.Generation == route.Generation {
+	acts := t.st.Phase == spillway.Progressing || t.turned // and neither rests nor waits for replicas to end
+	if r := t.st.Rollout; r != nil && acts && r.Routed && !r.Acked && !t.obs.NoData && t.obs.Served.Generation == route.Generation {
 		t.after(0) // a step that changed no route is served already, and nobody will say so
 	}
 	t.st.Route = cloneRoute(route)
