@@ -14,7 +14,7 @@ func TestOnlyTime_IsWhatNeedsNoSaveOfItsOwn(t *testing.T) {
 	status := func(after time.Duration, change func(*rollout.Status)) rollout.Status {
 		s := rollout.Status{
 			Phase: spillway.Progressing, Now: now.Add(after), Drain: map[string]spillway.Duration{"www.1": spillway.Duration(after)},
-			Rollout: &rollout.Rollout{ID: 1, Release: 2, Acked: true, Elapsed: spillway.Duration(after), Held: spillway.Duration(after)},
+			Rollout: &rollout.Rollout{ID: 1, Release: 2, Acked: true, Elapsed: spillway.Duration(after), Held: spillway.Duration(after), Silent: spillway.Duration(after)},
 		}
 		if change != nil {
 			change(&s)

@@ -60,3 +60,35 @@ func TestDecide_ResumeOfWhatCannotBeJudged(t *testing.T) {
 		t.Errorf("promote does not go on without the judge: %s", w.status.Phase)
 	}
 }
+
+// TestDecide_WaitsForTheJudgeByTheTimeThatWentBy sets the clock an hour ahead while the judge has no data, and has nobody
+// decide for an hour: neither is time in which data could have come.
+func TestDecide_WaitsForTheJudgeByTheTimeThatWentBy(t *testing.T) {
+	r2 := release(2, []string{"www"}, web(spillway.Canary, 2))
+	w := newWorld(t, release(1, nil, web(spillway.Canary, 2)), r2)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 8)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 3)
+	lost := w.now
+	deaf := func(seconds int, away bool) {
+		for range seconds {
+			w.obs.Evidence = &spillway.Evidence{Trial: w.status.Rollout.ID, Verdict: spillway.NoData, Reason: "connection refused", At: lost}
+			w.obs.Away = away
+			w.run(1)
+		}
+	}
+	deaf(60, false)
+	w.now = w.now.Add(time.Hour)
+	deaf(1, false)
+	w.now = w.now.Add(time.Hour)
+	deaf(1, true)
+	deaf(60, false)
+	if w.status.Phase != spillway.Progressing {
+		w.dump()
+		t.Fatalf("%s, want it to wait for the judge", w.status.Phase)
+	}
+	deaf(int(time.Duration(spillway.DefaultDeadline).Seconds()), false)
+	if w.status.Phase != spillway.Paused {
+		w.dump()
+		t.Errorf("%s, want a pause when the deadline is over", w.status.Phase)
+	}
+}

@@ -74,11 +74,17 @@ func (t *turn) tick() {
 	}
 }
 
-// remember keeps the evidence of the running trial, so that it survives the data plane.
+// remember keeps the evidence of the running trial, so that it survives the data plane, and for how long there is none.
 func (t *turn) remember() {
 	r, e := t.st.Rollout, t.obs.Evidence
 	if r == nil || e == nil || e.Trial != r.ID {
 		return
+	}
+	switch was := r.Evidence; {
+	case e.Verdict != spillway.NoData:
+		r.Silent = 0
+	case was != nil && was.Verdict == spillway.NoData:
+		r.Silent += t.lapse()
 	}
 	evidence := *e
 	r.Evidence, r.Memory = &evidence, bytes.Clone(t.obs.Memory)

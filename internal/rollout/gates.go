@@ -70,7 +70,7 @@ func (t *turn) readGate(g spillway.Gate, before GateState) GateState {
 	case known == spillway.NoData:
 		state.Verdict, state.Broken, state.Silent = spillway.NoData, before.Broken, before.Silent
 		if before.Verdict == spillway.NoData {
-			state.Silent += t.dt
+			state.Silent += t.lapse()
 		}
 		return state
 	case known == spillway.Undecided:
@@ -278,11 +278,7 @@ func (t *turn) gateWaits() (why string, silent spillway.Duration) {
 		return "", 0
 	}
 	if e := r.Evidence; e != nil && r.Exposed && e.Verdict == spillway.NoData {
-		since := e.At
-		if r.Resumed.After(since) { // it gets another deadline to be heard
-			since = r.Resumed
-		}
-		return "the judge has no data: " + e.Reason, max(spillway.Duration(t.now.Sub(since)), 1)
+		return "the judge has no data: " + e.Reason, max(r.Silent, 1)
 	}
 	for _, g := range t.candidate().Config.Gates {
 		if judged(g) || g.Metric == "restarts" || g.DryRun || !t.counts(g) {

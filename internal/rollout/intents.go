@@ -257,11 +257,11 @@ func (t *turn) askResume(in spillway.Intent) string {
 	}
 	r.Passed = r.Passed || (t.step().Manual || t.unjudged()) && r.Held >= t.step().Hold // it was for this step that it rested
 	r.Paused, r.Reason, r.Held = false, "", min(r.Held, t.step().Hold)
+	r.Silent = 0 // the judge and the gates get another deadline to be heard
 	for text, gate := range r.Gates {
-		gate.Silent = 0 // it gets another deadline to be heard
+		gate.Silent = 0
 		r.Gates[text] = gate
 	}
-	r.Resumed = t.now
 	t.st.Phase, t.st.Held = spillway.Progressing, false
 	text := fmt.Sprintf("release %d goes on from %s", r.Release, t.shown())
 	if why := t.deaf(r); why != "" {

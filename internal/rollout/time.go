@@ -11,7 +11,7 @@ func (s Status) Timeless() Status {
 	s = s.clone()
 	s.Now = time.Time{}
 	if s.Rollout != nil {
-		s.Rollout.Elapsed, s.Rollout.Held = 0, 0
+		s.Rollout.Elapsed, s.Rollout.Held, s.Rollout.Silent = 0, 0, 0
 	}
 	if s.Standby != nil {
 		s.Standby.Left = 0

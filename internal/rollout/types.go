@@ -108,8 +108,8 @@ type Rollout struct {
 	// Prepared: the release commands have been run, or there are none.
 	Prepared bool `json:"prepared,omitempty"`
 	Begun    bool `json:"begun,omitempty"` // the next release command has been asked for
-	// Resumed is when a person resumed it last: a judge without data is waited for anew from then on.
-	Resumed time.Time `json:"resumed,omitzero"`
+	// Silent is how long the judge has had no data, since the last resume.
+	Silent spillway.Duration `json:"silent,omitempty"`
 	// Gates is what was last known of the gates that are not the judge's, by Gate.Text.
 	Gates map[string]GateState `json:"gates,omitempty"`
 }
@@ -167,7 +167,7 @@ type Observation struct {
 	// Silence says why there are no data, where it is not that a proxy of our own does not answer; "" = it is.
 	Silence string
 	// Away: nobody decided for a while before this, because a server has just begun to. What happened meanwhile was not
-	// acted on, so that time counts against no deadline of capacity.
+	// acted on, so that time counts against no deadline of a step.
 	Away bool
 	// Stuck is why what was asked for last is not in place though it should be, in words: the platform refuses an object,
 	// the data plane a route; "" = it is, or is on its way.
