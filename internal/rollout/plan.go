@@ -32,7 +32,7 @@ func Plan(spec Spec, status Status, to spillway.Release, override spillway.Strat
 	if lane, ok := spec.Releases[status.Lanes[to.Track].Release]; ok && to.Track != "" {
 		from = lane
 	}
-	sizes := (&turn{spec: spec, st: status}).sizes(to)
+	sizes := sizesAtBegin(spec, status, to)
 	strategy, steps := Compile(stable, to, override, sizes)
 	if to.Track != "" {
 		strategy, steps = spillway.Canary, []Step{whole}
@@ -107,6 +107,17 @@ func before(spec Spec, status Status, track string, now time.Time) Status {
 		t.setLane(r.Track, lane)
 	}
 	return t.st
+}
+
+// sizesAtBegin are the sizes of the services of a release by which its rollout would be measured. See begin.
+func sizesAtBegin(spec Spec, status Status, to spillway.Release) map[string]int {
+	releases := map[int]spillway.Release{}
+	maps.Copy(releases, spec.Releases)
+	releases[to.Number], spec.Releases = to, releases
+	t := &turn{spec: spec, st: status}
+	t.st.Rollout = &Rollout{Release: to.Number, Track: to.Track}
+	t.follow()
+	return t.sizes(to)
 }
 
 // takes is about how long the steps take: each its hold, or as long as its certificate needs at the present

@@ -140,3 +140,24 @@ func TestPlan_StartsFromWhatTheDeployStartsFrom(t *testing.T) {
 		}
 	}
 }
+
+// A service that gets its first autoscaler begins with the size that it has, in the plan as in the deploy.
+func TestPlan_MeasuresAFirstAutoscalerByTheSizeThatThereIs(t *testing.T) {
+	fixed, auto := web(spillway.Canary, 6), web(spillway.Canary, 2)
+	auto.Max, auto.Targets = 12, spillway.Targets{CPU: spillway.Percent(60)}
+	to := release(2, []string{"www"}, auto)
+	to.Artefacts["www"] = spillway.Artefact{Source: "two"}
+	p := plan(release(1, nil, fixed), to, "")
+	if text := p.Steps[0].Text; !strings.Contains(text, " of 6 replicas") {
+		t.Errorf("the first step is %q, want a part of 6 replicas", text)
+	}
+	w := newWorld(t, release(1, nil, fixed), to)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 8)
+	if after := rollout.Plan(w.spec, w.status, to, "", rollout.Present{}); after.Steps[0].Text != p.Steps[0].Text {
+		t.Errorf("the first step is %q where the deploy was done, and %q", after.Steps[0].Text, p.Steps[0].Text)
+	}
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 1)
+	if w.status.Chosen["www"] != 6 {
+		t.Errorf("the deploy begins with %v", w.status.Chosen)
+	}
+}
