@@ -140,7 +140,9 @@ func (l *line) double() {
 			l.variable(true)
 		case c == '`':
 			l.problem = "a `, which only a shell understands"
-		case c == '\\' && l.rest != "" && strings.IndexByte("\"\\`\n", l.rest[0]) >= 0:
+		case c == '\\' && strings.HasPrefix(l.rest, "\n"): // the line goes on
+			l.rest = l.rest[1:]
+		case c == '\\' && l.rest != "" && strings.IndexByte("\"\\`", l.rest[0]) >= 0:
 			l.word.WriteByte(l.rest[0])
 			l.rest = l.rest[1:]
 		case c == '\\' && strings.HasPrefix(l.rest, "$"):

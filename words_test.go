@@ -57,7 +57,7 @@ func TestWords_OfAList(t *testing.T) {
 func FuzzWords(f *testing.F) {
 	for _, line := range []string{
 		`./www`, `bin/web --port $PORT`, `web -l "$HOST:${PORT}" 'a $PORT' "b \"c\" \$5" d''e ""`, `web a#b c~d x=1`, "exec web", `a "\x" "\\" '"'`, "a\tb", `"a"b'c'`,
-		`web --x=~ y:~`, "a \"b\nc\"", `a $LEVEL"$TEXT"`, "$LEVEL x", `a "$"`, `a '$$'`, "a\rb", "a \xff", "é ü", "a=~b", "x \"`\"", "%s -n",
+		`web --x=~ y:~`, "a \"b\nc\"", `a $LEVEL"$TEXT"`, "$LEVEL x", `a "$"`, `a '$$'`, "a\rb", "a \xff", "é ü", "a=~b", "a \"b\\\nc\"", "x \"`\"", "%s -n",
 	} {
 		f.Add(line)
 	}
