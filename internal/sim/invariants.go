@@ -70,7 +70,7 @@ func (c *checks) decision(w *World, saved reconcile.Saved, obs rollout.Observati
 	for _, check := range []func(round){
 		round.weights, round.capacity, round.climbs, round.target, round.promotes, round.tiers, round.events, round.sizesSurvive,
 		round.judged, round.history, round.tracks, round.trackRuns, round.trackReady, round.gates, round.standby, round.wayBack, round.colours,
-		round.waits, round.spares, round.needs, round.toldRoutes, round.autoscaled,
+		round.waits, round.spares, round.needs, round.toldRoutes, round.autoscaled, round.rests,
 	} {
 		check(r)
 	}

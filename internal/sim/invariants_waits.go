@@ -2,11 +2,13 @@ package sim
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -57,6 +59,19 @@ func (r round) spares() {
 		if _, bad := r.is.Bad[n]; bad || r.bad[n] {
 			r.fail("a rollback spares users what was harmful: release %d is promised", n)
 		}
+	}
+}
+
+// rests: who is woken at once finds something to do; what waits for the world is looked at every now and then.
+func (r round) rests() {
+	const soon = 100 * time.Millisecond // less than what a drain is looked at after
+	at := r.d.WakeAt
+	if at.IsZero() || at.Sub(r.world.Now) >= soon {
+		return
+	}
+	next := rollout.Decide(r.spec, r.is, r.obs, at)
+	if len(next.Events) == 0 && reconcile.OnlyTime(r.is, next.Status) && reflect.DeepEqual(r.d.Desired, next.Desired) && next.WakeAt.Sub(at) < soon {
+		r.fail("nothing is looked at again and again: after %v, and then after %v, in %s", at.Sub(r.world.Now), next.WakeAt.Sub(at), r.is.Phase)
 	}
 }
 
