@@ -16,9 +16,9 @@ func (t *turn) desired() Desired {
 	if !sameRoute(route, t.st.Route) {
 		route.Generation++
 	}
-	acts := t.st.Phase == spillway.Progressing || t.turned // and neither rests nor waits for replicas to end
-	if r := t.st.Rollout; r != nil && acts && r.Routed && !r.Acked && !t.obs.NoData && t.obs.Served.Generation == route.Generation {
-		t.after(0) // a step that changed no route is served already, and nobody will say so
+	r, served := t.st.Rollout, !t.obs.NoData && t.obs.Served.Generation == route.Generation
+	if waits := t.turned || r != nil && t.st.Phase == spillway.Progressing && r.Routed && !r.Acked; waits && served {
+		t.after(0) // a step, or a way back, that changed no route is served already, and nobody will say so
 	}
 	t.st.Route = cloneRoute(route)
 	if lost := t.obs.Evidence == nil || t.st.Rollout != nil && t.obs.Evidence.Trial != t.st.Rollout.ID; route.Trial != nil && lost {

@@ -59,3 +59,21 @@ func TestDecide_WaitsForReplicasToEndOnTheWayBack(t *testing.T) {
 		w.obs.Served, w.now = d.Desired.Route, w.now.Add(time.Second)
 	}
 }
+
+// TestDecide_EndsAWayBackThatChangesNoRouteAtOnce aborts before anything of the candidate was asked for: nobody will say that
+// the route is served, and no replica ends.
+func TestDecide_EndsAWayBackThatChangesNoRouteAtOnce(t *testing.T) {
+	migrates := web(spillway.Canary, 2)
+	migrates.Release = spillway.Command{Shell: "./migrate"}
+	w := newWorld(t, release(1, nil, web(spillway.Canary, 2)), release(2, []string{"www"}, migrates))
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 8)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 3)
+	w.spec.Intents = []spillway.Intent{{Seq: w.status.Intent + 1, Verb: spillway.VerbAbort, At: w.now}}
+	d := rollout.Decide(w.spec, w.status, w.obs, w.now)
+	if d.Status.Phase != spillway.RollingBack || d.Desired.Route.Generation != w.obs.Served.Generation {
+		t.Fatalf("%s, route %d while %d is served: want a way back that changes no route", d.Status.Phase, d.Desired.Route.Generation, w.obs.Served.Generation)
+	}
+	if rest := d.WakeAt.Sub(w.now); rest > time.Second {
+		t.Errorf("it looks again after %v", rest)
+	}
+}
