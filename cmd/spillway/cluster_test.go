@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/kube/counts"
+	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/oci"
 	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -162,4 +164,44 @@ type fifth struct{ records }
 
 func (fifth) Load(context.Context, spillway.Ref) (reconcile.Saved, error) {
 	return reconcile.Saved{Spec: rollout.Spec{App: "castle"}, Status: rollout.Status{Stable: 5}}, nil
+}
+
+// An app of which a Release in use was deleted is not decided about by the next server, and can be destroyed all the same:
+// by the command line, and by kubectl.
+func TestAsk_DestroysAnAppWhoseReleaseIsGone(t *testing.T) {
+	stored := &halved{}
+	log := slog.New(slog.DiscardHandler)
+	in := &installation{log: log, store: stored, wishes: unwanted{}, loop: reconcile.NewLoop(stored, still{}, log)}
+	e := &engine{installation: in}
+	if _, err := e.Ask(t.Context(), "castle", spillway.Intent{Verb: spillway.VerbPause}); !errors.Is(err, spillway.ErrUnavailable) || len(stored.asked) != 0 {
+		t.Errorf("asked for %q of an app that cannot be read: %v", stored.asked, err)
+	}
+	_, err := e.Ask(t.Context(), "castle", spillway.Intent{Verb: spillway.VerbDestroy})
+	if err := errors.Join(err, e.fulfilOne(t.Context(), "castle")); err != nil || !slices.Equal(stored.asked, []spillway.Verb{spillway.VerbDestroy, spillway.VerbDestroy}) {
+		t.Errorf("asked for %q: %v", stored.asked, err)
+	}
+}
+
+// halved is a store of an app that cannot be read, and keeps what is asked of it.
+type halved struct {
+	records
+	asked []spillway.Verb
+}
+
+func (h *halved) Load(context.Context, spillway.Ref) (reconcile.Saved, error) {
+	return reconcile.Saved{}, fmt.Errorf("its resource Release castle-1 is gone: %w", spillway.ErrUnavailable)
+}
+
+func (h *halved) AddIntent(_ context.Context, _ spillway.Ref, in spillway.Intent) (spillway.Intent, error) {
+	h.asked = append(h.asked, in.Verb)
+	return in, nil
+}
+
+// unwanted is the resource of an app that kubectl deletes.
+type unwanted struct{ wishes }
+
+func (unwanted) Hold(context.Context, spillway.Ref) error { return nil }
+
+func (unwanted) Asked(_ context.Context, app spillway.Ref) (state.Wish, error) {
+	return state.Wish{App: app, Destroy: true}, nil
 }

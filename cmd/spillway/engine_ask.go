@@ -16,13 +16,15 @@ import (
 // Ask stores an intent after checking that it can be acted on.
 func (e *engine) Ask(ctx context.Context, app spillway.Ref, in spillway.Intent) (spillway.Intent, error) {
 	saved, err := e.store.Load(ctx, app)
-	if errors.Is(err, spillway.ErrNotFound) && in.Verb == spillway.VerbDestroy && e.wishes != nil {
+	switch destroys := in.Verb == spillway.VerbDestroy; {
+	case err == nil:
+		err = e.sensible(ctx, saved, in)
+	case destroys && errors.Is(err, spillway.ErrNotFound) && e.wishes != nil:
 		return in, e.wishes.Withdraw(ctx, app)
+	case destroys && errors.Is(err, spillway.ErrUnavailable): // what cannot be read is not needed for its end
+		err = nil
 	}
 	if err != nil {
-		return in, err
-	}
-	if err := e.sensible(ctx, saved, in); err != nil {
 		return in, err
 	}
 	in.At = time.Now().UTC()

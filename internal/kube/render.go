@@ -54,6 +54,9 @@ func (r *rendering) objects() ([]client.Object, error) {
 		if w.Replicas == 0 {
 			continue
 		}
+		if r.untold(w) {
+			continue
+		}
 		s, ok := r.releases[w.Release].Config.Service(w.Group.Service)
 		if !ok {
 			return nil, fmt.Errorf("release %d has no service %s: %w", w.Release, w.Group.Service, spillway.ErrNotFound)
@@ -96,6 +99,10 @@ func (r *rendering) objects() ([]client.Object, error) {
 	}
 	return slices.Concat(services, servers, replicas, rest, r.reachRoutes(), routes), nil
 }
+
+// untold reports whether nobody knows any more what a group runs: it is on its way out, and somebody deleted its Release.
+// What there is of it stays as it is until it is not wanted.
+func (r *rendering) untold(w rollout.Want) bool { return r.releases[w.Release].Number == 0 }
 
 // meta is the metadata of an object of the app.
 func (r *rendering) meta(name string, labels map[string]string) metav1.ObjectMeta {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
@@ -216,5 +218,38 @@ func TestCovers_IsAskedForWhatIsWantedOnly(t *testing.T) {
 		if got := lacking(c.there, c.want); (got == "") != c.covers {
 			t.Errorf("lacking(%v, %v) = %q", c.there, c.want, got)
 		}
+	}
+}
+
+// What leaves of a release whose resource somebody deleted stays as it is until it is not wanted, and holds up nothing.
+func TestRender_LeavesAGroupWhoseReleaseIsGone(t *testing.T) {
+	r := canary()
+	before, err := r.objects()
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(r.releases, 3)
+	after, err := r.objects()
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := func(name string) func(client.Object) bool {
+		return func(o client.Object) bool { return key(o) == name }
+	}
+	for _, o := range before {
+		left := o.GetLabels()[ReleaseLabel] == "3"
+		if left != r.unknown(o) {
+			t.Errorf("%s: left as it is %v, want %v", key(o), !left, left)
+		}
+		if !left && !slices.ContainsFunc(after, there(key(o))) {
+			t.Errorf("%s is not wanted any more", key(o))
+		}
+	}
+	if slices.ContainsFunc(after, there("Deployment/castle-www-3")) {
+		t.Error("nobody knows what it runs, and it is rendered")
+	}
+	r.desired.Groups = r.desired.Groups[:2]
+	if slices.ContainsFunc(before, r.unknown) {
+		t.Error("it stays when it is not wanted")
 	}
 }

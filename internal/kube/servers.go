@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // origin is a server that Spillway does not run, as a gateway can be led to it.
@@ -343,8 +344,12 @@ func (p *Platform) followNames(ctx context.Context) {
 	}
 }
 
-// unknown reports whether an object has addresses of a name that is not answered for now: it stays as it is.
+// unknown reports whether it is not known what an object should be like: it has addresses of a name that is not answered
+// for now, or is of a group that is untold. It stays as it is.
 func (r *rendering) unknown(o client.Object) bool {
+	if g, ok := groupOf(o.GetLabels()); ok && slices.ContainsFunc(r.desired.Groups, func(w rollout.Want) bool { return w.Group == g && w.Replicas > 0 && r.untold(w) }) {
+		return true
+	}
 	if _, ok := o.(*discoveryv1.EndpointSlice); !ok {
 		return false
 	}

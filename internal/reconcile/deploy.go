@@ -107,16 +107,19 @@ func (l *Loop) Deploy(ctx context.Context, release spillway.Release, intent spil
 	return release, intent, false, nil
 }
 
-// Ask stores an intent and wakes the loop. ErrConflict: it names a release that has a host of another app.
+// Ask stores an intent and wakes the loop. ErrConflict: it names a release that has a host of another app. An app whose
+// releases cannot be read can be destroyed all the same.
 func (l *Loop) Ask(ctx context.Context, app spillway.Ref, intent spillway.Intent) (spillway.Intent, error) {
-	saved, err := l.store.Load(ctx, app)
-	if err != nil {
-		return intent, err
+	if intent.Verb != spillway.VerbDestroy {
+		saved, err := l.store.Load(ctx, app)
+		if err != nil {
+			return intent, err
+		}
+		if err := l.HostsFree(ctx, saved.Spec.Releases[targetOf(saved.Status, intent)]); err != nil {
+			return intent, err
+		}
 	}
-	if err := l.HostsFree(ctx, saved.Spec.Releases[targetOf(saved.Status, intent)]); err != nil {
-		return intent, err
-	}
-	intent, err = l.store.AddIntent(ctx, app, intent)
+	intent, err := l.store.AddIntent(ctx, app, intent)
 	if err == nil {
 		l.Wake(app)
 	}
