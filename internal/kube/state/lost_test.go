@@ -39,6 +39,9 @@ func TestStore_NothingIsDecidedWithoutTheReleaseThatServes(t *testing.T) {
 	if names, err := first.Gone(t.Context(), "castle", st); err != nil || !slices.Equal(names, []string{"castle-1", "castle-2"}) {
 		t.Errorf("gone is %q, %v", names, err)
 	}
+	if names, err := first.Gone(t.Context(), "castle", rollout.Status{Lanes: map[string]rollout.Lane{"beta": {Release: 1}, "left": {}}}); err != nil || !slices.Equal(names, []string{"castle-1"}) {
+		t.Errorf("gone of a track is %q, %v", names, err)
+	}
 	next := open(t, c, namespace)
 	if _, err := next.Load(t.Context(), "castle"); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "castle-1 is gone") {
 		t.Fatalf("the release that serves is gone: %v", err)
@@ -47,6 +50,27 @@ func TestStore_NothingIsDecidedWithoutTheReleaseThatServes(t *testing.T) {
 		t.Fatalf("it cannot even be destroyed: %v", err)
 	}
 	loaded(t, next, "castle")
+}
+
+// TestStore_NothingIsDecidedWithoutTheReleaseOfATrack: its users would become stable's without a word.
+func TestStore_NothingIsDecidedWithoutTheReleaseOfATrack(t *testing.T) {
+	c, namespace := cluster(t)
+	first := open(t, c, namespace)
+	deploy(t, first, file)
+	_, in, err := add(t.Context(), first, file, "beta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := rollout.Status{Phase: spillway.Healthy, Stable: 1, Intent: in.Seq, Lanes: map[string]rollout.Lane{"beta": {Release: 2}}}
+	if err := first.Save(t.Context(), "castle", 0, st, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(t.Context(), &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "castle-2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, c, namespace).Load(t.Context(), "castle"); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "castle-2 is gone") {
+		t.Errorf("the release of a track is gone: %v", err)
+	}
 }
 
 // TestStore_WithdrawsWhatWasNeverARelease: an App with a mistake in its spec is no app yet, and has to be got rid of all

@@ -99,14 +99,14 @@ func (s *Store) getRelease(ctx context.Context, ref spillway.Ref, number int) (*
 	return releaseOf(&object)
 }
 
-// Gone are the names of the Releases in use by a status, stable's and the candidate's, that somebody deleted: a server that
-// read them before goes on from what it remembers, and would not notice.
+// Gone are the names of the Releases that serve by a status, or are to, that somebody deleted: a server that read them
+// before goes on from what it remembers, and would not notice.
 func (s *Store) Gone(ctx context.Context, ref spillway.Ref, st rollout.Status) ([]string, error) {
 	var gone []string
-	for _, n := range []int{st.Stable, candidate(st)} {
-		if n == 0 || st.Destroy {
-			continue
-		}
+	if st.Destroy {
+		return nil, nil
+	}
+	for _, n := range serving(st) {
 		object := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Release"}}
 		name := releaseName(ref, n)
 		err := s.live.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: name}, object)

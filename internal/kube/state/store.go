@@ -215,7 +215,7 @@ func (s *Store) saved(ctx context.Context, app *v1alpha1.App) (reconcile.Saved, 
 	if saved.Spec.Releases, err = s.releases(ctx, app); err != nil {
 		return saved, err
 	}
-	for _, n := range []int{saved.Status.Stable, candidate(saved.Status)} {
+	for _, n := range serving(saved.Status) {
 		if _, there := saved.Spec.Releases[n]; !there && slices.Contains(app.Status.Releases, n) && !ending(saved) {
 			s.unlearn(app, n) // so that it is found when it is there again
 			return saved, fmt.Errorf("release %d of %s is in use and its resource Release %s-%d is gone; nothing is changed until it is there again, from a backup, or the App is deleted: %w",
@@ -241,12 +241,18 @@ func (s *Store) unlearn(app *v1alpha1.App, n int) {
 	}
 }
 
-// candidate is the release that is tried; 0 = none.
-func candidate(st rollout.Status) int {
-	if st.Rollout == nil {
-		return 0
+// serving are the releases that have users, or are to have some: stable, the candidate, those of tracks.
+func serving(st rollout.Status) []int {
+	list := []int{st.Stable}
+	if st.Rollout != nil {
+		list = append(list, st.Rollout.Release)
 	}
-	return st.Rollout.Release
+	for _, lane := range st.Lanes {
+		list = append(list, lane.Release)
+	}
+	list = slices.DeleteFunc(list, func(n int) bool { return n == 0 })
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 func damaged(app *v1alpha1.App, field string, err error) error {
