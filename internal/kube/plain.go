@@ -119,10 +119,10 @@ func byReplicas(parts []part, groups []rollout.Group) {
 	}
 	for i := range parts {
 		s, ok := parts[i].object.(*corev1.Service)
-		if !ok || parts[i].edge.From != (spillway.Group{}) || s.Spec.Selector[ReleaseLabel] != "" {
+		backends := parts[i].edge.Backends // none: somebody edited the annotation
+		if !ok || parts[i].edge.From != (spillway.Group{}) || s.Spec.Selector[ReleaseLabel] != "" || len(backends) == 0 {
 			continue
 		}
-		backends := parts[i].edge.Backends
 		sum := 0
 		for _, b := range backends {
 			sum += ready[b.Group]

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -74,6 +75,13 @@ func TestByReplicas_TellsWhatUsersGet(t *testing.T) {
 		if got := parts[0].edge.Backends; got[1].Weight != c.want || got[0].Weight != spillway.Whole-c.want {
 			t.Errorf("%d and %d ready: %v; want %v for the candidate", c.stable, c.candidate, got, c.want)
 		}
+	}
+}
+
+func TestByReplicas_TakesAnEdgeThatSomebodyEdited(t *testing.T) {
+	for _, edge := range []string{"{}", `{"service":"www","hosts":["www.castle.test"],"backends":[]}`} {
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "castle-www", Annotations: map[string]string{edgeAnnotation: edge}}, Spec: corev1.ServiceSpec{Selector: map[string]string{ServiceLabel: "www"}}}
+		byReplicas(routeParts(there(s)), []rollout.Group{{Group: spillway.Group{Service: "www", Release: 1}, Ready: 1}})
 	}
 }
 
