@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube"
@@ -177,8 +179,8 @@ func TestAsk_DestroysAnAppWhoseReleaseIsGone(t *testing.T) {
 		t.Errorf("asked for %q of an app that cannot be read: %v", stored.asked, err)
 	}
 	_, err := e.Ask(t.Context(), "castle", spillway.Intent{Verb: spillway.VerbDestroy})
-	if err := errors.Join(err, e.fulfilOne(t.Context(), "castle")); err != nil || !slices.Equal(stored.asked, []spillway.Verb{spillway.VerbDestroy, spillway.VerbDestroy}) {
-		t.Errorf("asked for %q: %v", stored.asked, err)
+	if _, again := e.fulfilOne(t.Context(), "castle"); err != nil || again != nil || !slices.Equal(stored.asked, []spillway.Verb{spillway.VerbDestroy, spillway.VerbDestroy}) {
+		t.Errorf("asked for %q: %v, %v", stored.asked, err, again)
 	}
 }
 
@@ -204,4 +206,47 @@ func (unwanted) Hold(context.Context, spillway.Ref) error { return nil }
 
 func (unwanted) Asked(_ context.Context, app spillway.Ref) (state.Wish, error) {
 	return state.Wish{App: app, Destroy: true}, nil
+}
+
+// A spec that is refused for what is not in it is tried again, and one with a mistake is not.
+func TestFulfil_TriesAgainWhatIsRefusedForSomethingElse(t *testing.T) {
+	for file, tries := range map[string]int{"app: castle\nservices:\n  db: {image: \"postgres:17\", port: 5432}\n": 3, "app: castle\nservices: {}\n": 1} {
+		synctest.Test(t, func(t *testing.T) {
+			log := slog.New(slog.DiscardHandler)
+			asked := &applied{file: file}
+			in := &installation{log: log, store: &pruned{}, wishes: asked, images: new(oci.Registry), loop: reconcile.NewLoop(&pruned{}, still{}, log)}
+			in.fits = func(spillway.App) error { return nil }
+			in.taken = func(context.Context, spillway.Release) error {
+				return fmt.Errorf("its host is another app's: %w", spillway.ErrConflict)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			told := make(chan spillway.Ref, 1)
+			told <- "castle"
+			go (&engine{installation: in}).fulfilAll(ctx, told) // ends with ctx; the bubble waits for it
+			<-time.After(2*state.LookAgain + 2*againAfter)
+			synctest.Wait()
+			if asked.answers != tries {
+				t.Errorf("%q is answered %d times, want %d", file, asked.answers, tries)
+			}
+		})
+	}
+}
+
+// applied is the resource of an app with a file that nobody changes.
+type applied struct {
+	wishes
+	file    string
+	answers int
+}
+
+func (*applied) Hold(context.Context, spillway.Ref) error { return nil }
+
+func (a *applied) Asked(_ context.Context, app spillway.Ref) (state.Wish, error) {
+	return state.Wish{App: app, Deploy: true, Again: a.answers > 0, File: []byte(a.file), Env: "production", By: "kubectl", Generation: 1}, nil
+}
+
+func (a *applied) Answer(_ context.Context, _ spillway.Ref, _ int64, mistakes error) error {
+	a.answers++
+	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spillway-dev/spillway/internal/api"
 	"github.com/spillway-dev/spillway/internal/appfile"
 	"github.com/spillway-dev/spillway/internal/kube"
+	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/pipeline"
 )
 
@@ -131,15 +132,21 @@ func (e *engine) fulfil(ctx context.Context) error {
 	return err
 }
 
-// fulfilAll does what is asked of the apps that it is told, and tries again what could not be done yet, until ctx ends.
+// fulfilAll does what is asked of the apps that it is told, and tries again what could not be done yet, or was refused for
+// something that may change, until ctx ends.
 func (e *engine) fulfilAll(ctx context.Context, asked <-chan spillway.Ref) {
-	later, tick := map[spillway.Ref]bool{}, time.NewTicker(againAfter)
+	later, tick := map[spillway.Ref]time.Time{}, time.NewTicker(againAfter) // when, at the soonest
 	defer tick.Stop()
 	try := func(app spillway.Ref) {
 		delete(later, app)
-		if err := e.fulfilOne(ctx, app); err != nil && ctx.Err() == nil {
+		refused, err := e.fulfilOne(ctx, app)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
 			e.log.Warn("what is asked of an app was not done yet", "app", app, "error", err, "in", againAfter)
-			later[app] = true
+			later[app] = time.Now()
+		case refused:
+			later[app] = time.Now().Add(state.LookAgain)
 		}
 	}
 	for {
@@ -149,42 +156,45 @@ func (e *engine) fulfilAll(ctx context.Context, asked <-chan spillway.Ref) {
 		case app := <-asked:
 			try(app)
 		case <-tick.C:
-			for app := range maps.Clone(later) {
-				try(app)
+			for app, at := range maps.Clone(later) {
+				if !time.Now().Before(at) {
+					try(app)
+				}
 			}
 		}
 	}
 }
 
-// fulfilOne does what is asked of one app by its resource, and says there what came of it. An error is worth another try.
-func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) error {
+// fulfilOne does what is asked of one app by its resource, and says there what came of it. An error is worth another try
+// soon; refused says that what was asked for is worth one later: it may be no mistake then.
+func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) (refused bool, err error) {
 	if err := e.wishes.Hold(ctx, app); err != nil { // an uninstall let it go
-		return err
+		return false, err
 	}
 	wish, err := e.wishes.Asked(ctx, app)
 	switch {
 	case errors.Is(err, spillway.ErrNotFound):
-		return nil
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case wish.Forget:
-		return e.store.Remove(ctx, app)
+		return false, e.store.Remove(ctx, app)
 	case wish.Destroy:
 		_, err = e.loop.Ask(ctx, app, spillway.Intent{Verb: spillway.VerbDestroy, By: wish.By, At: time.Now().UTC()})
-		return err
+		return false, err
 	case !wish.Deploy:
-		return nil
+		return false, nil
 	case wish.By == kube.Manager: // the file of a release that is stored already: nobody asks for it again
-		return e.wishes.Answer(ctx, app, wish.Generation, nil)
+		return false, e.wishes.Answer(ctx, app, wish.Generation, nil)
 	}
 	mistakes := e.deployFile(ctx, app, wish.File, wish.Env, wish.By)
 	if mayPass(mistakes) {
-		return mistakes
+		return false, mistakes
 	}
-	if mistakes != nil {
+	if mistakes != nil && !wish.Again {
 		e.log.Warn("an App was not deployed", "app", app, "by", wish.By, "error", mistakes)
 	}
-	return e.wishes.Answer(ctx, app, wish.Generation, mistakes)
+	return mistakes != nil && !errors.Is(mistakes, spillway.ErrInvalid), e.wishes.Answer(ctx, app, wish.Generation, mistakes)
 }
 
 // mayPass reports whether an error is no mistake in a file: it is worth another try.

@@ -22,6 +22,8 @@ type Wish struct {
 	App spillway.Ref
 	// Deploy: File is to be deployed; whatever comes of it, Answer says so for Generation.
 	Deploy bool
+	// Again: it was refused before, for something that is not in it: see Answer.
+	Again bool
 	// Destroy: the resource is being deleted, and the app is to be destroyed by an intent.
 	Destroy bool
 	// Forget: the resource is being deleted and nothing of the app ever ran: Remove is all.
@@ -50,7 +52,8 @@ func Asked(app *v1alpha1.App) Wish {
 		}
 		return wish
 	}
-	if app.Generation == app.Status.ObservedGeneration {
+	wish.Again = app.Generation == app.Status.ObservedGeneration
+	if wish.Again && (!open(app) || wish.By == v1alpha1.Manager) {
 		return Wish{}
 	}
 	if _, env, ok := strings.Cut(string(wish.App), "@"); ok {
@@ -62,6 +65,19 @@ func Asked(app *v1alpha1.App) Wish {
 	}
 	wish.Deploy = true
 	return wish
+}
+
+// LookAgain is how often a spec is tried again that was refused for something that is not in it, without a change of it: an
+// image may be there by now, or the host of another app be free.
+const LookAgain = time.Minute
+
+// invalid is the reason of an App whose spec itself has mistakes.
+const invalid = "Invalid"
+
+// open reports whether a spec was refused that may be a release without a change.
+func open(app *v1alpha1.App) bool {
+	c := meta.FindStatusCondition(app.Status.Conditions, v1alpha1.Accepted)
+	return c != nil && c.Status == metav1.ConditionFalse && c.Reason != invalid
 }
 
 // destroyed reports whether the app is being destroyed, or was asked to be.
@@ -102,39 +118,27 @@ func (s *Store) Asked(ctx context.Context, ref spillway.Ref) (Wish, error) {
 	return Asked(app), nil
 }
 
-// Answer notes what came of the spec of a generation: nil, that it is a release, else the mistakes in it or what else
-// stands against it. An error that may go away by itself is no answer: ask again later.
+// Answer notes what came of the spec of a generation: nil, that it is a release, else the mistakes in it (ErrInvalid), or
+// what else stands against it, which Asked gives again. The same answer again is nothing new, and what stands against a spec
+// that was replaced meanwhile is of no use. An error that may go away in a moment is no answer: ask again later.
 func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, mistakes error) error {
 	refused := told{kind: "Warning", action: "Deploy"}
 	app, err := s.change(ctx, ref, func(app *v1alpha1.App) error {
 		refused.note = ""
-		if generation < app.Status.ObservedGeneration || generation == app.Status.ObservedGeneration && mistakes == nil && meta.IsStatusConditionTrue(app.Status.Conditions, v1alpha1.Accepted) {
+		accepted := meta.IsStatusConditionTrue(app.Status.Conditions, v1alpha1.Accepted)
+		switch observed := app.Status.ObservedGeneration; {
+		case generation < observed, mistakes == nil && accepted && generation == observed, mistakes != nil && generation < app.Generation:
 			return errSame
-		}
-		if mistakes == nil {
+		case mistakes == nil:
 			accept(app, generation)
 			return nil
 		}
-		app.Status.ObservedGeneration = generation
-		text, reason := cut(spillway.Text(mistakes), longest), "Refused"
-		switch {
-		case errors.Is(mistakes, spillway.ErrInvalid):
-			reason = "Invalid"
-		case errors.Is(mistakes, spillway.ErrConflict):
-			reason = "Conflict"
+		reason, text := refusalFor(mistakes)
+		if c := meta.FindStatusCondition(app.Status.Conditions, v1alpha1.Accepted); c != nil && !accepted && generation == app.Status.ObservedGeneration && c.Reason == reason && c.Message == text {
+			return errSame
 		}
-		set(app, v1alpha1.Accepted, false, reason, text)
-		set(app, v1alpha1.Stalled, true, reason, text)
-		if !exists(app) {
-			set(app, v1alpha1.Ready, false, "NeverDeployed", "the spec was not accepted")
-		}
-		app.Status.Message = refusal(text)
 		refused.reason, refused.note = reason, text
-		if !exists(app) { // it has no history
-			return nil
-		}
-		fact := spillway.Event{At: time.Now().UTC(), Kind: spillway.EventProblem, Text: refusalOf(text)}
-		return appendEvents(app, []spillway.Event{fact})
+		return refuse(app, generation, reason, text)
 	})
 	if err != nil {
 		return fmt.Errorf("answer %s: %w", ref, err)
@@ -143,6 +147,35 @@ func (s *Store) Answer(ctx context.Context, ref spillway.Ref, generation int64, 
 		s.recorder.Eventf(app, nil, refused.kind, refused.reason, refused.action, "%s", cut(refused.note, 1000))
 	}
 	return nil
+}
+
+// refusalFor is why a spec is refused, in a word and in words.
+func refusalFor(mistakes error) (reason, text string) {
+	text = spillway.Text(mistakes)
+	switch {
+	case errors.Is(mistakes, spillway.ErrInvalid):
+		return invalid, cut(text, longest)
+	case errors.Is(mistakes, spillway.ErrConflict):
+		reason = "Conflict"
+	default:
+		reason = "Refused"
+	}
+	const again = "; it is looked at again every minute" // see LookAgain
+	return reason, cut(text, longest-len(again)) + again
+}
+
+// refuse notes that the spec of a generation is no release.
+func refuse(app *v1alpha1.App, generation int64, reason, text string) error {
+	app.Status.ObservedGeneration = generation
+	set(app, v1alpha1.Accepted, false, reason, text)
+	set(app, v1alpha1.Stalled, true, reason, text)
+	app.Status.Message = refusal(text)
+	if !exists(app) { // it has no history
+		set(app, v1alpha1.Ready, false, "NeverDeployed", "the spec was not accepted")
+		return nil
+	}
+	fact := spillway.Event{At: time.Now().UTC(), Kind: spillway.EventProblem, Text: refusalOf(text)}
+	return appendEvents(app, []spillway.Event{fact})
 }
 
 // Refused says in a sentence that the newest spec of an app is no release, and why, by its condition Accepted; "" = it is

@@ -22,7 +22,8 @@
 // "kubectl apply" is a deploy. Kubernetes counts changes of a spec in metadata.generation; Asked gives the file of a
 // generation that is not status.observedGeneration, and the server deploys it as it deploys any file. Answer says that
 // it did, or which mistakes the file has: condition Accepted. The same spec applied again is no new generation, so it
-// is no new release.
+// is no new release. So a spec that was refused for something that is not in it, such as an image that is not there yet,
+// is asked for again until it is a release or another one: see LookAgain.
 //
 // A deploy by the command line writes the spec too, after the release is stored, by server-side apply and never by
 // force. It is not written when it says the same already, so a manager keeps what it owns. When another manager

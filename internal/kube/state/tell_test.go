@@ -13,6 +13,7 @@ import (
 	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/rollout"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Every event is an Event once, and so is what an App was refused for. What is written together is told together: two
@@ -127,7 +128,7 @@ func TestStore_SaysWhyASpecIsRefused(t *testing.T) {
 		return why
 	}
 	const want = "the spec that was applied is not accepted: spec:1:1: no services; spec:2:1: no host"
-	if got := refused(errors.New("spec:1:1: no services\nspec:2:1: no host")); got != want {
+	if got := refused(fmt.Errorf("spec:1:1: no services\nspec:2:1: no host: %w", spillway.ErrInvalid)); got != want {
 		t.Errorf("refused for %q, want %q", got, want)
 	}
 	events, err := s.Events(t.Context(), "castle", spillway.EventQuery{Tail: 1})
@@ -136,5 +137,73 @@ func TestStore_SaysWhyASpecIsRefused(t *testing.T) {
 	}
 	if got := refused(nil); got != "" {
 		t.Errorf("accepted, and refused for %q", got)
+	}
+}
+
+// What stands against a spec and is not in it may go: the spec is asked for until it is a release, and told of once.
+func TestAnswer_AsksAgainForWhatHasNoMistake(t *testing.T) {
+	c, namespace := cluster(t)
+	told := 0
+	s := state.New(state.Config{Client: c, Namespace: namespace, Recorder: recorder(func(_, _, _ string) { told++ })})
+	deploy(t, s, file)
+	app := resource(t, c, namespace, "castle")
+	app.Spec.Raw = []byte(`{"app":"castle","services":{"www":{"image":"registry.test/www:2"}}}`)
+	if err := c.Update(t.Context(), app, client.FieldOwner("kubectl")); err != nil {
+		t.Fatal(err)
+	}
+	answer := func(mistakes error) state.Wish {
+		t.Helper()
+		w, err := s.Asked(t.Context(), "castle")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Answer(t.Context(), "castle", max(w.Generation, app.Generation), mistakes); err != nil {
+			t.Fatal(err)
+		}
+		if w, err = s.Asked(t.Context(), "castle"); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	gone := fmt.Errorf("service www: the registry has no registry.test/www:2: %w", spillway.ErrNotFound)
+	before := told
+	if w := answer(gone); !w.Deploy || !w.Again || w.By != "kubectl" {
+		t.Errorf("an image that is not there yet: it asks for %+v", w)
+	}
+	first := resource(t, c, namespace, "castle")
+	if w := answer(gone); !w.Deploy || resource(t, c, namespace, "castle").ResourceVersion != first.ResourceVersion || told != before+1 {
+		t.Errorf("the same answer is written again, and told %d times; it asks for %+v", told-before, w)
+	}
+	if why, err := s.Refused(t.Context(), "castle"); err != nil || !strings.HasSuffix(why, "www:2; it is looked at again every minute") {
+		t.Errorf("it says %q, %v", why, err)
+	}
+	if w := answer(fmt.Errorf("spec:1:1: no services: %w", spillway.ErrInvalid)); w.Deploy {
+		t.Errorf("with a mistake in it it asks for %+v", w)
+	}
+	if w := answer(nil); w.Deploy {
+		t.Errorf("accepted, it asks for %+v", w)
+	}
+}
+
+// What stands against a spec that was replaced while it was looked at is no fact of the app.
+func TestAnswer_IsNotOfASpecThatWasReplaced(t *testing.T) {
+	c, namespace := cluster(t)
+	s := state.New(state.Config{Client: c, Namespace: namespace})
+	deploy(t, s, file)
+	app := resource(t, c, namespace, "castle")
+	app.Generation += 2 // of two who applied one after the other; on a real API server only one counts
+	app.Spec.Raw = []byte(`{"app":"castle"}`)
+	if err := c.Update(t.Context(), app); err != nil {
+		t.Fatal(err)
+	}
+	generation := resource(t, c, namespace, "castle").Generation
+	if err := s.Answer(t.Context(), "castle", generation-1, spillway.ErrConflict); err != nil {
+		t.Fatal(err)
+	}
+	if events, err := s.Events(t.Context(), "castle", spillway.EventQuery{}); err != nil || len(events) != 0 {
+		t.Errorf("the history has %+v, %v", events, err)
+	}
+	if w, err := s.Asked(t.Context(), "castle"); err != nil || !w.Deploy || w.Again {
+		t.Errorf("the newer one is not asked for: %+v, %v", w, err)
 	}
 }
