@@ -184,6 +184,9 @@ func (c *cli) kubeInstall(cmd *cobra.Command, o kubeOptions, upgrade bool) error
 	switch {
 	case err == nil:
 		s = keeping(cmd.Flags(), s, before)
+		if err := together(s.Flags); err != nil {
+			return err
+		}
 	case !errors.Is(err, spillway.ErrNotFound):
 		return err
 	case upgrade:
@@ -215,6 +218,21 @@ func keeping(given *pflag.FlagSet, wanted, before kube.Server) kube.Server {
 		wanted.Gateway = before.Gateway
 	}
 	return wanted
+}
+
+// together checks the flags of a server that were given with those that it keeps: it would not start.
+func together(flags []string) error {
+	var o clusterOptions
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.flags(all)
+	err := all.Parse(flags)
+	if o.on = true; err == nil {
+		err = o.check()
+	}
+	if err != nil {
+		return usage("with the flags that the server keeps: %s; take one away by giving it no value: --NAME=", spillway.Text(err))
+	}
+	return nil
 }
 
 // installed waits for a server that was applied, and says what comes next.

@@ -151,3 +151,24 @@ func TestExportApp_IsTheAppFileAsAResource(t *testing.T) {
 		t.Errorf("exit code %d: %s", got.code, got.stderr)
 	}
 }
+
+// A flag that is kept may contradict one that is given: the new server would end as soon as it starts.
+func TestTogether_FindsWhatAServerWouldNotStartWith(t *testing.T) {
+	for args, wrong := range map[string]string{
+		"--gateway edge/public":                  "--service-type is about public services without a gateway",
+		"--gateway edge/public --service-type=":  "",
+		"--registry r.test/shop":                 "",
+		"--gateway edge/public --service-type x": "--service-type: ",
+	} {
+		var o kubeOptions
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		o.bind(flags)
+		if err := flags.Parse(strings.Fields(args)); err != nil {
+			t.Fatal(err)
+		}
+		err := together(serverFlags(flags, []string{"--service-type=NodePort", "--gateway-metrics=http://traefik.edge:9100/metrics,http://10.0.0.1/metrics"}))
+		if (err == nil) != (wrong == "") || err != nil && !strings.Contains(err.Error(), wrong) {
+			t.Errorf("%s: %v, want %q", args, err, wrong)
+		}
+	}
+}
