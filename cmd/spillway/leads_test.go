@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/pipeline"
 	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/rollout"
@@ -76,6 +78,41 @@ func TestDecide_WhoDoesNotLeadRemovesNothing(t *testing.T) {
 		synctest.Wait()
 		if stored.times != 1 {
 			t.Errorf("the one that leads looked %d times for releases to forget, want 1", stored.times)
+		}
+	})
+}
+
+// slow is a store that lists its apps when the cluster answers: never.
+type slow struct{ records }
+
+func (slow) Apps(ctx context.Context) ([]spillway.Ref, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A server that loses the lease before the cluster has told it what there is waits to lead again, as any other.
+func TestDecide_GoesOnWhenTheLeaseIsLostAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, led := slog.New(slog.DiscardHandler), 0
+		in := &installation{log: log, store: slow{}, loop: reconcile.NewLoop(slow{}, still{}, log)}
+		in.engine = &engine{installation: in}
+		in.asked = func(ctx context.Context, _ func(spillway.Ref)) error { <-ctx.Done(); return nil }
+		in.lead = func(ctx context.Context, run func(context.Context) error) error {
+			led++
+			leading, lose := context.WithTimeout(ctx, 6*time.Second)
+			defer lose()
+			if err := run(leading); ctx.Err() != nil || err != nil { // as kube.Lead
+				return err
+			}
+			return kube.ErrNotLeader
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- in.decide(ctx) }() // ends with ctx; waited for below
+		<-time.After(time.Minute)
+		cancel()
+		if err := <-ended; err != nil || led < 2 {
+			t.Errorf("it led %d times, and ended with %v", led, err)
 		}
 	})
 }
