@@ -225,16 +225,14 @@ func (e *engine) refused(ctx context.Context, app spillway.Ref) string {
 // checkSpecs looks for apps whose spec was applied and not accepted.
 func (e *engine) checkSpecs(ctx context.Context) spillway.Check {
 	c := spillway.Check{Name: "specs", State: "ok", Text: "each App that was applied is accepted"}
-	apps, err := e.wishes.Applied(ctx)
+	all, err := e.wishes.AllRefused(ctx)
 	if err != nil {
 		c.State, c.Text = "warn", "the apps cannot be listed: "+spillway.Text(err)
 		return c
 	}
 	var refused []string
-	for _, app := range apps {
-		if why := e.refused(ctx, app); why != "" {
-			refused = append(refused, fmt.Sprintf("app %s: %s", app, why))
-		}
+	for _, app := range slices.Sorted(maps.Keys(all)) {
+		refused = append(refused, fmt.Sprintf("app %s: %s", app, all[app]))
 	}
 	if len(refused) > 0 {
 		c.State, c.Text, c.Remedy = "warn", strings.Join(refused, "; "), correct

@@ -35,11 +35,14 @@ type refusing struct {
 	why string
 }
 
-func (r refusing) Applied(context.Context) ([]spillway.Ref, error) {
-	return []spillway.Ref{"castle"}, nil
-}
-
 func (r refusing) Refused(context.Context, spillway.Ref) (string, error) { return r.why, nil }
+
+func (r refusing) AllRefused(context.Context) (map[spillway.Ref]string, error) {
+	if r.why == "" {
+		return nil, nil
+	}
+	return map[spillway.Ref]string{"castle": r.why}, nil
+}
 
 func TestOverview_SaysThatASpecIsRefused(t *testing.T) {
 	const why = "the spec that was applied is not accepted: spec:1:1: no services"

@@ -57,8 +57,8 @@ type wishes interface {
 	Withdraw(ctx context.Context, app spillway.Ref) error
 	// Refused says that the newest spec is no release, and why; "" = it is one, or nobody has looked at it yet.
 	Refused(ctx context.Context, app spillway.Ref) (string, error)
-	// Applied lists all resources, also those of which no spec was a release yet.
-	Applied(ctx context.Context) ([]spillway.Ref, error)
+	// AllRefused are the apps of which Refused says something, with that; those too that have never been a release.
+	AllRefused(ctx context.Context) (map[spillway.Ref]string, error)
 }
 
 var (

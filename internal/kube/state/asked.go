@@ -13,6 +13,7 @@ import (
 	"github.com/spillway-dev/spillway/internal/rollout"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/yaml"
 )
@@ -182,13 +183,33 @@ func refuse(app *v1alpha1.App, generation int64, reason, text string) error {
 // one, or nobody has looked at it yet.
 func (s *Store) Refused(ctx context.Context, ref spillway.Ref) (string, error) {
 	app, _, err := s.read(ctx, ref, false)
-	if err != nil || app == nil || app.DeletionTimestamp != nil || app.Status.ObservedGeneration < app.Generation {
+	if err != nil || app == nil {
 		return "", err
 	}
-	if !meta.IsStatusConditionFalse(app.Status.Conditions, v1alpha1.Accepted) {
-		return "", nil
+	return refusedFor(app), nil
+}
+
+// AllRefused are the apps of which Refused says something, with that; those too that have never been a release.
+func (s *Store) AllRefused(ctx context.Context) (map[spillway.Ref]string, error) {
+	var list v1alpha1.AppList
+	reader, _ := s.lister()
+	if err := reader.List(ctx, &list, client.InNamespace(s.namespace)); err != nil {
+		return nil, fmt.Errorf("list the apps: %w", s.explain(err, "list", apps))
 	}
-	return refusalOf(message(app, v1alpha1.Accepted)), nil
+	all := map[spillway.Ref]string{}
+	for i := range list.Items {
+		if why := refusedFor(&list.Items[i]); why != "" {
+			all[v1alpha1.RefOf(list.Items[i].Name)] = why
+		}
+	}
+	return all, nil
+}
+
+func refusedFor(app *v1alpha1.App) string {
+	if app.DeletionTimestamp != nil || app.Status.ObservedGeneration < app.Generation || !meta.IsStatusConditionFalse(app.Status.Conditions, v1alpha1.Accepted) {
+		return ""
+	}
+	return refusalOf(message(app, v1alpha1.Accepted))
 }
 
 // accept notes that the spec of a generation is what was deployed.

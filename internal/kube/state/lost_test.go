@@ -88,6 +88,10 @@ func TestStore_WithdrawsWhatWasNeverARelease(t *testing.T) {
 	if _, err := s.Load(t.Context(), "tower"); !errors.Is(err, spillway.ErrNotFound) {
 		t.Fatalf("it is an app: %v", err)
 	}
+	deploy(t, s, file)
+	if all, err := s.AllRefused(t.Context()); err != nil || len(all) != 1 || !strings.HasSuffix(all["tower"], "unknown key") {
+		t.Errorf("refused are %q, %v", all, err)
+	}
 	if err := s.Withdraw(t.Context(), "tower"); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +101,6 @@ func TestStore_WithdrawsWhatWasNeverARelease(t *testing.T) {
 	if err := s.Withdraw(t.Context(), "tower"); !errors.Is(err, spillway.ErrNotFound) {
 		t.Errorf("one that is not there: %v", err)
 	}
-	deploy(t, s, file)
 	if err := s.Withdraw(t.Context(), "castle"); !errors.Is(err, spillway.ErrConflict) {
 		t.Errorf("one that has a release: %v", err)
 	}

@@ -103,15 +103,7 @@ func (s *Store) Check(ctx context.Context) error {
 }
 
 // Apps lists the apps that have a release or an intent, sorted.
-func (s *Store) Apps(ctx context.Context) ([]spillway.Ref, error) { return s.list(ctx, exists) }
-
-// Applied lists all Apps, sorted: also those of which no spec was a release yet.
-func (s *Store) Applied(ctx context.Context) ([]spillway.Ref, error) {
-	return s.list(ctx, func(*v1alpha1.App) bool { return true })
-}
-
-// list lists the Apps of which wanted is true, sorted.
-func (s *Store) list(ctx context.Context, wanted func(*v1alpha1.App) bool) ([]spillway.Ref, error) {
+func (s *Store) Apps(ctx context.Context) ([]spillway.Ref, error) {
 	var list v1alpha1.AppList
 	reader, first := s.lister()
 	if err := reader.List(ctx, &list, client.InNamespace(s.namespace)); err != nil {
@@ -142,7 +134,7 @@ func (s *Store) list(ctx context.Context, wanted func(*v1alpha1.App) bool) ([]sp
 				return nil, err
 			}
 		}
-		if app != nil && wanted(app) {
+		if app != nil && exists(app) {
 			refs = append(refs, ref)
 		}
 	}
