@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -368,7 +369,29 @@ func (i *Installer) Uninstall(ctx context.Context, namespace string, within time
 	if err := i.Leave(ctx, namespace); err != nil {
 		return err
 	}
-	return i.removeAll(ctx, objects[1:])
+	if err := i.removeAll(ctx, objects[1:]); err != nil {
+		return err
+	}
+	elsewhere, err := i.rightsOf(ctx, namespace)
+	if err != nil {
+		return err
+	}
+	return i.removeAll(ctx, without(elsewhere, objects))
+}
+
+// rightsOf are the rights that there are of the server of a namespace, in every namespace: without its Deployment, as after
+// an uninstall that was broken off, nobody else knows where. Who may not look into all namespaces sees none.
+func (i *Installer) rightsOf(ctx context.Context, namespace string) (all []client.Object, err error) {
+	for _, kind := range []string{"RoleBinding", "Role"} {
+		list, err := i.list(ctx, "", rbacv1.SchemeGroupVersion.WithKind(kind), client.MatchingLabels{ManagedBy: Manager, serverLabel: namespace})
+		if err != nil && !errors.Is(err, spillway.ErrDenied) {
+			return nil, err
+		}
+		for n := range list {
+			all = append(all, &list[n])
+		}
+	}
+	return all, nil
 }
 
 // Undefine removes the definitions, and with them every App and Release of the cluster. ErrConflict while there are apps.

@@ -69,3 +69,31 @@ func ownersOf(t *testing.T, c client.Client, o client.Object) (names []string) {
 	}
 	return names
 }
+
+// An uninstall that was broken off when the Deployment was gone leaves no rights behind when it is done again.
+func TestUninstall_FindsTheRightsThatAreLeft(t *testing.T) {
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.App{})
+	var elsewhere []client.Object
+	for _, namespace := range []string{"shop", "other"} {
+		s := Server{Namespace: namespace, Image: "i:1", Gateway: Gateway{Namespace: "edge", Name: "public"}}
+		objects := s.objects()
+		b.WithObjects(objects[:len(objects)-1]...) // the Deployment is the last
+		elsewhere = append(elsewhere, s.gatewayRights()...)
+	}
+	c := b.Build()
+	if err := (&Installer{client: c, tell: t.Logf}).Uninstall(t.Context(), "shop", definedWithin); err != nil {
+		t.Fatal(err)
+	}
+	if len(elsewhere) != 4 {
+		t.Fatalf("%d rights", len(elsewhere))
+	}
+	for n, o := range elsewhere {
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(o), o); apierrors.IsNotFound(err) != (n < 2) {
+			t.Errorf("%s: %v", called(o), err)
+		}
+	}
+}
