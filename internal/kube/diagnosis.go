@@ -73,11 +73,17 @@ func pending(pod *corev1.Pod, why string) string {
 	if len(pod.Spec.Containers) > 0 {
 		limits = pod.Spec.Containers[0].Resources.Requests
 	}
+	lower := func(what string) string {
+		if name := serviceIn(pod); name != "" {
+			return fmt.Sprintf(", or lower limits.%s of %s", what, name)
+		}
+		return "" // it is the server's own
+	}
 	switch {
 	case strings.Contains(why, "Insufficient cpu"):
-		return text + fmt.Sprintf("no node has %s CPU left: add nodes, or lower limits.cpu of %s", limits.Cpu(), pod.Labels[ServiceLabel])
+		return text + fmt.Sprintf("no node has %s CPU left: add nodes", limits.Cpu()) + lower("cpu")
 	case strings.Contains(why, "Insufficient memory"):
-		return text + fmt.Sprintf("no node has %s of memory left: add nodes, or lower limits.memory of %s", limits.Memory(), pod.Labels[ServiceLabel])
+		return text + fmt.Sprintf("no node has %s of memory left: add nodes", limits.Memory()) + lower("memory")
 	case strings.Contains(why, "Too many pods"):
 		return text + "the nodes have as many pods as they may: add nodes"
 	}

@@ -200,3 +200,14 @@ func TestStuck_SaysWhatIsRefusedAndWhatIsSlow(t *testing.T) {
 		}
 	}
 }
+
+// A release command has limits in the file too, and the server of an installation has none.
+func TestPending_NamesWhoseLimitsMayBeLower(t *testing.T) {
+	const says = "0/1 nodes are available: 1 Insufficient memory"
+	for label, want := range map[string]string{ServiceLabel: "add nodes, or lower limits.memory of www", "spillway.dev/task": "add nodes, or lower limits.memory of www", serverLabel: "add nodes"} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{label: "www"}}}
+		if got := pending(pod, says); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %q, want %q at its end", label, got, want)
+		}
+	}
+}
