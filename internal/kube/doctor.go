@@ -17,6 +17,8 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/state"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 )
 
 // A Right is something that the server must be allowed to do in its namespace.
@@ -42,12 +44,11 @@ func Rights(g Gateway, services ...ServiceName) []Right {
 		{Resource: "pods", Verbs: []string{"get", "list", "watch"}},
 		{Resource: "events", Verbs: []string{"list"}},
 		{Resource: "pods/log", Verbs: []string{"get"}},
-		{Group: "events.k8s.io", Resource: "events", Verbs: []string{"create", "patch"}},
 		{Group: "coordination.k8s.io", Resource: "leases", Verbs: []string{"get", "create", "update"}},
-		{Group: "spillway.dev", Resource: "apps", Verbs: append(slices.Clone(all), "update")},
-		{Group: "spillway.dev", Resource: "apps/status", Verbs: []string{"get", "patch", "update"}},
-		{Group: "spillway.dev", Resource: "apps/finalizers", Verbs: []string{"update"}},
-		{Group: "spillway.dev", Resource: "releases", Verbs: append(slices.Clone(all), "update")},
+		{Group: v1alpha1.Group, Resource: "apps/finalizers", Verbs: []string{"update"}}, // to be owned by an App (OwnerReferencesPermissionEnforcement)
+	}
+	for _, rule := range state.Rules() { // each of one kind
+		rights = append(rights, Right{Group: rule.APIGroups[0], Resource: rule.Resources[0], Verbs: rule.Verbs})
 	}
 	rights = append(rights, Right{Group: gatewayv1.GroupName, Resource: "httproutes", Verbs: all}) // without a gateway too: old ones have to go
 	if g.Name != "" {

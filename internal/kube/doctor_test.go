@@ -3,11 +3,16 @@ package kube
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/spillway-dev/spillway/internal/kube/state"
+	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 )
 
 func TestCheckClock_TellsWhichIsOff(t *testing.T) {
@@ -26,5 +31,17 @@ func TestCheckClock_TellsWhichIsOff(t *testing.T) {
 	server.Close()
 	if c := checkClock(t.Context(), &rest.Config{Host: server.URL}); c.State != "warn" {
 		t.Errorf("an API server that does not answer: %+v", c)
+	}
+}
+
+// Of Apps and Releases the server may do what its store does, which is tried on a real API server with these rights alone.
+func TestRights_AreNoMoreThanTheStoreNeeds(t *testing.T) {
+	for _, r := range Rights(Gateway{}) {
+		i := slices.IndexFunc(state.Rules(), func(rule rbacv1.PolicyRule) bool {
+			return slices.Contains(rule.Resources, r.Resource) && slices.Contains(rule.APIGroups, r.Group)
+		})
+		if r.Group == v1alpha1.Group && r.Resource != "apps/finalizers" && (i < 0 || !slices.Equal(r.Verbs, state.Rules()[i].Verbs)) {
+			t.Errorf("the server may %q %s", r.Verbs, r.Resource)
+		}
 	}
 }
