@@ -186,7 +186,7 @@ func (f *follower) take(ctx context.Context, pod *corev1.Pod, t *tail) {
 		t.taken, t.failed = now, 0
 	default:
 		if t.failed++; t.failed == 2 { // once is a connection that broke
-			_ = f.tell(note(err.Error() + "; it is tried again"))
+			_ = f.tell(note(spillway.Text(err) + "; it is tried again"))
 		}
 	}
 }

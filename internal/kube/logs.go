@@ -115,7 +115,7 @@ func (p *Platform) history(ctx context.Context, pods []corev1.Pod, all *newest) 
 		case ctx.Err() != nil, errors.Is(failed, spillway.ErrDenied), failed != nil && len(pods) == 1:
 			return nil, nil, failed
 		case failed != nil: // its node may be away
-			notes = append(notes, fmt.Sprintf("not all that %s wrote is told: %v", pods[i].Name, failed))
+			notes = append(notes, fmt.Sprintf("not all that %s wrote is told: %s", pods[i].Name, spillway.Text(failed)))
 		}
 		all.merge(one)
 	}

@@ -173,7 +173,7 @@ func (k *kubelet) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	switch {
 	case k.down[name]:
-		return answer(http.StatusInternalServerError, io.NopCloser(strings.NewReader("no route to the node")))
+		return answer(http.StatusServiceUnavailable, io.NopCloser(strings.NewReader("no route to the node")))
 	case len(lives) == 0 || q.Get("container") != "www" || q.Get("timestamps") != "true":
 		return answer(http.StatusBadRequest, http.NoBody)
 	}
@@ -334,7 +334,7 @@ func TestLogs_OutlastANodeThatIsAway(t *testing.T) {
 		k.mu.Unlock()
 		later(2 * takeUpAfter)
 		got := told()
-		if len(got) != 4 || !strings.HasPrefix(got[0], "not all that y wrote is told") || got[1] != "1" || !strings.Contains(got[2], "tried again") || got[3] != "2" {
+		if len(got) != 4 || !strings.HasPrefix(got[0], "not all that y wrote is told") || got[1] != "1" || !strings.Contains(got[2], "tried again") || got[3] != "2" || strings.Contains(got[0]+got[2], spillway.ErrUnavailable.Error()) {
 			t.Errorf("told %q", got)
 		}
 	})

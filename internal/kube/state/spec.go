@@ -143,7 +143,7 @@ func (s *Store) writeSpec(ctx context.Context, app *v1alpha1.App, file []byte) {
 	if err == nil {
 		return
 	}
-	text := fmt.Sprintf("the spec of the App is not the file of release %d: %v", app.Status.NewestRelease, err)
+	text := fmt.Sprintf("the spec of the App is not the file of release %d: %s", app.Status.NewestRelease, spillway.Text(err))
 	if kept := s.AppendEvents(ctx, ref, []spillway.Event{{Kind: spillway.EventProblem, At: time.Now().UTC(), Release: app.Status.NewestRelease, Text: text}}); kept != nil {
 		s.log.Warn(text, "app", ref, "error", kept)
 	}
