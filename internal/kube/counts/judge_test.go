@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -425,4 +426,32 @@ func TestJudge_TwoServices(t *testing.T) {
 	g.answer("2", "castle-shop-5", 500, 5)
 	w.look()
 	w.want(spillway.Harmful, 10, 5, 190)
+}
+
+// TestJudge_RemembersLittleOfALargeGateway: an App would be too large to be saved with what each instance has counted, and
+// nothing of it could go on, not even back.
+func TestJudge_RemembersLittleOfALargeGateway(t *testing.T) {
+	w := newWorld(t, 1)
+	long := strings.Repeat("x", 1000)
+	for n := range 150 { // rules with long names are as large as many instances, and cost less here
+		w.gateways[0].answer(long+strconv.Itoa(n), "castle-www-4", 200, 1)
+	}
+	w.follow(route(500))
+	w.look()
+	w.gateways[0].answer(long+"1", "castle-www-4", 200, 20)
+	w.gateways[0].answer(long+"1", "castle-www-5", 200, 1)
+	w.look()
+	_, memory, _ := w.Evidence("castle")
+	if len(memory) > 128<<10 {
+		t.Errorf("it remembers %d bytes", len(memory))
+	}
+	next := newWorld(t, 0)
+	next.now, next.gateways = w.now, w.gateways
+	r := route(500)
+	r.Route.Trial.Memory = memory
+	next.follow(r)
+	next.want(spillway.Undecided, 1, 0, 20)
+	w.gateways[0].answer(long+"1", "castle-www-4", 200, 20)
+	next.look()
+	next.want(spillway.Undecided, 1, 0, 40)
 }

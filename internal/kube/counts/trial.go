@@ -88,11 +88,21 @@ func newTrial(flavour Flavour, terms spillway.Trial) (*trial, error) {
 	return t, nil
 }
 
-// memory is the whole trial, stored.
+// mostMemory is how large a memory may be. It is in the status of an App, which a cluster keeps small, and what the
+// counters of a hundred instances were is larger than all of that may be.
+const mostMemory = 128 << 10
+
+// memory is the whole trial, stored. A large one is without what was seen: who goes on from it does not count what is
+// answered until it looks itself.
 func (t *trial) memory() json.RawMessage {
-	text, err := json.Marshal(memory{
+	m := memory{
 		Version: memoryVersion, Trial: t.terms.ID, State: t.state, Services: t.services, Seen: t.seen, Verdict: t.verdict, At: t.at, First: t.first,
-	})
+	}
+	text, err := json.Marshal(m)
+	if len(text) > mostMemory {
+		m.Seen = nil
+		text, err = json.Marshal(m)
+	}
 	if err != nil {
 		panic(err) // numbers and strings always marshal: judge keeps its floats finite
 	}
