@@ -46,7 +46,7 @@ type place struct {
 // inCluster is a server that kube install made.
 type inCluster struct {
 	Namespace  string `json:"namespace"`
-	Kubeconfig string `json:"kubeconfig,omitempty"` // absolute; "" = as kubectl
+	Kubeconfig string `json:"kubeconfig,omitempty"` // absolute; several as KUBECONFIG has them; "" = as kubectl
 	Context    string `json:"context"`
 }
 
@@ -321,18 +321,23 @@ func (c *cli) doubt(ctx context.Context, k inCluster) {
 	}
 }
 
-// pinCluster writes down what kubectl's defaults are now, so that the context leads to the same cluster later.
+// pinCluster writes down what kubectl's defaults are now, so that the context leads to the same cluster later: others may
+// have a context of that name in other files.
 func (c *cli) pinCluster(k *inCluster) (err error) {
-	if k.Kubeconfig == "" {
-		if paths := filepath.SplitList(c.getenv("KUBECONFIG")); len(paths) == 1 {
-			k.Kubeconfig = paths[0]
+	files := filepath.SplitList(cmp.Or(k.Kubeconfig, c.getenv("KUBECONFIG")))
+	files = slices.DeleteFunc(files, func(file string) bool { return file == "" })
+	if home := c.getenv("HOME"); home != "" && len(files) == 0 {
+		own := filepath.Join(home, ".kube", "config")
+		if _, err := os.Stat(own); err == nil {
+			files = []string{own}
 		}
 	}
-	if k.Kubeconfig != "" {
-		if k.Kubeconfig, err = filepath.Abs(k.Kubeconfig); err != nil {
-			return usage("--kubeconfig %s: %w", k.Kubeconfig, err)
+	for i := range files {
+		if files[i], err = filepath.Abs(files[i]); err != nil {
+			return usage("--kubeconfig %s: %w", files[i], err)
 		}
 	}
+	k.Kubeconfig = strings.Join(files, string(os.PathListSeparator))
 	if k.Context == "" {
 		if k.Context, err = kube.CurrentContext(k.Kubeconfig); err != nil {
 			return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spillway-dev/spillway/internal/kube"
 )
 
 // away runs the program as somebody whose home is a directory, with no variable of Spillway's.
@@ -108,6 +111,33 @@ func TestWayTo_UsesTheContextThatThereIs(t *testing.T) {
 	}
 	if got := c.wayTo(inCluster{Namespace: "eyes", Kubeconfig: file}); !strings.HasPrefix(got, "spillway context add eyes ") {
 		t.Errorf("with that of another namespace: %s", got)
+	}
+}
+
+// Another cluster may have a context of the same name in a file that is looked at later.
+func TestPinCluster_KeepsTheFilesThatThereAre(t *testing.T) {
+	home, file, other := t.TempDir(), kubeconfig(t, "https://127.0.0.1:1"), kubeconfig(t, "https://127.0.0.1:2")
+	own := filepath.Join(home, ".kube", "config")
+	if err := errors.Join(os.Mkdir(filepath.Dir(own), 0o700), os.Rename(kubeconfig(t, "https://127.0.0.1:3"), own)); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ flag, variable, want, server string }{
+		{file, other, file, "https://127.0.0.1:1"},
+		{"", file, file, "https://127.0.0.1:1"},
+		{"", other + ":" + file + ":", other + ":" + file, "https://127.0.0.1:2"},
+		{"", "", own, "https://127.0.0.1:3"},
+	} {
+		c := newCLI(strings.NewReader(""), io.Discard, io.Discard, func(name string) string {
+			return map[string]string{"HOME": home, "KUBECONFIG": row.variable}[name]
+		})
+		k := inCluster{Namespace: "shop", Kubeconfig: row.flag}
+		if err := c.pinCluster(&k); err != nil || k.Kubeconfig != row.want || k.Context != "here" {
+			t.Errorf("%+v: %+v, %v", row, k, err)
+			continue
+		}
+		if config, _, err := kube.Connect(k.Kubeconfig, k.Context, k.Namespace); err != nil || config.Host != row.server {
+			t.Errorf("%+v leads to %+v, %v", row, config, err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -18,11 +19,10 @@ import (
 	"github.com/spillway-dev/spillway"
 )
 
-// Connect reads how a cluster is reached, as kubectl does: from the file named, from KUBECONFIG, from the user's own
+// Connect reads how a cluster is reached, as kubectl does: from the file or files named, from KUBECONFIG, from the user's own
 // file, or, in a pod, from its service account. The namespace is the one named or else that of the context.
 func Connect(kubeconfig, context, namespace string) (*rest.Config, string, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
+	rules := filesOf(kubeconfig)
 	overrides := &clientcmd.ConfigOverrides{CurrentContext: context}
 	overrides.Context.Namespace = namespace
 	found := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
@@ -36,6 +36,17 @@ func Connect(kubeconfig, context, namespace string) (*rest.Config, string, error
 	c.QPS = -1 // no limit of our own: the API server has fair queues
 	c.UserAgent = "spillway"
 	return c, namespace, nil
+}
+
+// filesOf says what is read for a kubeconfig: the file, or several that are named as KUBECONFIG names them; "" = as kubectl.
+func filesOf(kubeconfig string) *clientcmd.ClientConfigLoadingRules {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	if files := filepath.SplitList(kubeconfig); len(files) > 1 {
+		rules.Precedence = files
+	} else {
+		rules.ExplicitPath = kubeconfig
+	}
+	return rules
 }
 
 // The times of leadership: who does not renew in leaseTime is not the leader any more, and knows it before others do.

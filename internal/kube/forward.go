@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/httpstream" //lint:ignore SA1019 the dialer of client-go gives its types
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/transport/spdy"
 
 	"github.com/spillway-dev/spillway"
@@ -29,9 +28,7 @@ const forwardProtocol = "portforward.k8s.io"
 
 // CurrentContext names the context that kubectl would use.
 func CurrentContext(kubeconfig string) (string, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	found, err := rules.Load()
+	found, err := filesOf(kubeconfig).Load()
 	if err != nil {
 		return "", fmt.Errorf("find the cluster: %w: %w; name a file: --kubeconfig FILE", spillway.ErrInvalid, err)
 	}
