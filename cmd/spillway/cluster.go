@@ -235,8 +235,8 @@ func (in *installation) runCluster(part func(string, func(context.Context) error
 // server is away, has to stop deciding; then it waits to lead again, as it did at its start.
 func (in *installation) decide(ctx context.Context) error {
 	for {
-		err := in.lead(ctx, func(ctx context.Context) error {
-			ctx, cancel := context.WithCancel(ctx)
+		err := in.lead(ctx, func(leading context.Context) error {
+			ctx, cancel := context.WithCancel(leading)
 			defer cancel()
 			in.leads.Store(true)
 			defer in.leads.Store(false)
@@ -252,7 +252,11 @@ func (in *installation) decide(ctx context.Context) error {
 			go func() { small <- in.keepSmall(ctx) }()
 			err := in.loop.Run(ctx)
 			cancel()
-			return errors.Join(err, <-wishes, <-small)
+			err = errors.Join(err, <-wishes, <-small)
+			if leading.Err() != nil { // it does not lead any more, and what was under way was broken off
+				return nil
+			}
+			return err
 		})
 		if ctx.Err() != nil || !errors.Is(err, kube.ErrNotLeader) && !errors.Is(err, spillway.ErrUnavailable) {
 			return err

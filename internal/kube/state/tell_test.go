@@ -95,7 +95,7 @@ func TestStore_ListsAnAppWhoseFirstSpecIsRefused(t *testing.T) {
 	if err := c.Create(t.Context(), app); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Answer(t.Context(), "castle", app.Generation, errors.New("spec:1:1: no services")); err != nil {
+	if err := s.Answer(t.Context(), "castle", app.Generation, fmt.Errorf("spec:1:1: no services: %w", spillway.ErrInvalid)); err != nil {
 		t.Fatal(err)
 	}
 	apps, err := s.Apps(t.Context())
