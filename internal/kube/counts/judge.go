@@ -185,6 +185,7 @@ func (j *Judge) look(ctx context.Context) {
 		// look owns the goroutine; its timeout ends it; look waits for it.
 		crew.Go(func() {
 			r := j.read(ctx, store, *want)
+			r.index = j.conf.Flavour.index(r.instances)
 			mu.Lock()
 			defer mu.Unlock()
 			answers[store] = r

@@ -455,3 +455,37 @@ func TestJudge_RemembersLittleOfALargeGateway(t *testing.T) {
 	next.look()
 	next.want(spillway.Undecided, 1, 0, 40)
 }
+
+// TestJudge_OtherAppsAreOfNoAccount: many apps are judged by one reading. What is remembered of one does not grow with the
+// others, and that the gateway counts nothing for it does not hide behind them.
+func TestJudge_OtherAppsAreOfNoAccount(t *testing.T) {
+	w := newWorld(t, 1)
+	g := w.gateways[0]
+	g.answer("1", "castle-www-4", 200, 10)
+	g.answer("1", "castle-www-5", 200, 1)
+	w.follow(route(500))
+	w.want(spillway.NoTraffic, 0, 0, 0)
+	_, alone, _ := w.Evidence("castle")
+	tower := route(500)
+	tower.Acknowledged = w.now
+	tower.Services = map[string]counts.Service{
+		"www.4": {Namespace: "shop", Name: "tower-www-4", Port: 80}, "www.5": {Namespace: "shop", Name: "tower-www-5", Port: 80},
+	}
+	if err := w.Follow("tower", tower); err != nil {
+		t.Fatal(err)
+	}
+	w.look()
+	w.look()
+	if e, _, noData := w.Evidence("tower"); e.Verdict != spillway.NoData || !strings.Contains(noData, "counts nothing for shop/tower-www-4") {
+		t.Errorf("nothing is counted for it, and it is %s: %q", e.Verdict, noData)
+	}
+	g.answer("2", "tower-www-4", 200, 10)
+	w.look()
+	_, memory, _ := w.Evidence("castle")
+	if len(memory) > len(alone)+10 || strings.Contains(string(memory), "tower") {
+		t.Errorf("castle remembers of tower: %s", memory)
+	}
+	if e, _, noData := w.Evidence("tower"); e.Verdict != spillway.NoTraffic {
+		t.Errorf("it is counted, and is %s: %q", e.Verdict, noData)
+	}
+}

@@ -30,6 +30,49 @@ type reading struct {
 	known     bool                // the metric is there, be it for other apps only
 	// lagging: the counters were read by somebody else, at some time before.
 	lagging bool
+	index   index // of the clusters of all instances
+}
+
+// index finds clusters by the names of the Services that they may be of, and by the rules that they are behind. Many trials
+// share a reading, and none goes through all of it.
+type index struct{ named, behind map[string][]string }
+
+// index makes that of what instances have counted.
+func (f Flavour) index(instances map[string]instance) index {
+	x, done := index{named: map[string][]string{}, behind: map[string][]string{}}, map[string]bool{}
+	for _, i := range instances {
+		for cluster := range i.Counters {
+			if done[cluster] {
+				continue
+			}
+			done[cluster] = true
+			for _, form := range f.forms(cluster) {
+				x.named[form.name] = append(x.named[form.name], cluster)
+				if form.rule != "" {
+					x.behind[form.rule] = append(x.behind[form.rule], cluster)
+				}
+			}
+		}
+	}
+	return x
+}
+
+// only is an instance with what it has counted of some clusters.
+func (i instance) only(clusters map[string]bool) instance {
+	all, times := i.Counters, i.Times
+	i.Counters, i.Times = map[string]judge.Tally{}, nil
+	for cluster := range clusters {
+		if t, ok := all[cluster]; ok {
+			i.Counters[cluster] = t
+		}
+		if t, ok := times[cluster]; ok {
+			if i.Times == nil {
+				i.Times = map[string]map[time.Duration]int64{}
+			}
+			i.Times[cluster] = t
+		}
+	}
+	return i
 }
 
 // failure is the first instance that did not answer, with its reason; "" = all did.

@@ -215,6 +215,7 @@ func (t *trial) hear(r reading, patience time.Duration) error {
 // count makes batches of what the counters have grown by.
 func (t *trial) count(r reading) {
 	arms := t.arms()
+	r.instances = t.about(r, arms)
 	batches := make([][kinds]judge.Batch, len(t.pairs))
 	var usual judge.Times // of stable until now, also from before the trial
 	for name, now := range r.instances {
@@ -270,6 +271,30 @@ func (t *trial) count(r reading) {
 	if t.quiet && len(t.pairs) > 0 {
 		t.lost = t.silence(r.known)
 	}
+}
+
+// about is what the instances of a reading have counted of the Services of the trial, and of all behind their rules.
+func (t *trial) about(r reading, arms map[string]arm) map[string]instance {
+	clusters := map[string]bool{}
+	for name := range arms {
+		for _, cluster := range r.index.named[name] {
+			clusters[cluster] = true
+			for _, form := range t.flavour.forms(cluster) {
+				if form.name != name || form.rule == "" {
+					continue
+				}
+				clusters[form.rule] = true
+				for _, other := range r.index.behind[form.rule] {
+					clusters[other] = true
+				}
+			}
+		}
+	}
+	all := map[string]instance{}
+	for name, i := range r.instances {
+		all[name] = i.only(clusters)
+	}
+	return all
 }
 
 // warm reports whether answers say something about latency: the candidate has answered for as long as it may take
