@@ -38,7 +38,7 @@ const (
 	Degraded    = "Degraded"    // the promised capacity is not there, or nothing serves
 	Accepted    = "Accepted"    // the spec of observedGeneration is a release; False: its message has the mistakes
 	Reconciling = "Reconciling" // there while a rollout is under way
-	Stalled     = "Stalled"     // there while only a person can help: the spec has mistakes
+	Stalled     = "Stalled"     // there while the spec is refused: it has mistakes, or something else stands against it
 )
 
 // GroupVersion is the group and its version.
