@@ -79,8 +79,12 @@ func (p *program) examine(key, start, dir string) error {
 		return fmt.Errorf("the artefact cannot be read: %w", err)
 	}
 	defer root.Close()
-	name := path.Clean(strings.TrimPrefix(path.Clean(start), appDir+"/"))
-	file, err := root.Open(name)
+	at := behindLinks(root, path.Join(appDir, strings.TrimPrefix(path.Clean(start), appDir+"/")))
+	if at != appDir && !strings.HasPrefix(at, appDir+"/") {
+		p.wants = append(p.wants, want{at, start + " is a link to it", ""})
+		return nil
+	}
+	file, err := root.Open(path.Join(".", strings.TrimPrefix(at, appDir)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s starts %s, and the build left no such file; check the name, or what build does: %w", key, start, spillway.ErrInvalid)
 	}
@@ -108,6 +112,23 @@ func (p *program) examine(key, start, dir string) error {
 		return nil
 	}
 	return fmt.Errorf("%s starts %s, which is neither a program for Linux nor a script that begins with #!: %w", key, start, spillway.ErrInvalid)
+}
+
+// behindLinks is what a file of the artefact, by its path in the image, is a link to: as python is in a virtual environment
+// one to that of the base.
+func behindLinks(root *os.Root, at string) string {
+	for range 40 {
+		name, inside := strings.CutPrefix(at, appDir+"/")
+		link, err := root.Readlink(name)
+		if !inside || err != nil {
+			break
+		}
+		if !path.IsAbs(link) {
+			link = path.Join(path.Dir(at), link)
+		}
+		at = path.Clean(link)
+	}
+	return at
 }
 
 // machines are the names that Go has for what programs are built for.
