@@ -152,10 +152,18 @@ func isPublic(release spillway.Release) bool {
 }
 
 // HostsFree checks that no other app has one of the release's hosts or public addresses: ErrConflict, with that
-// app's name.
+// app's name. What the app has already nobody else can have, so others are asked about nothing but what is new: one whose
+// state cannot be read must not hold up the deploys, and the ways back, of all.
 func (l *Loop) HostsFree(ctx context.Context, release spillway.Release) error {
 	if !isPublic(release) {
 		return nil // there is nothing to go through all apps for
+	}
+	own, err := l.store.Load(ctx, release.App)
+	if err != nil && !errors.Is(err, spillway.ErrNotFound) {
+		return err
+	}
+	if hasAll(own, release) {
+		return nil
 	}
 	apps, err := l.store.Apps(ctx)
 	if err != nil {
@@ -169,7 +177,7 @@ func (l *Loop) HostsFree(ctx context.Context, release spillway.Release) error {
 		if err != nil {
 			return err
 		}
-		for _, n := range []int{saved.Status.Stable, newestOf(saved.Spec.Releases)} { // tracks have the hosts that stable's file gives them
+		for _, n := range having(saved) {
 			theirs := saved.Spec.Releases[n].Config
 			for _, host := range theirs.Hosts() {
 				if slices.Contains(release.Config.Hosts(), host) {
@@ -184,6 +192,20 @@ func (l *Loop) HostsFree(ctx context.Context, release spillway.Release) error {
 		}
 	}
 	return nil
+}
+
+// having are the releases whose hosts and addresses an app has: tracks have those that stable's file gives them.
+func having(saved Saved) []int { return []int{saved.Status.Stable, newestOf(saved.Spec.Releases)} }
+
+// hasAll reports whether an app has all hosts and addresses of a release already.
+func hasAll(saved Saved, release spillway.Release) bool {
+	var names []string
+	for _, n := range having(saved) {
+		has := saved.Spec.Releases[n].Config
+		names = slices.Concat(names, has.Hosts(), has.Addresses())
+	}
+	other := func(name string) bool { return !slices.Contains(names, name) }
+	return !saved.Status.Destroy && !slices.ContainsFunc(slices.Concat(release.Config.Hosts(), release.Config.Addresses()), other)
 }
 
 func newestOf(releases map[int]spillway.Release) int {
