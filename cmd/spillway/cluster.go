@@ -215,7 +215,10 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 		if platform.Defined(ctx) != nil { // while the cluster cannot remember, there is nothing to lead
 			return nil
 		}
-		return kube.Lead(ctx, config, namespace, fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano()), log, run)
+		return kube.Lead(ctx, config, namespace, fmt.Sprintf("%s-%d-%d", host, os.Getpid(), time.Now().UnixNano()), log, func(ctx context.Context) error {
+			stored.Anew()
+			return run(ctx)
+		})
 	}
 	return in, nil
 }

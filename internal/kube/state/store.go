@@ -142,6 +142,14 @@ func (s *Store) Apps(ctx context.Context) ([]spillway.Ref, error) {
 	return refs, nil
 }
 
+// Anew makes the next Apps read past the cache, and so whatever is read after it. Who begins to lead must not decide on what
+// its cache has: the one that led before may have written since.
+func (s *Store) Anew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed = false
+}
+
 // lister reads past the cache the first time.
 func (s *Store) lister() (reader client.Reader, first bool) {
 	s.mu.Lock()
