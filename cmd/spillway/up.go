@@ -158,6 +158,9 @@ type upLine struct {
 // attend shows events and output of an app until ctx ends, which is no error, or the server is gone.
 func (c *cli) attend(ctx context.Context, client *api.Client, app spillway.Ref, gone <-chan struct{}) error {
 	since, err := newestEvent(ctx, client, app)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -84,6 +85,20 @@ func TestUp_StartsAServerAndInterruptStopsIt(t *testing.T) {
 	}
 	if !strings.Contains(stderr, "--http :9090") { // what the server played was started with
 		t.Errorf("the server was not given --http:\n%s", stderr)
+	}
+}
+
+// Ctrl-C as soon as up says that it stops everything is no failure, though nothing was shown yet.
+func TestUp_InterruptAtOnceIsNoFailure(t *testing.T) {
+	appDir(t, castleFile)
+	dir := stateDir(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	said := &waiting{want: "Ctrl-C stops it all", seen: cancel}
+	c := newCLI(strings.NewReader(""), io.Discard, said, func(string) string { return "" })
+	c.every = time.Millisecond
+	if code := c.run(ctx, []string{"up", "--dir", dir}); code != exitDone || !stopped(dir) {
+		t.Errorf("exit code %d, stopped %t; want 0 and a server that was asked to stop\n%s", code, stopped(dir), &said.text)
 	}
 }
 
