@@ -47,7 +47,7 @@ test-here: check
 	SIM_ROUNDS=50000 SIM_ROLLOUTS=400 go test -tags sim -count=1 -timeout 20m ./internal/sim
 	go test -tags prometheus -count=1 ./internal/metrics
 	STORM=$(STORM) go test -tags storm -run Storm -count=1 -timeout 20m ./internal/proxy
-	cd test/e2e && go vet ./... && go test -count=1 -timeout 30m ./...
+	cd test/e2e && go vet ./... && go test -count=1 -parallel 2 -timeout 30m ./... # most of it is waiting
 	cd test/otlp && go vet ./... && go test -count=1 ./...
 
 test-kube:

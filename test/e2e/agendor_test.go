@@ -157,6 +157,7 @@ func (a *agendor) all(n int, url, cookie string, allowed ...string) {
 
 // Story 4, row by row.
 func TestAgendor(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		test func(*agendor)

@@ -28,6 +28,7 @@ func deadCastle(t *testing.T, in *installation) (dir string) {
 // A release that answers 500 to everybody gets 5 % of 83 GETs a second. It costs at most 5 requests, no user
 // sees one, and it is without traffic at most 2 s after its first request.
 func TestDeadCandidate(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	dir := deadCastle(t, in)
 	users := in.send(castleHost, keepAlive("GET", 83))
@@ -94,6 +95,7 @@ func (in *installation) deadAtMost(t *testing.T, most int) {
 // The same with nobody at the controls: the server is killed before the candidate gets its first request,
 // so the proxy has to stop it alone, and the next server has to find that out and to clean up.
 func TestDeadCandidate_ServerKilled(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	dir := deadCastle(t, in)
 	replace(t, filepath.Join(dir, "spillway.yaml"), "5% 5s", "5% 1h")
@@ -114,6 +116,7 @@ func TestDeadCandidate_ServerKilled(t *testing.T) {
 // plan says: "if this release fails every request, at most 20 requests fail". So it is, however many come at
 // once, and though none may be repeated.
 func TestWorstCase(t *testing.T) {
+	t.Parallel()
 	for _, strategy := range []string{"rolling", "blue-green", "canary"} {
 		t.Run(strategy, func(t *testing.T) {
 			in := install(t)
@@ -154,6 +157,7 @@ func TestWorstCase(t *testing.T) {
 
 // A budget may be a share of the users instead: here of a percent of those who come, and of three at least.
 func TestWorstCase_ShareOfTheUsers(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "few")
 	a.Strategy, a.Watch = "blue-green", "1m"
@@ -174,6 +178,7 @@ func TestWorstCase_ShareOfTheUsers(t *testing.T) {
 
 // A user who is given the candidate web is answered by the candidate peer, each time.
 func TestTiersMoveTogether(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "tiers")
 	a.Tiers, a.Strategy, a.Steps = true, "canary", "50% 1h"

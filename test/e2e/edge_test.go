@@ -32,6 +32,7 @@ func (in *installation) behindGet(host, path string) <-chan waited {
 // TestHold_LastsUntilItIsOver: requests wait at the proxy, also over a proxy that is replaced and a proxy and server
 // that are killed, and none is lost when they may go on.
 func TestHold_LastsUntilItIsOver(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "quiet")
 	in.deploy(a).want(t, 0)
@@ -71,6 +72,7 @@ func TestHold_LastsUntilItIsOver(t *testing.T) {
 // TestRoutes_AreServedToldAndRolledBack: the rules of the file, what the commands say of them, and a change of rules
 // alone, which is a release and restarts nothing.
 func TestRoutes_AreServedToldAndRolledBack(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "ruled")
 	rules := func(to string) {

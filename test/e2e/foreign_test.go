@@ -63,6 +63,7 @@ func (f *foreign) story(t *testing.T, replicas int) {
 
 // The file of README.md, in a fresh directory: a program that knows nothing of Spillway.
 func TestForeignPrograms_Python(t *testing.T) {
+	t.Parallel()
 	need(t, "python3")
 	f := first(t, "hello.localhost", `app: hello
 services:
@@ -78,6 +79,7 @@ services:
 // nginx takes its port from a file, so run writes that file first. It has a master and workers, and ends
 // gently on SIGQUIT.
 func TestForeignPrograms_Nginx(t *testing.T) {
+	t.Parallel()
 	need(t, "nginx")
 	f := first(t, "hello.localhost", `app: hello
 services:

@@ -15,6 +15,7 @@ import (
 // what it has forgotten is refused before anything is touched. The last ten that were good are kept in any case:
 // they are the way back.
 func TestHistory_WhatIsListedCanBeDeployed(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "annals")
 	a.Watch = "0s"

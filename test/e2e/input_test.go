@@ -54,6 +54,7 @@ func mistakes() []mistake {
 
 // What is wrong, where, and what to do next; and whatever it was, the old release serves on.
 func TestBadInput_Releases(t *testing.T) {
+	t.Parallel()
 	need(t, "python3")
 	in := install(t)
 	dir := t.TempDir()
@@ -78,6 +79,7 @@ func TestBadInput_Releases(t *testing.T) {
 
 // Commands that cannot be done.
 func TestBadInput_Commands(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "input")
 	in.deploy(a).want(t, 0)
@@ -113,6 +115,7 @@ func TestBadInput_Commands(t *testing.T) {
 
 // Servers that cannot be started, and commands without one.
 func TestBadInput_Servers(t *testing.T) {
+	t.Parallel()
 	t.Run("no server", func(t *testing.T) {
 		in := installOn(t, t.TempDir())
 		in.spillway("deploy", newApp(t, "lonely").write()).want(t, 1).tells(t, "no Spillway server answers", in.dir, "spillway server")
@@ -146,6 +149,7 @@ func TestBadInput_Servers(t *testing.T) {
 
 // A state directory that a newer version wrote is refused and not touched; its apps serve on.
 func TestBadInput_NewerState(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "newer")
 	in.deploy(a).want(t, 0)
@@ -181,6 +185,7 @@ func TestBadInput_NewerState(t *testing.T) {
 // On a full disk a deploy fails and says so, what serves goes on serving, and when there is room again
 // everything works without anybody's help.
 func TestBadInput_DiskFull(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "sw")
 	if err != nil {
 		t.Fatal(err)

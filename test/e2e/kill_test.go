@@ -13,6 +13,7 @@ import (
 // The server is killed at 50 random moments of rollouts, and each time the next server brings the rollout
 // to the end that it would have had: a good release serves, a bad one is back. No user notices.
 func TestKillServer_50Times(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "immortal")
 	a.Tiers, a.Strategy, a.Steps, a.Watch, a.Deadline = true, "canary", "20%", "300ms", "2s"

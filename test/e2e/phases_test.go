@@ -13,6 +13,7 @@ import (
 // loses a request, and each meets whom the phase says. The legacy servers are real nginx that close their
 // connections often, as they do in the wild: after 50 requests, or a second without one.
 func TestStory4Phases(t *testing.T) {
+	t.Parallel()
 	a := newAgendorWith(t, "keepalive_timeout 1s; keepalive_requests 50;")
 	title := func(file, title string) { a.edit(file, "TITLE: Agendor}", "TITLE: "+title+"}") }
 	a.deploy("phase1.yaml").want(t, 0)
@@ -78,6 +79,7 @@ func phaseMeter(a *agendor, everybody, testers, guests *traffic) func(phase stri
 
 // TestLegacyServersThatHangUp: a POST that comes when nginx is just closing the idle connection is done, once.
 func TestLegacyServersThatHangUp(t *testing.T) {
+	t.Parallel()
 	a := newAgendorWith(t, "keepalive_timeout 1s;")
 	a.deploy("phase1.yaml").want(t, 0)
 	a.rest(1)

@@ -12,6 +12,7 @@ import (
 
 // The first command of README.md: everything starts, both tiers answer, and Ctrl-C leaves nothing behind.
 func TestReadme_FirstCommand(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	in := installOn(t, filepath.Join(dir, "s"))
 	up := exec.Command(binary, "up", "--http", in.http, "--listen", in.listen, filepath.Join(root(), "examples", "castle"))

@@ -39,6 +39,7 @@ func (in *installation) proxyPID() int {
 
 // The kill of a replica is no user's business: what it had not answered goes to another one.
 func TestKillReplica(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "killed")
 	a.Tiers = true
@@ -68,6 +69,7 @@ func TestKillReplica(t *testing.T) {
 // A new proxy takes over the listeners of the old one: nobody is refused, nobody is cut off, whatever the
 // method and however old the connection, and the replicas notice nothing.
 func TestReplaceProxy(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "handed")
 	in.deploy(a).want(t, 0)
@@ -92,6 +94,7 @@ func TestReplaceProxy(t *testing.T) {
 // A proxy that is killed takes its open connections with it. Its successor is there within 2 s, and serves
 // what it served: in the middle of a rollout the same weights.
 func TestKillProxy(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "reborn")
 	a.Strategy, a.Steps = "canary", "50% 1h"

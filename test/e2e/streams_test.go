@@ -174,6 +174,7 @@ func (k *talker) met(release string) {
 // TestWebSocket_AcrossADeploy: 50 users exchange 10,000 messages while a release replaces another. Each
 // socket is closed with a word at the end of the drain, by the app or, where the app says nothing, by the proxy.
 func TestWebSocket_AcrossADeploy(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, sockets string }{{"the app closes its sockets", ""}, {"the app says nothing", "abandon"}} {
 		t.Run(c.name, func(t *testing.T) {
 			in := install(t)
@@ -265,6 +266,7 @@ func (l *listener) listen(ctx context.Context, client *http.Client, url string, 
 // TestSSE_ThroughACanary: streams outlive the steps of a canary, and move to the new release when the old one
 // has to go, without a gap.
 func TestSSE_ThroughACanary(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "events")
 	a.Strategy, a.Steps = "canary", "10% 500ms, 50% 500ms"

@@ -40,6 +40,7 @@ func readFile(t *testing.T, file string) string {
 
 // The release command runs once, before a replica of the new release starts, and not on the way back.
 func TestReleaseCommand_RunsOnceBeforeTheFirstReplica(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a, journal := migrating(t, in)
 	in.spillway("plan", a.bump().write()).want(t, 10).tells(t, "release command")
@@ -65,6 +66,7 @@ func TestReleaseCommand_RunsOnceBeforeTheFirstReplica(t *testing.T) {
 
 // When it fails, nothing was changed, and its last lines are told.
 func TestReleaseCommand_FailureChangesNothing(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a, _ := migrating(t, in)
 	before := pids(in.replicas(a.Name))
@@ -87,6 +89,7 @@ func TestReleaseCommand_FailureChangesNothing(t *testing.T) {
 
 // The server is killed while it runs: it runs on, once, and the next server waits for its end.
 func TestReleaseCommand_ServerKilled(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a, journal := migrating(t, in)
 	in.spillway("deploy", "--detach", a.bump().write()).want(t, 0)

@@ -127,6 +127,7 @@ func ping(t *testing.T, address string) (p *pings, stop func()) {
 // A real redis is reached by the program that needs it, and by users; it moves to another release, its proxy is replaced, and it
 // is rolled back, and nobody's command is lost.
 func TestTCP_RedisIsReplaced(t *testing.T) {
+	t.Parallel()
 	for _, strategy := range []string{"rolling", "blue-green", "canary"} {
 		t.Run(strategy, func(t *testing.T) { redisIsReplaced(t, strategy) })
 	}
@@ -168,6 +169,7 @@ func redisIsReplaced(t *testing.T, strategy string) {
 // A redis that is recreated is gone for a moment; who connects meanwhile waits, although the program that needs it keeps a
 // connection open all the time.
 func TestTCP_RedisIsRecreated(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	dir, address := redisApp(t, in, "recreate")
 	if status, text := in.get("shop.localhost", "/"); status != 200 || !strings.HasSuffix(text, " :1") {
@@ -191,6 +193,7 @@ func TestTCP_RedisIsRecreated(t *testing.T) {
 // Behind a real haproxy that announces its clients, nginx of HTTP sees the client in X-Forwarded-For, and nginx of TCP in the
 // header of the PROXY protocol that it is given. The same after the proxy was replaced.
 func TestProxyProtocol_WithRealPrograms(t *testing.T) {
+	t.Parallel()
 	need(t, "haproxy")
 	need(t, "nginx")
 	dir, err := os.MkdirTemp("", "sw")

@@ -40,6 +40,7 @@ func (c *tierCount) add(release string, status int, body []byte) {
 // back together, and of 10,000 requests none crosses from one release to the other. Requests are POSTs, so
 // what the candidate breaks is broken for its users.
 func TestTiers_RollBackTogether(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "pair")
 	a.Tiers, a.Strategy, a.Steps, a.Watch = true, "canary", "20% 1h", "1m"

@@ -38,6 +38,7 @@ func (in *installation) holds(name string, release int) spillway.Overview {
 // A harmful release of a track goes back to the one that the track held, within the budget, and the users
 // of stable do not notice.
 func TestTrack_HarmfulReleaseGoesBack(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := twoTracks(t, in, "{share: 20%, cookie: beta=1, host: canary.lanes.localhost}")
 	client := in.browser()
@@ -72,6 +73,7 @@ func TestTrack_HarmfulReleaseGoesBack(t *testing.T) {
 
 // The tiers of a track are paired too, and a rollout of stable beside it moves none of its users.
 func TestTrack_IsLeftAloneByARolloutOfStable(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := twoTracks(t, in, "{share: 20%}")
 	client, url := in.browser(), "http://"+a.Host()+"/"
@@ -106,6 +108,7 @@ func TestTrack_IsLeftAloneByARolloutOfStable(t *testing.T) {
 
 // share: auto is the canary's part of all replicas, and follows them.
 func TestTrack_ShareByReplicas(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := twoTracks(t, in, "{share: auto}")
 	client, url := in.browser(), "http://"+a.Host()+"/"
@@ -126,6 +129,7 @@ func TestTrack_ShareByReplicas(t *testing.T) {
 
 // The server is killed at random moments of rollouts of a track: each ends as it would have.
 func TestTrack_ServerKilled(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := twoTracks(t, in, "{share: 30%, cookie: beta=1}")
 	users := in.send(a.Host(), keepAlive("GET", 120), newConnections("GET", 100))

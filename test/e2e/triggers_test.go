@@ -104,6 +104,7 @@ func (tr *triggers) addresses(release int) []string {
 
 // Story 2, row by row.
 func TestTriggers(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		test func(*triggers)

@@ -50,6 +50,7 @@ func (in *installation) paused(name string) spillway.Overview {
 
 // Undecided at the deadline is the app's choice: wait for a person, or go on.
 func TestVerdict_Undecided(t *testing.T) {
+	t.Parallel()
 	t.Run("thin: pause", func(t *testing.T) {
 		in := install(t)
 		a := judged(t, in, "thin", func(a *app) { a.Pause = true })
@@ -77,6 +78,7 @@ func TestVerdict_Undecided(t *testing.T) {
 
 // Without traffic a rollout holds and says so. Requests of Spillway's own let it go on.
 func TestVerdict_NoTraffic(t *testing.T) {
+	t.Parallel()
 	t.Run("holds", func(t *testing.T) {
 		in := install(t)
 		a := judged(t, in, "quiet", func(a *app) { a.Pause = true })
@@ -102,6 +104,7 @@ func TestVerdict_NoTraffic(t *testing.T) {
 
 // A gate that nobody can answer holds the rollout. It never passes it and never turns it back.
 func TestVerdict_NoData(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	nobody := freeAddress(t)
 	a := judged(t, in, "blind", func(a *app) {
@@ -198,6 +201,7 @@ func (m *metricStore) stop() {
 
 // The metric store is away for a minute in mid-rollout: the rollout holds, says so, and goes on when it is back.
 func TestVerdict_MetricStoreAwayForAMinute(t *testing.T) {
+	t.Parallel()
 	const gate = `query: up{job="itself"} > 0`
 	store := newMetricStore(t)
 	in := install(t)
@@ -246,6 +250,7 @@ func newWatchdog(t *testing.T) *watchdog {
 
 // A URL that stops to answer 2xx turns the rollout back. The same gate as a dry run is told and does nothing.
 func TestGate_HTTP(t *testing.T) {
+	t.Parallel()
 	w := newWatchdog(t)
 	in := install(t)
 	a := newApp(t, "orders")
@@ -273,6 +278,7 @@ func TestGate_HTTP(t *testing.T) {
 
 // A command that does not end with 0 turns the rollout back.
 func TestGate_Run(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := newApp(t, "checked")
 	a.Strategy, a.Steps, a.Deadline = "canary", "50% 1h", "5m"

@@ -32,6 +32,7 @@ func (in *installation) waits(a *app, release int, reason string) {
 
 // A deploy for later is told at once, is seen in status, and can be cancelled or begun by hand.
 func TestWaits_UntilATime(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := waiting(t, in)
 	in.deploy(a, "--at", "+1h").want(t, 0).tells(t, "wait", "spillway cancel")
@@ -47,6 +48,7 @@ func TestWaits_UntilATime(t *testing.T) {
 
 // In a freeze window no deploy begins unless it is forced; the way back is always open.
 func TestWaits_InAFreezeWindow(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	day := func(days int) string { return time.Now().UTC().AddDate(0, 0, days).Format("2006-01-02") }
 	a := waiting(t, in, fmt.Sprintf(`freeze: ["%s 00:00 - %s 00:00"]`, day(-1), day(2)))
@@ -61,6 +63,7 @@ func TestWaits_InAFreezeWindow(t *testing.T) {
 
 // A delay is time to think again.
 func TestWaits_ForTheDelayOfTheApp(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := waiting(t, in, "delay: 1h")
 	in.deploy(a).want(t, 0).tells(t, "wait", "spillway cancel")
@@ -77,6 +80,7 @@ func TestWaits_ForTheDelayOfTheApp(t *testing.T) {
 
 // A rollback goes back from what serves, also past a deploy for later, and says when it is done.
 func TestWaits_ARollbackGoesPastIt(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	a := waiting(t, in)
 	a.Watch = "0s"
