@@ -233,11 +233,28 @@ func TestFulfil_TriesAgainWhatIsRefusedForSomethingElse(t *testing.T) {
 	}
 }
 
+// Who applied a spec hears that its registry does not answer: it may be a mistake in the name of the image.
+func TestFulfil_SaysThatARegistryDoesNotAnswer(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	images, err := oci.New(oci.Config{Temp: t.TempDir(), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := &applied{file: "app: castle\nservices:\n  db: {image: \"127.0.0.1:1/some/db:17\", port: 5432}\n"}
+	in := &installation{log: log, store: &pruned{}, wishes: asked, images: images, loop: reconcile.NewLoop(&pruned{}, still{}, log)}
+	in.fits = func(spillway.App) error { return nil }
+	refused, err := (&engine{installation: in}).fulfilOne(t.Context(), "castle")
+	if !refused || err != nil || asked.answers != 1 || !strings.Contains(fmt.Sprint(asked.last), "127.0.0.1:1") {
+		t.Errorf("refused %v, %v; answered %d times, with %v", refused, err, asked.answers, asked.last)
+	}
+}
+
 // applied is the resource of an app with a file that nobody changes.
 type applied struct {
 	wishes
 	file    string
 	answers int
+	last    error // answer
 }
 
 func (*applied) Hold(context.Context, spillway.Ref) error { return nil }
@@ -247,6 +264,6 @@ func (a *applied) Asked(_ context.Context, app spillway.Ref) (state.Wish, error)
 }
 
 func (a *applied) Answer(_ context.Context, _ spillway.Ref, _ int64, mistakes error) error {
-	a.answers++
+	a.answers, a.last = a.answers+1, mistakes
 	return nil
 }

@@ -53,6 +53,9 @@ func (e *engine) sensible(ctx context.Context, saved reconcile.Saved, in spillwa
 // runnable checks that the release that an intent makes serve can run.
 func (e *engine) runnable(ctx context.Context, saved reconcile.Saved, in spillway.Intent) error {
 	target, err := targetOf(saved, in)
+	if err == nil && target == 0 && in.Verb == spillway.VerbPromote && saved.Status.Rollout != nil {
+		return e.kept(ctx, saved, saved.Status.Rollout.Release)
+	}
 	if err != nil || target == 0 {
 		return err
 	}
@@ -63,6 +66,9 @@ func (e *engine) runnable(ctx context.Context, saved reconcile.Saved, in spillwa
 	if e.images != nil && runs(saved.Status, target) {
 		return nil // the way back from a rollout waits for no registry
 	}
+	if err := e.kept(ctx, saved, target); err != nil {
+		return err
+	}
 	err = e.whole(ctx, release)
 	if e.images != nil && (errors.Is(err, spillway.ErrUnavailable) || errors.Is(err, spillway.ErrDenied)) {
 		err = nil // a registry that is away must not keep anybody from going back: the nodes may have the image
@@ -71,6 +77,19 @@ func (e *engine) runnable(ctx context.Context, saved reconcile.Saved, in spillwa
 		return fmt.Errorf("release %d cannot run, and nothing was changed: %w", target, err)
 	}
 	return nil
+}
+
+// kept checks that a release that is to serve is still stored: this server may remember one that somebody deleted, and the
+// next one would not know what it is. What cannot be looked for now must not keep anybody from going back.
+func (e *engine) kept(ctx context.Context, saved reconcile.Saved, n int) error {
+	if e.gone == nil {
+		return nil
+	}
+	names, err := e.gone(ctx, saved.Spec.App, rollout.Status{Stable: n})
+	if err != nil || len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("somebody deleted the resource Release %s, so release %d must not become what serves; choose another: spillway releases: %w", names[0], n, spillway.ErrConflict)
 }
 
 // runs reports whether a release has users by its own right, as stable or on a track: its replicas have their images.

@@ -89,7 +89,11 @@ func (e *engine) deployFile(ctx context.Context, app spillway.Ref, text []byte, 
 			return fmt.Errorf("service %s has no image: what is built from source is deployed by spillway deploy, not by kubectl: %w", s.Name, spillway.ErrInvalid)
 		}
 		if release.Artefacts[s.Name], err = e.pinned(ctx, s, func(string) {}); err != nil {
-			return fmt.Errorf("service %s: %w", s.Name, err)
+			err = fmt.Errorf("service %s: %w", s.Name, err)
+			if mayPass(err) && ctx.Err() == nil {
+				return registryAway{err}
+			}
+			return err
 		}
 	}
 	now := time.Now().UTC()
@@ -188,7 +192,7 @@ func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) (refused bool,
 		return false, e.wishes.Answer(ctx, app, wish.Generation, nil)
 	}
 	mistakes := e.deployFile(ctx, app, wish.File, wish.Env, wish.By)
-	if mayPass(mistakes) {
+	if away := (registryAway{}); mayPass(mistakes) && !errors.As(mistakes, &away) {
 		return false, mistakes
 	}
 	if mistakes != nil && !wish.Again {
@@ -196,6 +200,12 @@ func (e *engine) fulfilOne(ctx context.Context, app spillway.Ref) (refused bool,
 	}
 	return mistakes != nil && !errors.Is(mistakes, spillway.ErrInvalid), e.wishes.Answer(ctx, app, wish.Generation, mistakes)
 }
+
+// registryAway is that a registry did not tell of an image. It may pass, and it may be a mistake in the name, or in how the
+// registry is reached: whoever applied the spec has to hear of it.
+type registryAway struct{ error }
+
+func (r registryAway) Unwrap() error { return r.error }
 
 // mayPass reports whether an error is no mistake in a file: it is worth another try.
 func mayPass(err error) bool {
@@ -208,7 +218,7 @@ func mayPass(err error) bool {
 }
 
 // correct is what to do about a spec that was not accepted.
-const correct = "correct it and apply it again"
+const correct = "if it has a mistake, correct it and apply it again"
 
 // refused says that the spec of an app was applied and not accepted, and why; "" = it was, or that is not known.
 func (e *engine) refused(ctx context.Context, app spillway.Ref) string {

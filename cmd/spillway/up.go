@@ -70,6 +70,10 @@ func (c *cli) up(ctx context.Context, o upOptions, dir string) error {
 		return err
 	}
 	server, err := c.ensureServer(ctx, client, o)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		c.say("stopped before anything ran")
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -88,17 +88,22 @@ func TestUp_StartsAServerAndInterruptStopsIt(t *testing.T) {
 	}
 }
 
-// Ctrl-C as soon as up says that it stops everything is no failure, though nothing was shown yet.
+// Ctrl-C is no failure, also while the server starts, and as soon as up says that it stops everything, though nothing was
+// shown yet.
 func TestUp_InterruptAtOnceIsNoFailure(t *testing.T) {
-	appDir(t, castleFile)
-	dir := stateDir(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	said := &waiting{want: "Ctrl-C stops it all", seen: cancel}
-	c := newCLI(strings.NewReader(""), io.Discard, said, func(string) string { return "" })
-	c.every = time.Millisecond
-	if code := c.run(ctx, []string{"up", "--dir", dir}); code != exitDone || !stopped(dir) {
-		t.Errorf("exit code %d, stopped %t; want 0 and a server that was asked to stop\n%s", code, stopped(dir), &said.text)
+	for want, runs := range map[string]bool{"starting one": false, "Ctrl-C stops it all": true} {
+		t.Run(want, func(t *testing.T) {
+			appDir(t, castleFile)
+			dir := stateDir(t)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			said := &waiting{want: want, seen: cancel}
+			c := newCLI(strings.NewReader(""), io.Discard, said, func(string) string { return "" })
+			c.every = time.Millisecond
+			if code := c.run(ctx, []string{"up", "--dir", dir}); code != exitDone || runs && !stopped(dir) {
+				t.Errorf("exit code %d, stopped %t; want 0 and a server that was asked to stop\n%s", code, stopped(dir), &said.text)
+			}
+		})
 	}
 }
 

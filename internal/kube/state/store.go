@@ -187,7 +187,7 @@ func (s *Store) existing(ctx context.Context, ref spillway.Ref) (*v1alpha1.App, 
 	case app == nil:
 		return nil, noApp(ref)
 	case !exists(app) && app.Status.Message != "":
-		return nil, fmt.Errorf("app %s was applied and has no release yet: %s; correct it and apply it again: %w", ref, app.Status.Message, spillway.ErrNotFound)
+		return nil, fmt.Errorf("app %s was applied and has no release yet: %s; if it has a mistake, correct it and apply it again: %w", ref, app.Status.Message, spillway.ErrNotFound)
 	case !exists(app):
 		return nil, fmt.Errorf("app %s was applied and has no release yet: %w", ref, spillway.ErrNotFound)
 	}

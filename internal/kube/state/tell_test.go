@@ -106,7 +106,7 @@ func TestStore_ListsAnAppWhoseFirstSpecIsRefused(t *testing.T) {
 	if why, err := s.Refused(t.Context(), "castle"); !strings.Contains(why, "no services") || err != nil {
 		t.Errorf("refused for %q, %v", why, err)
 	}
-	if _, err := s.Load(t.Context(), "castle"); err == nil || !strings.Contains(err.Error(), "no services; correct it and apply it again") {
+	if _, err := s.Load(t.Context(), "castle"); err == nil || !strings.Contains(err.Error(), "no services; if it has a mistake, correct it and apply it again") {
 		t.Errorf("status of it: %v", err)
 	}
 }
