@@ -8,11 +8,9 @@ import (
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
-// TestDecide_RestsWhatIsPausedBeforeItsRouteIsServed pauses between the wish for a weight and its acknowledgement.
-func TestDecide_RestsWhatIsPausedBeforeItsRouteIsServed(t *testing.T) {
-	w := newWorld(t, release(1, nil, web(spillway.Canary, 2)), release(2, []string{"www"}, web(spillway.Canary, 2)))
-	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 8)
-	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 1)
+// untilRouted goes on until the weight of a step has been asked for.
+func untilRouted(t *testing.T, w *world) {
+	t.Helper()
 	for i := 0; w.status.Rollout == nil || !w.status.Rollout.Routed; i++ {
 		if i > 20 {
 			w.dump()
@@ -20,6 +18,14 @@ func TestDecide_RestsWhatIsPausedBeforeItsRouteIsServed(t *testing.T) {
 		}
 		w.run(1)
 	}
+}
+
+// TestDecide_RestsWhatIsPausedBeforeItsRouteIsServed pauses between the wish for a weight and its acknowledgement.
+func TestDecide_RestsWhatIsPausedBeforeItsRouteIsServed(t *testing.T) {
+	w := newWorld(t, release(1, nil, web(spillway.Canary, 2)), release(2, []string{"www"}, web(spillway.Canary, 2)))
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 8)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 1)
+	untilRouted(t, w)
 	w.spec.Intents = []spillway.Intent{{Seq: w.status.Intent + 1, Verb: spillway.VerbPause, At: w.now}}
 	w.run(3) // it is served by now
 	d := rollout.Decide(w.spec, w.status, w.obs, w.now)
@@ -37,13 +43,7 @@ func TestDecide_WaitsForReplicasToEndOnTheWayBack(t *testing.T) {
 	w := newWorld(t, release(1, nil, web(spillway.Recreate, 1)), release(2, []string{"www"}, web(spillway.Recreate, 1)))
 	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 8)
 	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 1)
-	for i := 0; w.status.Rollout == nil || !w.status.Rollout.Routed; i++ {
-		if i > 20 {
-			w.dump()
-			t.Fatal("it has no step")
-		}
-		w.run(1)
-	}
+	untilRouted(t, w)
 	w.spec.Intents = []spillway.Intent{{Seq: w.status.Intent + 1, Verb: spillway.VerbAbort, At: w.now}}
 	w.run(1)
 	for range 3 {
