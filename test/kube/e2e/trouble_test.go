@@ -35,6 +35,10 @@ func TestAppInTrouble(t *testing.T) {
 	in.told(30*time.Second, status, "has no release yet", "nobody", "correct it and apply it again")
 	in.told(10*time.Second, []string{"doctor"}, "app echo", "nobody", "correct it and apply it again")
 
+	apply(func(web map[string]any) { web["image"] = "127.0.0.1:1/some/thing:1" })
+	in.told(30*time.Second, status, "has no release yet", "registry 127.0.0.1:1", "looked at again every minute")
+	in.told(10*time.Second, []string{"doctor"}, "app echo", "registry 127.0.0.1:1")
+
 	apply(func(web map[string]any) { web["stop"] = drained })
 	await(t, time.Minute, "the corrected spec to be taken up", func() bool { return in.run("/", status...).code == 0 })
 	in.healthy("echo", 1, time.Minute)
@@ -52,6 +56,11 @@ func TestAppInTrouble(t *testing.T) {
 		t.Fatal(err)
 	}
 	in.told(10*time.Second, status, "release 1 serves", "Release echo-1")
+
+	apply(func(web map[string]any) { web["stop"], web["image"] = drained, images[1] })
+	await(t, 30*time.Second, "release 2", func() bool { return in.newest("echo") == 2 })
+	in.healthy("echo", 2, time.Minute)
+	in.spillway("rollback", "--app", "echo", "1").want(t, 1).tells(t, "somebody deleted the resource Release echo-1", "choose another: spillway releases")
 
 	done := in.behind("destroy", "--app", "echo", "--yes")
 	in.status("echo", 20*time.Second, "the end of the app", func(o spillway.Overview) bool { return o.Phase == spillway.Destroying })
