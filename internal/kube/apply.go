@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -253,8 +252,7 @@ func (p *Platform) ensure(ctx context.Context, a *app, o, there client.Object) e
 	a.mu.Lock()
 	a.applied[key(o)] = applied{print: print, before: before, after: want.GetResourceVersion(), uid: want.GetUID(), at: time.Now()}
 	a.mu.Unlock()
-	own := strings.HasPrefix(edited, "metadata.ownerReferences")     // which an uninstall takes away
-	if edited != "" && !own && want.GetResourceVersion() != before { // else the API server has it in another form
+	if edited != "" && want.GetResourceVersion() != before { // else the API server has it in another form
 		p.tellEdit(a, key(o), edited)
 	}
 	return nil

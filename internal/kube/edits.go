@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -13,7 +14,7 @@ const editsAgain = time.Minute
 // tellEdit puts into the history that somebody changed a field of an object of ours, and that it is set back: once for each
 // edit, whatever rounds see of it.
 func (p *Platform) tellEdit(a *app, name, field string) {
-	if p.conf.Events == nil {
+	if p.conf.Events == nil || strings.HasPrefix(field, "metadata.ownerReferences") { // an uninstall takes the owner off
 		return
 	}
 	now, edit := time.Now(), name+" "+field

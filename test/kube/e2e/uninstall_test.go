@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"net/http"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -36,6 +37,11 @@ func TestUninstall_AppsServeOn(t *testing.T) {
 
 	in.start()
 	await(t, 20*time.Second, "the next server to take the app up", func() bool { held, owned := in.held("castle"); return held && owned })
+	for _, e := range in.events("castle") {
+		if strings.Contains(e.Text, "edited by hand") {
+			t.Errorf("what an uninstall took off is told as an edit: %s", e.Text)
+		}
+	}
 	in.kill(syscall.SIGTERM)
 	uninstall("-y").want(t, 0)
 
