@@ -129,7 +129,7 @@ func TestBuild_RunsTheCommandInACleanCopyAndEnvironment(t *testing.T) {
 	})
 	same(t, list(t, tree.Dir), map[string]string{"www/in.txt": "in", "backend/x": "x", "spillway.yaml": "app: x"})
 	// The command above mentions "..", so it sees everything. One that does not sees its directory.
-	a = build(t, b, tree, service("www", `find $(dirname $PWD) -type f | wc -l > count`))
+	a = build(t, b, tree, service("www", `touch count; find $(dirname $PWD) -type f | wc -l > count`))
 	if got := strings.TrimSpace(list(t, a.Dir)["count"]); got != "2" { // in.txt and count itself
 		t.Errorf("the build sees %s files", got)
 	}
