@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -168,7 +169,7 @@ func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 		if judge.Text == "" {
 			judge = e.options.cluster.checkSources(e.judge.Sources(ctx))
 		}
-		return append(checks, judge, e.leader(ctx), e.checkSpecs(ctx))
+		return append(checks, judge, e.leader(ctx), e.checkApps(ctx), e.checkSpecs(ctx))
 	}
 	info, err := e.proxy.Info(ctx)
 	if err != nil {
@@ -176,7 +177,30 @@ func (e *engine) Doctor(ctx context.Context) []spillway.Check {
 	}
 	checks = append(checks, spillway.Check{Name: "proxy", State: "ok", Text: fmt.Sprintf("pid %d serves on %s%s", info.PID, info.HTTP, after(" and ", info.HTTPS)+seenText(info))})
 	checks = append(checks, descriptorCheck(info)...)
+	checks = append(checks, e.checkApps(ctx))
 	return append(checks, e.certificateChecks(ctx, info.HTTPS)...)
+}
+
+// checkApps looks for apps of which nobody knows what they are: nothing is decided for those, and nobody takes a new host.
+func (e *engine) checkApps(ctx context.Context) spillway.Check {
+	c := spillway.Check{Name: "apps", State: "ok"}
+	refs, err := e.store.Apps(ctx)
+	if err != nil {
+		c.State, c.Text, c.Remedy = "fail", spillway.Text(err), "see the server's log"
+		return c
+	}
+	var unread []string
+	for _, app := range refs {
+		if _, err := e.store.Load(ctx, app); err != nil && !errors.Is(err, spillway.ErrNotFound) { // it was destroyed in this moment
+			unread = append(unread, fmt.Sprintf("app %s: %s", app, spillway.Text(err)))
+		}
+	}
+	c.Text = fmt.Sprintf("%d deployed, each can be read", len(refs))
+	if len(unread) > 0 {
+		c.State, c.Text = "fail", strings.Join(unread, "; ")
+		c.Remedy = "what runs of them serves on; put back what is missing, or end an app with spillway destroy. Until then no app takes a new host"
+	}
+	return c
 }
 
 // fewFiles is a limit of open files that a shell gives, and that a few hundred clients use up.

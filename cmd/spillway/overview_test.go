@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,24 @@ func TestOverview_SaysThatASpecIsRefused(t *testing.T) {
 		if c := e.checkSpecs(t.Context()); (c.State == "warn") != (why != "") || why != "" && (!strings.Contains(c.Text, "app castle: "+why) || c.Remedy == "") {
 			t.Errorf("refused for %q: doctor says %+v", why, c)
 		}
+	}
+}
+
+// partly are the records of apps of which one cannot be read, and one is destroyed in this moment.
+type partly struct{ records }
+
+func (partly) Apps(context.Context) ([]spillway.Ref, error) {
+	return []spillway.Ref{"castle", "gone", "lost"}, nil
+}
+
+func (partly) Load(_ context.Context, app spillway.Ref) (reconcile.Saved, error) {
+	return reconcile.Saved{}, map[spillway.Ref]error{"gone": spillway.ErrNotFound, "lost": fmt.Errorf("release 2 of lost is in use and gone: %w", spillway.ErrUnavailable)}[app]
+}
+
+func TestCheckApps_NamesThoseThatCannotBeRead(t *testing.T) {
+	c := (&engine{installation: &installation{store: partly{}}}).checkApps(t.Context())
+	if c.State != "fail" || c.Text != "app lost: release 2 of lost is in use and gone" || !strings.Contains(c.Remedy, "spillway destroy") {
+		t.Errorf("%+v", c)
 	}
 }
 

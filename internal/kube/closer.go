@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,12 +17,14 @@ import (
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
-// silent is a pod whose program runs, or has run, and that is not ready: why, only its Events tell.
+// silent is a pod whose program runs, or has run, and that is not ready, or a Job without a pod: why, only its Events tell.
 type silent struct {
 	name   string
 	since  time.Time
 	asked  time.Time // for its Events; zero = never
-	answer string    // to its last probe that failed, in words; "" = not known
+	answer string    // to its last probe that failed, or why a Job's program has not begun, in words; "" = not known
+	job    bool
+	told   bool // Events have nothing to add
 }
 
 const (
@@ -110,9 +113,9 @@ func (p *Platform) lookCloser(ctx context.Context) {
 			if !p.stillSilent(ctx, q) {
 				continue
 			}
-			answer, err := p.lastAnswer(ctx, q.uid, q.silent.name)
+			answer, err := p.lastAnswer(ctx, q.uid, q.silent)
 			if err != nil {
-				p.log.Debug("events of a pod cannot be read", "app", q.app.ref, "pod", q.silent.name, "error", err)
+				p.log.Debug("events cannot be read", "app", q.app.ref, "of", q.silent.name, "error", err)
 			}
 			q.app.mu.Lock()
 			s, still := q.app.silent[q.uid]
@@ -140,11 +143,16 @@ type question struct {
 // that does not lead, would have it asked about for ever.
 func (p *Platform) stillSilent(ctx context.Context, q question) bool {
 	var pod corev1.Pod
-	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: q.silent.name}, &pod, client.UnsafeDisableDeepCopy)
+	var job batchv1.Job
+	var of client.Object = &pod
+	if q.silent.job {
+		of = &job
+	}
+	err := p.client.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: q.silent.name}, of, client.UnsafeDisableDeepCopy)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return true
 	}
-	if _, silent := silentPods(nil, []corev1.Pod{pod})[q.uid]; silent {
+	if _, silent := silentPods(nil, []corev1.Pod{pod})[q.uid]; silent || err == nil && q.silent.job && job.UID == q.uid {
 		return true
 	}
 	q.app.mu.Lock()
@@ -159,7 +167,7 @@ func (p *Platform) questions(now time.Time) []question {
 	for _, a := range p.allApps() {
 		a.mu.Lock()
 		for uid, s := range a.silent {
-			if now.Sub(s.since) >= closerEvery && now.Sub(s.asked) >= closerAgain {
+			if !s.told && now.Sub(s.since) >= closerEvery && now.Sub(s.asked) >= closerAgain {
 				all = append(all, question{a, uid, s})
 			}
 		}
@@ -171,19 +179,22 @@ func (p *Platform) questions(now time.Time) []question {
 	return all[:min(len(all), closerMost)]
 }
 
-// lastAnswer is how the last probe of a pod failed, in words; "" when no Event tells.
-func (p *Platform) lastAnswer(ctx context.Context, uid types.UID, name string) (string, error) {
+// lastAnswer is how the last probe of a pod failed, or why a Job has no pod, in words; "" when no Event tells.
+func (p *Platform) lastAnswer(ctx context.Context, uid types.UID, s silent) (string, error) {
 	asking, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	reason, words := "Unhealthy", probeAnswer
+	if s.job {
+		reason, words = failedCreate, notMade
+	}
 	var list corev1.EventList
-	err := p.live.List(asking, &list, client.InNamespace(p.conf.Namespace), client.MatchingFields{"involvedObject.uid": string(uid), "involvedObject.name": name, "reason": "Unhealthy"})
-	return probeAnswer(list.Items), explain("read the events of pod "+name, err)
+	err := p.live.List(asking, &list, client.InNamespace(p.conf.Namespace), client.MatchingFields{"involvedObject.uid": string(uid), "involvedObject.name": s.name, "reason": reason})
+	return words(list.Items), explain("read the events of "+s.name, err)
 }
 
-// probeAnswer puts the newest of the kubelet's Events about probes into words: "its startup probe fails: HTTP probe
-// failed with statuscode: 500".
-func probeAnswer(events []corev1.Event) string {
-	at := func(e corev1.Event) time.Time {
+// lastOf is the newest of the Events that are wanted; nil = there is none.
+func lastOf(events []corev1.Event, wanted func(corev1.Event) bool) *corev1.Event {
+	at := func(e *corev1.Event) time.Time {
 		if e.Series != nil {
 			return e.Series.LastObservedTime.Time
 		}
@@ -192,17 +203,28 @@ func probeAnswer(events []corev1.Event) string {
 		}
 		return e.LastTimestamp.Time
 	}
-	text, last := "", time.Time{}
-	for _, e := range events {
-		kind, answer, ok := strings.Cut(e.Message, " probe failed: ")
-		if !ok || at(e).Before(last) {
-			continue
+	var last *corev1.Event
+	for i := range events {
+		if e := &events[i]; wanted(*e) && (last == nil || !at(e).Before(at(last))) {
+			last = e
 		}
-		last = at(e)
-		text = fmt.Sprintf("its %s probe fails: %s", strings.ToLower(kind), probeWords(oneLine(answer)))
 	}
-	return text
+	return last
 }
+
+// probeAnswer puts the newest of the kubelet's Events about probes into words: "its startup probe fails: HTTP probe
+// failed with statuscode: 500".
+func probeAnswer(events []corev1.Event) string {
+	e := lastOf(events, func(e corev1.Event) bool { return strings.Contains(e.Message, failing) })
+	if e == nil {
+		return ""
+	}
+	kind, answer, _ := strings.Cut(e.Message, failing)
+	return fmt.Sprintf("its %s probe fails: %s", strings.ToLower(kind), probeWords(oneLine(answer)))
+}
+
+// failing divides what the kubelet says about a probe.
+const failing = " probe failed: "
 
 // probeWords adds to what the kubelet says what it means.
 func probeWords(answer string) string {

@@ -13,17 +13,24 @@ import (
 func deploymentProblem(d *appsv1.Deployment) (problem string, fatal bool) {
 	for _, c := range d.Status.Conditions {
 		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
-			text := oneLine(c.Message)
-			switch {
-			case strings.Contains(text, "exceeded quota"):
-				text += "; raise the quota of the namespace (kubectl get resourcequota) or the service's limits"
-			case strings.Contains(text, "violates PodSecurity"):
-				text += "; the namespace's pod security level refuses it"
-			}
-			return text, false
+			return madeWords(c.Message), false
 		}
 	}
 	return "", false
+}
+
+// madeWords adds to what the API server says of a pod that it does not make what would help.
+func madeWords(message string) string {
+	text := oneLine(message)
+	switch {
+	case strings.Contains(text, "exceeded quota"):
+		text += "; raise the quota of the namespace (kubectl get resourcequota) or lower the service's limits"
+	case strings.Contains(text, "failed quota") && strings.Contains(text, "must specify"):
+		text += "; the namespace has a quota for what each pod has to say: give the service limits (cpu, memory)"
+	case strings.Contains(text, "violates PodSecurity"):
+		text += "; the namespace's pod security level refuses it"
+	}
+	return text
 }
 
 // podProblem says in words why a pod is not ready and what would help; fatal when waiting longer cannot. "" when

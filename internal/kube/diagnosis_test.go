@@ -53,6 +53,19 @@ func TestObserveGroups_NamesWhatIsWrongAndTheNextStep(t *testing.T) {
 	}
 }
 
+func TestMadeWords_SayWhatWouldHelp(t *testing.T) {
+	for message, want := range map[string]string{
+		`pods "a" is forbidden: exceeded quota: tight, requested: pods=1`:          "; raise the quota of the namespace (kubectl get resourcequota) or lower the service's limits",
+		`pods "a" is forbidden: failed quota: q: must specify limits.cpu for: www`: "; the namespace has a quota for what each pod has to say: give the service limits (cpu, memory)",
+		`pods "a" is forbidden: violates PodSecurity "restricted:latest"`:          "; the namespace's pod security level refuses it",
+		`admission webhook "a" denied the request`:                                 "",
+	} {
+		if got := madeWords(message); got != message+want {
+			t.Errorf("%q; want %q", got, message+want)
+		}
+	}
+}
+
 func TestImageProblem_IsThatOfThePodsWithTheImageAlone(t *testing.T) {
 	bad, slow := stored[corev1.Pod](t, "image"), stored[corev1.Pod](t, "unready")
 	for _, pod := range []*corev1.Pod{&bad, &slow} {

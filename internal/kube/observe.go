@@ -3,14 +3,11 @@ package kube
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -33,7 +30,7 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 	if err != nil {
 		return rollout.Observation{}, err
 	}
-	o := rollout.Observation{Groups: observeGroups(there, pods), Tasks: observeTasks(there, pods)}
+	o := rollout.Observation{Groups: observeGroups(there, pods)}
 	a := p.app(ref)
 	parts := routeParts(there)
 	uid := p.uid(ctx, ref)
@@ -52,8 +49,9 @@ func (p *Platform) Observe(ctx context.Context, ref spillway.Ref) (rollout.Obser
 		o.Plain = noGateway
 		byReplicas(parts, o.Groups)
 	}
-	a.silent = silentPods(a.silent, pods)
+	a.silent = silentJobs(a.silent, silentPods(a.silent, pods), there, pods)
 	a.explain(o.Groups, pods)
+	o.Tasks = observeTasks(there, pods, a.silent)
 	o.Stuck = a.stuck(time.Now())
 	o.Silence = a.unseen(parts)
 	o.NoData = o.Silence != ""
@@ -293,57 +291,4 @@ func endsOf(pod *corev1.Pod) int {
 		}
 	}
 	return n
-}
-
-// observeTasks tells how release commands are.
-func observeTasks(there map[string]client.Object, pods []corev1.Pod) []rollout.TaskState {
-	var tasks []rollout.TaskState
-	for _, name := range sortedKeys(there) {
-		job, ok := there[name].(*batchv1.Job)
-		var t rollout.TaskState
-		if !ok || json.Unmarshal([]byte(job.Annotations[taskAnnotation]), &t.Task) != nil {
-			continue
-		}
-		for _, c := range job.Status.Conditions {
-			switch {
-			case c.Status != corev1.ConditionTrue:
-			case c.Type == batchv1.JobComplete:
-				t.Done = true
-			case c.Type == batchv1.JobFailed:
-				t.Done, t.Failed = true, lastWords(job.Name, pods, c.Message)
-			}
-		}
-		if !t.Done {
-			if problem, fatal := taskProblem(job.Name, pods); fatal {
-				t.Done, t.Failed = true, problem
-			}
-		}
-		tasks = append(tasks, t)
-	}
-	return tasks
-}
-
-// lastWords are how the program of a job ended, with its last lines.
-func lastWords(job string, pods []corev1.Pod, otherwise string) string {
-	for i := range pods {
-		if pods[i].Labels["batch.kubernetes.io/job-name"] != job {
-			continue
-		}
-		for _, c := range pods[i].Status.ContainerStatuses {
-			if t := c.State.Terminated; t != nil {
-				return ending(t)
-			}
-		}
-	}
-	return strings.TrimSpace(otherwise)
-}
-
-// taskProblem says what keeps a job from starting.
-func taskProblem(job string, pods []corev1.Pod) (problem string, fatal bool) {
-	for i := range pods {
-		if pods[i].Labels["batch.kubernetes.io/job-name"] == job {
-			return podProblem(&pods[i])
-		}
-	}
-	return "", false
 }

@@ -175,7 +175,7 @@ func (l *Loop) HostsFree(ctx context.Context, release spillway.Release) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("whether app %s has one of the hosts or addresses of this release cannot be known: %w", other, err)
 		}
 		for _, n := range having(saved) {
 			theirs := saved.Spec.Releases[n].Config

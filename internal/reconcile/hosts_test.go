@@ -42,8 +42,9 @@ func TestDeploy_AnAppThatCannotBeReadHoldsUpNobodyWhoTakesNoHost(t *testing.T) {
 	if _, err := l.Ask(t.Context(), "a", spillway.Intent{Verb: spillway.VerbRollback, Release: 1}); err != nil {
 		t.Errorf("a rollback with its own host: %v", err)
 	}
-	if _, _, _, err := l.Deploy(t.Context(), release("a", "c.test", 2), spillway.Intent{Verb: spillway.VerbDeploy}); err == nil {
-		t.Error("another host was taken, and nobody knows whose it is")
+	_, _, _, err := l.Deploy(t.Context(), release("a", "c.test", 2), spillway.Intent{Verb: spillway.VerbDeploy})
+	if want := "whether app b has one of the hosts or addresses of this release cannot be known: somebody edited it"; err == nil || err.Error() != want {
+		t.Errorf("another host was taken, and nobody knows whose it is: %v; want %q", err, want)
 	}
 }
 

@@ -112,7 +112,7 @@ func (t *turn) waiting() string {
 	case r.Paused:
 		return "a person: " + r.Reason
 	case len(t.wantedTasks()) > 0:
-		return "the release command of " + t.wantedTasks()[0].Service
+		return t.commandText(t.wantedTasks()[0], "")
 	case !r.Routed:
 		return joined([]string{t.missing(), t.ending()}) + t.stuck()
 	case !t.acked():

@@ -141,7 +141,7 @@ func notReadyInTime(t *turn) (spillway.Outcome, string) {
 	missing := t.missing()
 	switch tasks := t.wantedTasks(); {
 	case len(tasks) > 0:
-		missing = "the release command of " + tasks[0].Service + " has not ended"
+		missing = t.commandText(tasks[0], " has not ended")
 	case missing == "":
 		missing = "the proxy did not acknowledge the route"
 	}

@@ -1,6 +1,7 @@
 package rollout_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +107,28 @@ func TestDecide_RemembersACommandThatSucceededInAPause(t *testing.T) {
 	t.Log("tasks wanted", d.Desired.Tasks)
 	if len(d.Desired.Tasks) > 0 {
 		t.Error("a release command that has succeeded is run again")
+	}
+}
+
+func TestDecide_SaysWhyAReleaseCommandDoesNotBegin(t *testing.T) {
+	const why = "no node takes it: add nodes"
+	r2 := laned(2, 2)
+	r2.Config.Services[0].Release = spillway.Command{Shell: "migrate"}
+	w := newWorld(t, laned(1, 1), r2)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 1}, 8)
+	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 2)
+	w.obs.Tasks = []rollout.TaskState{{Task: rollout.Decide(w.spec, w.status, w.obs, w.now).Desired.Tasks[0], Problem: why}}
+	o := rollout.Describe(w.spec, w.status, w.obs, w.now)
+	if want := "the release command of www: " + why; o.Rollout == nil || o.Rollout.Waiting != want {
+		t.Errorf("waits for %+v; want %q", o.Rollout, want)
+	}
+	waiting := w.obs.Tasks
+	for range 700 {
+		w.obs.Tasks = waiting
+		w.run(1)
+	}
+	if last := w.status.Last; last == nil || last.Outcome != spillway.Failed || !strings.HasSuffix(last.Reason, "the release command of www has not ended: "+why) {
+		t.Errorf("ended as %+v", last)
 	}
 }
 

@@ -134,6 +134,15 @@ func taskFailed(t *turn) (spillway.Outcome, string) {
 	return "", ""
 }
 
+// commandText names a release command that has not ended, with what keeps it from beginning.
+func (t *turn) commandText(task Task, has string) string {
+	text := "the release command of " + task.Service + has
+	if state := t.task(task); state != nil && state.Problem != "" {
+		text += ": " + state.Problem
+	}
+	return text
+}
+
 // byNeeds are the services of a release, each behind those that it needs, otherwise by name.
 func byNeeds(release spillway.Release) []spillway.Service {
 	var list []spillway.Service

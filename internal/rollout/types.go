@@ -184,9 +184,10 @@ type Observation struct {
 
 // TaskState is how a task is.
 type TaskState struct {
-	Task   Task
-	Done   bool   // it has ended
-	Failed string // why it failed, in words with its last lines; "" = it did not
+	Task    Task
+	Done    bool   // it has ended
+	Failed  string // why it failed, in words with its last lines; "" = it did not
+	Problem string // why it does not begin, in words with the next step; "" = it runs, or is about to
 }
 
 // Task is a command that runs once: the release command of a service. Tasks are equal when they are the same.

@@ -48,8 +48,11 @@ func (w *World) take(d rollout.Desired) {
 		if o.begun[t]++; o.begun[t] > 1 {
 			w.fail("a release command is run once: %s of release %d in rollout %d", t.Service, t.Release, t.Rollout)
 		}
-		ticks := map[string]int{"slow": 8, "hangs": 1 << 30}[w.behave[t.Release].Task]
+		ticks := map[string]int{"slow": 8, "hangs": 1 << 30, "stuck": 1 << 30}[w.behave[t.Release].Task]
 		o.tasks[t] = &task{due: w.tickNo + 1 + ticks, began: w.real, state: rollout.TaskState{Task: t}}
+		if w.behave[t.Release].Task == "stuck" {
+			o.tasks[t].state.Problem = "no node takes it"
+		}
 	}
 }
 
@@ -70,7 +73,7 @@ func (o *outside) tick(w *World) {
 			g, _ := w.releases[t.state.Task.Release].Group(t.state.Task.Service)
 			o.prepared[g] = true
 		case late:
-			t.state.Done, t.state.Failed = true, "it took too long and was killed"
+			t.state.Done, t.state.Failed = true, cmp.Or(t.state.Problem, "it took too long and was killed")
 		}
 	}
 	if o.says == "silent" {

@@ -32,7 +32,7 @@ type Behaviour struct {
 	Fatal  bool           // cannot start at all
 	CPU    float64        // cores that a replica uses
 	Memory spillway.Bytes // that a replica uses
-	Task   string         // how its release commands go: "" = at once, "slow", "fails", "hangs"
+	Task   string         // how its release commands go: "" = at once, "slow", "fails", "hangs", "stuck" = never begins
 }
 
 // replica is one simulated copy.

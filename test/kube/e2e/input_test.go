@@ -100,9 +100,18 @@ func TestBadDeploys(t *testing.T) {
 	c.change().deploy("--detach").want(t, 0)
 	in.told(90*time.Second, status, "exceeded quota", "raise the quota of the namespace")
 	giveUp()
+	t.Log("a release command that the quota does not let begin, and one that no node takes")
+	c.edit("    build: ./backend\n", "    build: ./backend\n    release: ./backend -once\n    limits: {cpu: 100}\n")
+	c.change().deploy("--detach").want(t, 0)
+	in.told(90*time.Second, status, "waiting: the release command of backend", "exceeded quota", "raise the quota of the namespace")
+	giveUp()
 	if err := cluster.Delete(t.Context(), quota); err != nil {
 		t.Fatal(err)
 	}
+	c.change().deploy("--detach").want(t, 0)
+	in.told(90*time.Second, status, "waiting: the release command of backend", "no node takes it", "no node has 100 CPU left", "lower limits.cpu of backend")
+	giveUp()
+	c.edit("    release: ./backend -once\n    limits: {cpu: 100}\n", "")
 
 	t.Log("pods that no node takes")
 	c.edit("    build: ./www  ", "    limits: {cpu: 100}\n    build: ./www  ")

@@ -1,0 +1,115 @@
+package kube
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/spillway-dev/spillway"
+)
+
+// releaseJob is the Job of a release command of www.
+func releaseJob() *batchv1.Job {
+	return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+		Name: "castle-www-2-task-5", Namespace: "shop", UID: "job", CreationTimestamp: metav1.NewTime(time.Now().Add(-time.Minute)),
+		Annotations: map[string]string{taskAnnotation: `{"rollout":5,"service":"www","release":2,"limit":"1m0s"}`},
+	}}
+}
+
+// jobPod is a pod as a cluster had it, as that of a release command of www.
+func jobPod(t *testing.T, name string, job *batchv1.Job) corev1.Pod {
+	pod := stored[corev1.Pod](t, name)
+	pod.Labels = map[string]string{batchv1.JobNameLabel: job.Name, "spillway.dev/task": "www"}
+	return pod
+}
+
+// What keeps a release command from beginning is told while it waits, and when its time is over, though its pod is gone then.
+func TestObserveTasks_TellWhyACommandDoesNotBegin(t *testing.T) {
+	const room = "no node takes it: 0/1 nodes are available: 1 Insufficient cpu; no node has 64 CPU left: add nodes, or lower limits.cpu of www"
+	job := releaseJob()
+	there := map[string]client.Object{"Job/" + job.Name: job}
+	a := &app{}
+	look := func(pods ...corev1.Pod) (problem, failed string) {
+		t.Helper()
+		a.silent = silentJobs(a.silent, silentPods(a.silent, pods), there, pods)
+		tasks := observeTasks(there, pods, a.silent)
+		if len(tasks) != 1 || tasks[0].Task.Service != "www" || tasks[0].Done != (tasks[0].Failed != "") {
+			t.Fatalf("tasks are %+v", tasks)
+		}
+		return tasks[0].Problem, tasks[0].Failed
+	}
+	if problem, failed := look(); problem+failed != "" {
+		t.Errorf("before it has a pod: %q, %q", problem, failed)
+	}
+	if problem, failed := look(jobPod(t, "pending", job)); problem != room || failed != "" {
+		t.Errorf("pending: %q, %q; want %q", problem, failed, room)
+	}
+	if problem, failed := look(jobPod(t, "image", job)); problem != "" || !strings.HasPrefix(failed, "its image is not there: ") {
+		t.Errorf("no image: %q, %q", problem, failed)
+	}
+	look(jobPod(t, "pending", job))
+	job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: "DeadlineExceeded", Message: "Job was active longer than specified deadline"}}
+	if _, failed := look(); failed != "it did not start: "+room {
+		t.Errorf("its time is over: %q", failed)
+	}
+	job.Status.Conditions = nil
+	look(jobPod(t, "unready", job)) // it runs
+	job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: "DeadlineExceeded", Message: "Job was active longer than specified deadline"}}
+	if _, failed := look(); failed != "Job was active longer than specified deadline" {
+		t.Errorf("its time is over, and it ran: %q", failed)
+	}
+}
+
+// A Job whose pod the API server does not take says nothing of it; its Events do.
+func TestLookCloser_AsksWhyAJobHasNoPod(t *testing.T) {
+	job := releaseJob()
+	event := func(name, reason, message string, at time.Time) *corev1.Event {
+		return &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "shop"}, Reason: reason, Message: message, LastTimestamp: metav1.NewTime(at), InvolvedObject: corev1.ObjectReference{Name: job.Name, UID: job.UID}}
+	}
+	field := func(get func(*corev1.Event) string) client.IndexerFunc {
+		return func(o client.Object) []string { return []string{get(o.(*corev1.Event))} }
+	}
+	live := fake.NewClientBuilder().WithObjects(job,
+		event("b", "FailedCreate", `Error creating: pods "x" is forbidden: exceeded quota: tight, requested: pods=1, used: pods=1, limited: pods=1`, time.Now()),
+		event("a", "FailedCreate", "Error creating: an old reason", time.Now().Add(-time.Minute)),
+		event("c", "Suspended", "Job suspended", time.Now())).
+		WithIndex(&corev1.Event{}, "reason", field(func(e *corev1.Event) string { return e.Reason })).
+		WithIndex(&corev1.Event{}, "involvedObject.name", field(func(e *corev1.Event) string { return e.InvolvedObject.Name })).
+		WithIndex(&corev1.Event{}, "involvedObject.uid", field(func(e *corev1.Event) string { return string(e.InvolvedObject.UID) })).Build()
+	p := &Platform{client: live, live: live, conf: Config{Namespace: "shop"}}
+	there := map[string]client.Object{"Job/" + job.Name: job}
+	a := &app{silent: silentJobs(nil, nil, there, nil)}
+	p.apps = map[spillway.Ref]*app{"castle": a}
+	asked := p.questions(time.Now())
+	if len(asked) != 1 || !p.stillSilent(t.Context(), asked[0]) {
+		t.Fatalf("questions are %+v", asked)
+	}
+	answer, err := p.lastAnswer(t.Context(), asked[0].uid, asked[0].silent)
+	const want = `pods "x" is forbidden: exceeded quota: tight, requested: pods=1, used: pods=1, limited: pods=1; raise the quota of the namespace (kubectl get resourcequota) or lower the service's limits`
+	if err != nil || answer != want {
+		t.Errorf("%q, %v; want %q", answer, err, want)
+	}
+	s := a.silent[types.UID("job")]
+	s.answer = answer
+	a.silent["job"] = s
+	if tasks := observeTasks(there, nil, a.silent); tasks[0].Problem != want {
+		t.Errorf("told is %+v", tasks)
+	}
+	a.silent = silentJobs(a.silent, nil, there, []corev1.Pod{jobPod(t, "pending", job)})
+	if asked := p.questions(time.Now()); len(asked) != 0 {
+		t.Errorf("it has a pod, and is asked about: %+v", asked)
+	}
+	if err := live.Delete(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	if p.stillSilent(t.Context(), asked[0]) || len(a.silent) > 0 {
+		t.Error("a Job that is gone is asked about")
+	}
+}
