@@ -154,13 +154,14 @@ func (p *Platform) open(scheme *runtime.Scheme) (err error) {
 		}
 	}
 	by[&corev1.Pod{}] = cache.ByObject{Label: ours.Label, Transform: slim}
+	mapper := &learned{RESTMapper: p.live.RESTMapper()}
 	p.cache, err = cache.New(p.conf.Rest, cache.Options{
-		Scheme: scheme, DefaultNamespaces: map[string]cache.Config{p.conf.Namespace: {}}, ByObject: by, DefaultTransform: keepAuthors,
+		Scheme: scheme, Mapper: mapper, DefaultNamespaces: map[string]cache.Config{p.conf.Namespace: {}}, ByObject: by, DefaultTransform: keepAuthors,
 	})
 	if err != nil {
 		return explain("watch the cluster", err)
 	}
-	p.client, err = client.New(limited(p.conf.Rest), client.Options{Scheme: scheme, Cache: &client.CacheOptions{Reader: p.cache}})
+	p.client, err = client.New(limited(p.conf.Rest), client.Options{Scheme: scheme, Mapper: mapper, Cache: &client.CacheOptions{Reader: p.cache}})
 	return explain("connect to the cluster", err)
 }
 
