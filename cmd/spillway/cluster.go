@@ -201,7 +201,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.proxy, in.doubts = foreign{o.cluster, platform}, platform.Doubts
 	in.platform, in.store, in.wishes, in.asked = platform, stored, stored, platform.Asked
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
-	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log).Dividing(o.cluster.divides()).AtOnce(rounds)
+	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker, &in.trials}, log).Dividing(o.cluster.divides()).AtOnce(rounds)
 	in.fits = func(app spillway.App) error { return kube.Fits(app, o.cluster.theGateway()) }
 	in.taken, in.gone = platform.HostsFree, stored.Gone
 	in.engine = &engine{installation: in, options: o}
@@ -209,6 +209,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.closers = append(in.closers, in.api.Close) // nobody asks any more when the rest is closed
 	in.judge = judge
 	host, _ := os.Hostname() // a name among servers; without one the pid has to do
+	in.visit = in.visitsTo(platform)
 	in.standing = func(ctx context.Context) (string, bool) { return platform.Standing(ctx, host) }
 	in.leader = func(ctx context.Context) spillway.Check { return platform.CheckLeader(ctx, host, in.leads.Load) }
 	in.lead = func(ctx context.Context, run func(context.Context) error) error {
@@ -253,9 +254,13 @@ func (in *installation) decide(ctx context.Context) error {
 			// Owned by this call; ends with ctx; waited for below. Who does not lead may be late with what it knows of
 			// releases, and removes nothing.
 			go func() { small <- in.keepSmall(ctx) }()
+			visits := make(chan error, 1)
+			// Owned by this call; ends with ctx; waited for below. Who does not lead makes no requests of our own: the one that
+			// leads does.
+			go func() { visits <- in.visit.run(ctx) }()
 			err := in.loop.Run(ctx)
 			cancel()
-			err = errors.Join(err, <-wishes, <-small)
+			err = errors.Join(err, <-wishes, <-small, <-visits)
 			if leading.Err() != nil { // it does not lead any more, and what was under way was broken off
 				return nil
 			}

@@ -9,10 +9,12 @@ import (
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
-// gated is a platform that also knows what the external gates of rollouts answer.
+// gated is a platform that also knows what the external gates of rollouts answer, and notes which trials want requests of
+// our own.
 type gated struct {
 	reconcile.Platform
-	asker *metrics.Asker
+	asker  *metrics.Asker
+	trials *trials
 }
 
 var _ reconcile.Platform = gated{}
@@ -27,5 +29,6 @@ func (g gated) Observe(ctx context.Context, app spillway.Ref) (rollout.Observati
 // Apply also has exactly those gates asked that are wanted.
 func (g gated) Apply(ctx context.Context, app spillway.Ref, releases map[int]spillway.Release, d rollout.Desired) error {
 	g.asker.Set(app, d.Watch, releases)
+	g.trials.note(app, d)
 	return g.Platform.Apply(ctx, app, releases, d)
 }

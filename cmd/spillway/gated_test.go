@@ -33,7 +33,7 @@ func TestGated_AsksTheGatesThatAreWantedAndTellsTheirAnswers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- asker.Run(ctx) }() // ended by cancel, waited for below
-	g := gated{bare{}, asker}
+	g := gated{bare{}, asker, &trials{}}
 	watch := rollout.Watch{Rollout: 3, Release: 8, Stable: 7, Gate: spillway.Gate{Text: "http: ok", Metric: "http", Source: server.URL}}
 	if err := g.Apply(ctx, "castle", nil, rollout.Desired{Watch: []rollout.Watch{watch}}); err == nil || err.Error() != "applied" {
 		t.Errorf("%v, want what the platform said", err)

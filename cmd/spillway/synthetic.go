@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube"
 	"github.com/spillway-dev/spillway/internal/proxy"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
@@ -35,28 +39,73 @@ type tour struct {
 	rate  int    // requests a second
 }
 
-// visitor makes synthetic requests through the proxy, as users would, while trials want them.
+// visitor makes synthetic requests through the data plane, as users would, while trials want them.
 type visitor struct {
-	tours func(ctx context.Context) (map[tour]bool, error)           // those that are wanted now
-	way   func(ctx context.Context) (address, key string, err error) // to the proxy
+	tours func(ctx context.Context) (map[tour]bool, error) // those that are wanted now, as far as it is known
+	way   func(ctx context.Context, host string) (way, error)
 	every time.Duration
 	warn  func(text string, err error)
 }
 
-// visits is the visitor of an installation.
+// way is how a user of a host comes to the data plane.
+type way struct {
+	base      string // "http://127.0.0.1:8080"
+	mark      string // the X-Spillway-Synthetic header
+	transport *http.Transport
+}
+
+// visits is the visitor of an installation. Our own proxy deals its requests half and half between candidate and stable.
 func (in *installation) visits(dir string) *visitor {
-	return &visitor{
-		tours: in.tours, every: lookEvery,
-		way: func(ctx context.Context) (string, string, error) {
-			key, err := proxy.SyntheticKey(filepath.Join(dir, "proxy"))
-			if err != nil {
-				return "", "", err
-			}
-			info, err := in.proxy.Info(ctx)
-			return reachable(info.HTTP), key, err
-		},
-		warn: func(text string, err error) { in.log.Warn(text, "error", err) },
+	return in.visitsBy(func(ctx context.Context, _ string) (way, error) {
+		key, err := proxy.SyntheticKey(filepath.Join(dir, "proxy"))
+		if err != nil {
+			return way{}, err
+		}
+		info, err := in.proxy.Info(ctx)
+		return way{"http://" + reachable(info.HTTP), key, &http.Transport{}}, err
+	})
+}
+
+// visitsTo is the visitor of an installation on a cluster. Its gateway deals the requests like those of all users; without
+// one, where nobody counts, nobody visits.
+func (in *installation) visitsTo(platform *kube.Platform) *visitor {
+	if in.engine.options.cluster.gateway == "" {
+		return nil
 	}
+	return in.visitsBy(func(ctx context.Context, host string) (way, error) {
+		base, transport, err := platform.Way(ctx, host)
+		return way{base, "1", transport}, err
+	})
+}
+
+func (in *installation) visitsBy(by func(context.Context, string) (way, error)) *visitor {
+	return &visitor{tours: in.tours, every: lookEvery, way: by, warn: func(text string, err error) { in.log.Warn(text, "error", err) }}
+}
+
+// trials are the apps whose trial wants requests of our own, as last decided.
+type trials struct {
+	mu   sync.Mutex
+	apps map[spillway.Ref]bool
+}
+
+// note keeps whether what was decided of an app wants some.
+func (t *trials) note(app spillway.Ref, d rollout.Desired) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if trial := d.Route.Trial; trial == nil || len(trial.Synthetic) == 0 {
+		delete(t.apps, app)
+		return
+	}
+	if t.apps == nil {
+		t.apps = map[spillway.Ref]bool{}
+	}
+	t.apps[app] = true
+}
+
+func (t *trials) list() []spillway.Ref {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Sorted(maps.Keys(t.apps))
 }
 
 // reachable is an address to connect to for one that is listened on: "[::]:8080" is reached at 127.0.0.1.
@@ -68,26 +117,19 @@ func reachable(listen string) string {
 	return listen
 }
 
-// tours are the requests that the trials of all apps want.
+// tours are the requests that the trials of all apps want. Those of an app that cannot be read are left out.
 func (in *installation) tours(ctx context.Context) (map[tour]bool, error) {
-	apps, err := in.store.Apps(ctx)
-	if err != nil {
-		return nil, err
-	}
-	wanted := map[tour]bool{}
-	for _, app := range apps {
+	wanted, errs := map[tour]bool{}, []error(nil)
+	for _, app := range in.trials.list() {
 		saved, err := in.store.Load(ctx, app)
-		if errors.Is(err, spillway.ErrNotFound) {
-			continue // it was destroyed meanwhile
-		}
-		if err != nil {
-			return nil, err
+		if err != nil && !errors.Is(err, spillway.ErrNotFound) { // it was destroyed meanwhile
+			errs = append(errs, err)
 		}
 		for _, t := range toursOf(app, saved.Status) {
 			wanted[t] = true
 		}
 	}
-	return wanted, nil
+	return wanted, errors.Join(errs...)
 }
 
 // toursOf are the requests that an app's trial wants: while its candidate has some of the users and climbs.
@@ -117,8 +159,11 @@ func visited(hosts []string) string {
 	return "spillway" + strings.TrimPrefix(hosts[0], "*")
 }
 
-// run makes the requests that are wanted until ctx ends, and waits for those under way.
+// run makes the requests that are wanted until ctx ends, and waits for those under way. No visitor makes none.
 func (v *visitor) run(ctx context.Context) error {
+	if v == nil {
+		return nil
+	}
 	var crew sync.WaitGroup
 	defer crew.Wait()
 	tick := time.NewTicker(v.every)
@@ -155,58 +200,84 @@ func (v *visitor) run(ctx context.Context) error {
 	}
 }
 
-// travel makes the requests of one tour at its rate until ctx ends. When nobody answers it makes fewer.
+// travel makes the requests of one tour at its rate until ctx ends. When nobody answers it makes fewer, and looks for another
+// way.
 func (v *visitor) travel(ctx context.Context, t tour) {
-	address, key, err := v.way(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			v.warn("no requests of our own can be made", err)
-		}
-		<-ctx.Done()
-		return
-	}
-	client := &http.Client{
-		Transport:     &http.Transport{MaxIdleConnsPerHost: visitsAtOnce},
-		Timeout:       visitTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	defer client.CloseIdleConnections()
+	var by *guide
+	defer func() { by.end() }()
 	var crew sync.WaitGroup
 	defer crew.Wait()
 	free := make(chan struct{}, visitsAtOnce)
 	tick := time.NewTicker(time.Second / time.Duration(t.rate))
 	defer tick.Stop()
-	paths := strings.Split(t.paths, "\n")
+	paths, warned := strings.Split(t.paths, "\n"), false
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+		if by == nil || by.lost.Load() {
+			w, err := v.way(ctx, t.host)
+			if err != nil {
+				if ctx.Err() == nil && !warned {
+					v.warn("no requests of our own can be made to "+t.host+" for now", err)
+				}
+				warned = true
+				continue
+			}
+			by.end()
+			by = newGuide(w)
+		}
 		select {
 		case free <- struct{}{}:
 		default:
 			continue
 		}
+		g := by
 		// Owned by travel; ends with its answer, its timeout or ctx; waited for by crew.
 		crew.Go(func() {
 			defer func() { <-free }()
-			visit(ctx, client, "http://"+address+paths[n%len(paths)], t.host, key)
+			g.visit(ctx, paths[n%len(paths)], t.host)
 		})
 	}
 }
 
-// visit makes one request. What comes of it is counted by the proxy; here nobody wants to know.
-func visit(ctx context.Context, client *http.Client, url, host, key string) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// guide makes requests by one way.
+type guide struct {
+	way
+	client *http.Client
+	lost   atomic.Bool // it leads nowhere any more
+}
+
+func newGuide(w way) *guide {
+	w.transport.MaxIdleConnsPerHost, w.transport.IdleConnTimeout = visitsAtOnce, time.Minute
+	return &guide{way: w, client: &http.Client{
+		Transport:     w.transport,
+		Timeout:       visitTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// end closes what is open and not in use.
+func (g *guide) end() {
+	if g != nil {
+		g.client.CloseIdleConnections()
+	}
+}
+
+// visit makes one request. What comes of it is counted by the data plane; here nobody wants to know.
+func (g *guide) visit(ctx context.Context, path, host string) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.base+path, nil)
 	if err != nil {
 		return // the path of the app file was checked
 	}
 	r.Host = host
-	r.Header.Set("X-Spillway-Synthetic", key)
+	r.Header.Set("X-Spillway-Synthetic", g.mark)
 	r.Header.Set("User-Agent", fmt.Sprintf("spillway/%s (synthetic)", version()))
-	answer, err := client.Do(r)
+	answer, err := g.client.Do(r)
 	if err != nil {
+		g.lost.Store(true)
 		return
 	}
 	defer answer.Body.Close()

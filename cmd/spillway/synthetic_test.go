@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/reconcile"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -56,10 +58,21 @@ func TestVisitor_MakesRequestsWhileTheyAreWanted(t *testing.T) {
 	t.Cleanup(server.Close)
 	trip := tour{app: "castle", trial: 3, host: "www.test", paths: "/one\n/two", rate: 100}
 	var over atomic.Bool
+	var asked, warned atomic.Int64
 	v := &visitor{
-		every: time.Millisecond, warn: func(text string, err error) { t.Errorf("%s: %v", text, err) },
-		way: func(context.Context) (string, string, error) {
-			return strings.TrimPrefix(server.URL, "http://"), "secret", nil
+		every: time.Millisecond, warn: func(text string, err error) {
+			if warned.Add(1) > 1 || !strings.Contains(text, "www.test") {
+				t.Errorf("%s: %v", text, err)
+			}
+		},
+		way: func(_ context.Context, host string) (way, error) {
+			switch asked.Add(1) {
+			case 1: // the data plane does not answer
+				return way{}, errors.New("not now")
+			case 2: // it moves
+				return way{"http://127.0.0.1:1", "secret", &http.Transport{}}, nil
+			}
+			return way{server.URL, "secret", &http.Transport{}}, nil
 		},
 		tours: func(context.Context) (map[tour]bool, error) {
 			if over.Load() {
@@ -93,6 +106,42 @@ func TestVisitor_MakesRequestsWhileTheyAreWanted(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+	if warned.Load() != 1 {
+		t.Error("that nobody could be asked was not told")
+	}
+}
+
+// halfRead are the records of apps of which one cannot be read.
+type halfRead struct{ records }
+
+func (halfRead) Load(_ context.Context, app spillway.Ref) (reconcile.Saved, error) {
+	if app == "lost" {
+		return reconcile.Saved{}, spillway.ErrUnavailable
+	}
+	st := rollout.Status{Phase: spillway.Progressing, Rollout: &rollout.Rollout{Acked: true}, Route: synthetic("www")}
+	return reconcile.Saved{Status: st}, nil
+}
+
+// synthetic is a route with a trial that wants requests to a service.
+func synthetic(service string) spillway.Route {
+	return spillway.Route{
+		Trial: &spillway.Trial{ID: 3, Synthetic: map[string]spillway.Synthetic{service: {Path: []string{"/"}, Rate: 5}}},
+		Edges: []spillway.Edge{{Service: service, Hosts: []string{service + ".test"}}},
+	}
+}
+
+// One app that cannot be read does not keep the others from theirs, and what wants none is not even read.
+func TestTours_AreOfThoseWhoseDecisionsWantSome(t *testing.T) {
+	in := &installation{store: halfRead{}}
+	for _, app := range []spillway.Ref{"castle", "lost", "over"} {
+		in.trials.note(app, rollout.Desired{Route: synthetic("www")})
+	}
+	in.trials.note("over", rollout.Desired{})
+	in.trials.note("never", rollout.Desired{Route: spillway.Route{Trial: &spillway.Trial{}}})
+	got, err := in.tours(t.Context())
+	if want := map[tour]bool{{app: "castle", trial: 3, host: "www.test", paths: "/", rate: 5}: true}; !reflect.DeepEqual(got, want) || !errors.Is(err, spillway.ErrUnavailable) {
+		t.Errorf("got %+v, %v; want %+v and what is wrong with lost", got, err, want)
 	}
 }
 

@@ -41,6 +41,7 @@ type installation struct {
 	daemon   *local.Daemon // the proxy's process; nil on a cluster
 	platform runner
 	asker    *metrics.Asker
+	trials   trials
 	loop     *reconcile.Loop
 	engine   *engine
 	api      *api.Server
@@ -59,6 +60,7 @@ type installation struct {
 	judge  *counts.Judge
 	lead   func(ctx context.Context, run func(context.Context) error) error
 	leads  atomic.Bool // this server decides, and no other
+	visit  *visitor    // nil without a gateway: nobody counts
 
 	standing func(context.Context) (string, bool) // what this server is while it does not lead, and whether another one leads
 	leader   func(context.Context) spillway.Check // who leads
@@ -102,7 +104,7 @@ func assemble(ctx context.Context, o serverOptions, log *slog.Logger) (_ *instal
 		return nil, err
 	}
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
-	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker}, log)
+	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker, &in.trials}, log)
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
 	in.closers = append(in.closers, in.api.Close) // nobody asks any more when the rest is closed

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -189,6 +190,28 @@ func (p *Platform) asking(at, host string) *http.Client {
 	asks := *p.http
 	asks.Transport = &http.Transport{DisableKeepAlives: true, DialContext: dialOpening, TLSClientConfig: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
 	return &asks
+}
+
+// Way is how a user of a host comes to one of the gateway's instances: a URL, and how to connect there. By HTTPS where
+// there is that: some gateways lead all else to it. ErrUnavailable when it is not known now.
+func (p *Platform) Way(ctx context.Context, host string) (base string, by *http.Transport, err error) {
+	if p.conf.Gateway.Name == "" {
+		return "", nil, fmt.Errorf("there is no gateway: %w", spillway.ErrUnavailable)
+	}
+	all, _, problem := p.openings(ctx, host)
+	if problem != "" {
+		return "", nil, fmt.Errorf("%s: %w", problem, spillway.ErrUnavailable)
+	}
+	if secure := slices.DeleteFunc(slices.Clone(all), func(d opening) bool { return !strings.HasPrefix(d.base, "https:") }); len(secure) > 0 {
+		all = secure
+	}
+	d := all[rand.IntN(len(all))]
+	return d.base, &http.Transport{
+		TLSClientConfig: &tls.Config{ServerName: host, InsecureSkipVerify: true}, // as asking does
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dialOpening(context.WithValue(ctx, dialKey{}, d.at), network, address)
+		},
+	}, nil
 }
 
 // Ports are those at which users reach the gateway by HTTP and by HTTPS: ":80"; "" = not by that, or it is not known.

@@ -2,7 +2,9 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/spillway-dev/spillway"
 )
 
 func TestEntrances_AreTheListenersThatServeUs(t *testing.T) {
@@ -121,4 +125,23 @@ func TestEntrances_OneSlowAnswerHoldsUpNobody(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Requests of our own come by HTTPS where there is a listener for it, and connect to an instance.
+func TestWay_IsThatOfAUser(t *testing.T) {
+	p := &Platform{conf: Config{Gateway: Gateway{Namespace: "edge", Name: "public"}}, log: slog.New(slog.DiscardHandler)}
+	p.doors.learn([]entrance{{"http://10.0.0.7:80", ""}, {"https://10.0.0.7:443", "*.shop.test"}}, "")
+	for host, want := range map[string]string{"www.shop.test": "https://10.0.0.7:443", "other.test": "http://10.0.0.7:80"} {
+		base, by, err := p.Way(t.Context(), host)
+		if err != nil || base != want || by.TLSClientConfig.ServerName != host {
+			t.Errorf("to %s: %s %v, want %s", host, base, err, want)
+		}
+	}
+	p.doors.learn([]entrance{{"https://10.0.0.7:443", "*.shop.test"}}, "")
+	if _, _, err := p.Way(t.Context(), "other.test"); !errors.Is(err, spillway.ErrUnavailable) {
+		t.Errorf("to a host that no listener takes: %v", err)
+	}
+	if _, _, err := (&Platform{}).Way(t.Context(), "other.test"); !errors.Is(err, spillway.ErrUnavailable) {
+		t.Errorf("without a gateway: %v", err)
+	}
 }
