@@ -85,6 +85,7 @@ func (o *clusterOptions) check() error {
 	for _, flag := range []struct{ name, value string }{
 		{"kubeconfig", o.kubeconfig}, {"kube-context", o.context}, {"namespace", o.namespace}, {"gateway", o.gateway}, {"gateway-url", o.gatewayURL}, {"service-type", o.serviceType},
 		{"gateway-metrics", strings.Join(o.metrics, "")}, {"gateway-instances", strings.Join(o.instances, "")}, {"prometheus", o.prometheus}, {"registry", o.images.Repository}, {"registry-secret", o.secret},
+		{"gateway-kind", strings.TrimPrefix(o.flavour, string(counts.Traefik))}, {"insecure-registry", strings.Join(o.images.Insecure, "")}, {"base-image", o.images.Base},
 	} {
 		if flag.value != "" {
 			return usage("--%s is about a cluster, and this server runs apps on its own machine; add --kubernetes", flag.name)

@@ -40,6 +40,23 @@ func TestMayPass(t *testing.T) {
 	}
 }
 
+// What is about a cluster is not passed over in silence by a server of one machine.
+func TestClusterOptions_NeedTheCluster(t *testing.T) {
+	for flag, o := range map[string]clusterOptions{
+		"":                    {flavour: "traefik"},
+		"--gateway":           {gateway: "edge/public"},
+		"--gateway-kind":      {flavour: "envoy"},
+		"--gateway-metrics":   {metrics: []string{"http://t:9100/metrics"}},
+		"--base-image":        {images: oci.Config{Base: "debian:12"}},
+		"--insecure-registry": {images: oci.Config{Insecure: []string{"127.0.0.1:5000"}}},
+	} {
+		err := o.check()
+		if (err == nil) != (flag == "") || err != nil && !strings.Contains(err.Error(), flag+" is about a cluster") {
+			t.Errorf("%q: %v", flag, err)
+		}
+	}
+}
+
 // The way back from a rollout leads to what runs: no registry is asked whether its images are there.
 func TestSensible_RollbackFromARolloutAsksNoRegistry(t *testing.T) {
 	images, err := oci.New(oci.Config{Repository: "registry.castle.test/shop"})

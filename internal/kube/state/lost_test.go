@@ -3,6 +3,7 @@ package state_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/kube/state"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
@@ -42,9 +44,15 @@ func TestStore_NothingIsDecidedWithoutTheReleaseThatServes(t *testing.T) {
 	if names, err := first.Gone(t.Context(), "castle", rollout.Status{Lanes: map[string]rollout.Lane{"beta": {Release: 1}, "left": {}}}); err != nil || !slices.Equal(names, []string{"castle-1"}) {
 		t.Errorf("gone of a track is %q, %v", names, err)
 	}
-	next := open(t, c, namespace)
-	if _, err := next.Load(t.Context(), "castle"); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "castle-1 is gone") {
-		t.Fatalf("the release that serves is gone: %v", err)
+	var log strings.Builder
+	next := state.New(state.Config{Client: c, Namespace: namespace, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 3 { // it is looked for each time
+		if _, err := next.Load(t.Context(), "castle"); !errors.Is(err, spillway.ErrUnavailable) || !strings.Contains(err.Error(), "castle-1 is gone") {
+			t.Fatalf("the release that serves is gone: %v", err)
+		}
+	}
+	if n := strings.Count(log.String(), "did somebody delete it?"); n != 1 {
+		t.Errorf("told %d times in the log:\n%s", n, &log)
 	}
 	if _, err := next.AddIntent(t.Context(), "castle", spillway.Intent{Verb: spillway.VerbDestroy}); err != nil {
 		t.Fatalf("it cannot even be destroyed: %v", err)

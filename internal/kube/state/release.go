@@ -47,7 +47,7 @@ func (s *Store) releases(ctx context.Context, app *v1alpha1.App) (map[int]spillw
 		}
 		if release != nil {
 			list[n] = *release
-		} else if !seen {
+		} else if !seen && s.misses(app, n) {
 			s.log.Warn("a release is not there any more; did somebody delete it?", "app", ref, "release", n)
 		}
 		known[n] = release
@@ -59,6 +59,22 @@ func (s *Store) releases(ctx context.Context, app *v1alpha1.App) (map[int]spillw
 		h.releases = known
 	}
 	return list, nil
+}
+
+// misses reports whether a release that is not there is news: one that serves is looked for again and again.
+func (s *Store) misses(app *v1alpha1.App, n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.shelf[v1alpha1.RefOf(app.Name)]
+	if h == nil || h.uid != app.UID {
+		return true
+	}
+	news := !h.missed[n]
+	if h.missed == nil {
+		h.missed = map[int]bool{}
+	}
+	h.missed[n] = true
+	return news
 }
 
 // listReleases reads every Release of an App past the cache.

@@ -78,6 +78,7 @@ type shelf struct {
 	app     *v1alpha1.App // that, while the cache does not have it
 	// releases are those that were read so far, nil before the first; a nil one is listed and not there.
 	releases map[int]*spillway.Release
+	missed   map[int]bool // it was said of them that they are not there
 }
 
 // New makes a store. It reads and writes nothing.
