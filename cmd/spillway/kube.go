@@ -241,6 +241,10 @@ func (c *cli) installed(ctx context.Context, installer *kube.Installer, s kube.S
 		c.say("there is no server in the cluster yet: install it with --registry or --image, or run one here: spillway server --kubernetes --namespace %s", s.Namespace)
 		return nil
 	}
+	if s.Replicas == 0 { // somebody stopped it, and it stays so
+		c.say("the server is applied in namespace %s with 0 replicas, as it was: nothing is decided until it runs: spillway kube upgrade --namespace %[1]s --replicas 1", s.Namespace)
+		return nil
+	}
 	if o.wait > 0 {
 		c.say("waiting for the server")
 		if err := installer.Await(ctx, s.Namespace, o.wait); err != nil {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -39,6 +40,17 @@ func TestKubeInstall_RefusesWhatCannotBe(t *testing.T) {
 		if got := invoke(t.Context(), stateDir(t), strings.Fields(args)...); got.code != exitUsage {
 			t.Errorf("%s: exit code %d\n%s", args, got.code, got.stderr)
 		}
+	}
+}
+
+func TestInstalled_SaysThatAServerOfNoReplicasDoesNotRun(t *testing.T) {
+	var said strings.Builder
+	c := &cli{stderr: &said}
+	if err := c.installed(t.Context(), nil, kube.Server{Namespace: "shop", Image: "registry.test/spillway:1"}, kubeOptions{wait: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(said.String(), "with 0 replicas") || !strings.Contains(said.String(), "spillway kube upgrade --namespace shop --replicas 1") {
+		t.Errorf("said %q", &said)
 	}
 }
 
