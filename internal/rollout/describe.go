@@ -98,7 +98,7 @@ func (t *turn) waiting() string {
 		}
 		return "the proxy to answer"
 	case t.st.Phase == spillway.RollingBack && !t.acked():
-		return fmt.Sprintf("the proxy to take release %d out of the route", r.Release) + t.stuck()
+		return fmt.Sprintf("release %d to be out of the route everywhere", r.Release) + t.stuck()
 	case t.st.Phase == spillway.RollingBack:
 		return fmt.Sprintf("release %d to be put back", r.Stable)
 	case t.st.Phase == spillway.Promoting && t.silent() != "":
@@ -116,7 +116,7 @@ func (t *turn) waiting() string {
 	case !r.Routed:
 		return joined([]string{t.missing(), t.ending()}) + t.stuck()
 	case !t.acked():
-		return fmt.Sprintf("the proxy to serve %s", t.shown()) + t.stuck()
+		return fmt.Sprintf("%s to be served everywhere", t.shown()) + t.stuck()
 	case r.Held < t.step().Hold && !r.Forced:
 		return fmt.Sprintf("the hold at %s", t.shown())
 	case waits != "":

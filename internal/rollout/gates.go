@@ -133,7 +133,7 @@ func (t *turn) measure(g spillway.Gate) (ok bool, known spillway.Verdict, text s
 		return o.OK, spillway.Certified, o.Text
 	}
 	if t.obs.NoData && g.Metric == "rps" {
-		return false, spillway.NoData, "the proxy does not answer"
+		return false, spillway.NoData, cmp.Or(t.obs.Silence, "the proxy does not answer")
 	}
 	value, seen := t.metric(g)
 	if !seen && g.Metric == "rps" && !slices.ContainsFunc(t.candidateGroups(), t.public) {

@@ -143,7 +143,7 @@ func notReadyInTime(t *turn) (spillway.Outcome, string) {
 	case len(tasks) > 0:
 		missing = t.commandText(tasks[0], " has not ended")
 	case missing == "":
-		missing = "the proxy did not acknowledge the route"
+		missing = "the route is not acknowledged as served"
 	}
 	return t.failure(), fmt.Sprintf("not ready within %s: %s%s", t.patience(), missing, t.stuck())
 }
