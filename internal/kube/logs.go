@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,12 +12,15 @@ import (
 	"strings"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
 // defaultLines is how many lines are told that are there already, when a query names no number.
@@ -79,13 +83,13 @@ func note(text string) spillway.LogLine {
 
 // written are the pods whose lines a query is about, the youngest first.
 func (p *Platform) written(ctx context.Context, ref spillway.Ref, q spillway.LogQuery) ([]corev1.Pod, error) {
-	if _, err := p.there(ctx, ref); err != nil { // waits for the cache
+	there, err := p.there(ctx, ref) // waits for the cache
+	if err != nil {
 		return nil, err
 	}
 	pods, err := p.pods(ctx, ref)
 	pods = slices.DeleteFunc(pods, func(pod corev1.Pod) bool {
-		g, _ := groupOf(pod.Labels)
-		return q.Service != "" && serviceIn(&pod) != q.Service || q.Release != 0 && g.Release != q.Release || q.Replica != "" && pod.Name != q.Replica
+		return q.Service != "" && serviceIn(&pod) != q.Service || q.Release != 0 && releaseIn(&pod, there) != q.Release || q.Replica != "" && pod.Name != q.Replica
 	})
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
 		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
@@ -97,6 +101,18 @@ func (p *Platform) written(ctx context.Context, ref spillway.Ref, q spillway.Log
 func serviceIn(pod *corev1.Pod) string {
 	g, _ := groupOf(pod.Labels)
 	return cmp.Or(g.Service, pod.Labels["spillway.dev/task"])
+}
+
+// releaseIn is the release whose program a pod runs: that of its group, or of the release command that it is.
+func releaseIn(pod *corev1.Pod, there map[string]client.Object) int {
+	if g, ok := groupOf(pod.Labels); ok {
+		return g.Release
+	}
+	var t rollout.Task
+	if job, ok := there["Job/"+pod.Labels[batchv1.JobNameLabel]]; ok && json.Unmarshal([]byte(job.GetAnnotations()[taskAnnotation]), &t) == nil {
+		return t.Release
+	}
+	return 0
 }
 
 // history collects what the pods wrote already, and gives how far each was read and what was left out.

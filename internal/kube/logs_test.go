@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -403,6 +404,31 @@ func TestLogs_AreBounded(t *testing.T) {
 			t.Errorf("said %q", notes)
 		}
 	})
+}
+
+// A release command is of the release that it is run for.
+func TestWritten_KnowsTheReleaseOfACommand(t *testing.T) {
+	k := newKubelet(t)
+	k.runs("castle-www-1-abc", 0)
+	job := releaseJob()
+	job.Labels = own("castle")
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "castle-www-2-task-5-abc", Labels: own("castle")}}
+	pod.Labels[batchv1.JobNameLabel], pod.Labels["spillway.dev/task"] = job.Name, "www"
+	for _, o := range []client.Object{job, pod} {
+		if err := k.c.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for release, want := range map[int][]string{0: {"castle-www-1-abc", pod.Name}, 1: {"castle-www-1-abc"}, 2: {pod.Name}, 3: nil} {
+		pods, err := k.p.written(t.Context(), "castle", spillway.LogQuery{Release: release, Service: "www"})
+		var names []string
+		for _, pod := range pods {
+			names = append(names, pod.Name)
+		}
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("of release %d: %q, %v; want %q", release, names, err, want)
+		}
+	}
 }
 
 // What a program wrote before its last restart is told too: why it ended.
