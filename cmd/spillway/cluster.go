@@ -204,7 +204,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
 	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker, &in.trials}, log).Dividing(o.cluster.divides()).AtOnce(rounds)
 	in.fits = func(app spillway.App) error { return kube.Fits(app, o.cluster.theGateway()) }
-	in.taken, in.gone = platform.HostsFree, stored.Gone
+	in.taken, in.gone, in.putBack = platform.HostsFree, stored.Gone, stored.PutBack
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
 	in.closers = append(in.closers, in.api.Close) // nobody asks any more when the rest is closed

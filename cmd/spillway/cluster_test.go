@@ -178,6 +178,25 @@ func TestOverview_NamesTheReleaseInUseThatWasDeleted(t *testing.T) {
 	}
 }
 
+// Who leads puts back what it remembers, and says so in the history; what it cannot put back stays a problem.
+func TestOverview_PutsTheReleaseInUseBack(t *testing.T) {
+	in := &installation{log: slog.New(slog.DiscardHandler), store: fifth{}, platform: still{}, proxy: foreign{platform: new(kube.Platform)}, facts: make(chan spillway.Event, 1)}
+	in.leads.Store(true)
+	in.gone = func(context.Context, spillway.Ref, rollout.Status) ([]string, error) {
+		return []string{"castle-5", "castle-6"}, nil
+	}
+	in.putBack = func(context.Context, spillway.Ref, rollout.Status) ([]string, error) {
+		return []string{"castle-5"}, spillway.ErrDenied
+	}
+	o, err := (&engine{installation: in}).Overview(t.Context(), "castle")
+	if err != nil || len(o.Problems) != 1 || !strings.Contains(o.Problems[0], "Release castle-6 is in use and gone") {
+		t.Errorf("problems: %q, %v", o.Problems, err)
+	}
+	if e := <-in.facts; e.App != "castle" || e.Kind != spillway.EventProblem || !strings.Contains(e.Text, "castle-5") || !strings.Contains(e.Text, "it was put back") {
+		t.Errorf("told is %+v", e)
+	}
+}
+
 // fifth is a store of one app whose release 5 serves.
 type fifth struct{ records }
 

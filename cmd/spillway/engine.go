@@ -84,22 +84,6 @@ func (e *engine) Overview(ctx context.Context, app spillway.Ref) (spillway.Overv
 	return o, nil
 }
 
-// goneProblems names the resources of releases in use that somebody deleted. While the cluster does not answer there are
-// none: that is told elsewhere.
-func (e *engine) goneProblems(ctx context.Context, app spillway.Ref, st rollout.Status) []string {
-	ctx, cancel := context.WithTimeout(ctx, time.Second) // all else comes from caches
-	defer cancel()
-	gone, err := e.gone(ctx, app, st)
-	if err != nil {
-		e.log.Debug("it is not known whether the releases in use are there", "app", app, "error", err)
-	}
-	var problems []string
-	for _, name := range gone {
-		problems = append(problems, fmt.Sprintf("the resource Release %s is in use and gone: this server goes on from its memory, and the next one changes nothing of %s; put it back from a backup, or let a new release take its place: spillway deploy", name, app))
-	}
-	return problems
-}
-
 // trackTraffic is what a track was given of the service that has most requests in stable: its own replicas, or its
 // servers. It stands beside stable's figures of the same service.
 func trackTraffic(stable, release spillway.Release, track string, counts map[string]spillway.Traffic) spillway.Traffic {

@@ -17,8 +17,8 @@ import (
 // Builds are left alone for some hours anyway: see pipeline.Builder.Prune.
 const pruneEvery = time.Hour
 
-// keepSmall removes old releases and what was built for releases that are gone, at once and then every so
-// often, until ctx ends. What cannot be removed now stays for the next time: a full disk is no reason to stop
+// keepSmall removes old releases and what was built for releases that are gone, and on a cluster puts back what is in use
+// and was deleted, at once and then every so often, until ctx ends. What cannot be removed now stays for the next time: a full disk is no reason to stop
 // the server.
 func (in *installation) keepSmall(ctx context.Context) error {
 	tick := time.NewTicker(pruneEvery)
@@ -32,32 +32,39 @@ func (in *installation) keepSmall(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		if in.putBack != nil { // not at the start, when nothing is remembered that is not there
+			in.restoreAll(ctx)
+		}
 	}
 }
 
 // prune forgets the releases that are no longer kept, and then removes the builds that no stored release needs.
-// When a release cannot be read, nothing is removed. Builds are told apart by the source they are of, not by
+// When a release cannot be read, no build is removed. Builds are told apart by the source they are of, not by
 // where they are, so that a state directory can be moved.
 func prune(ctx context.Context, releases records, builds *pipeline.Builder) error {
 	apps, err := releases.Apps(ctx)
 	if err != nil {
 		return fmt.Errorf("find the builds that are needed: %w", err)
 	}
-	needed := map[string]bool{}
+	needed, errs := map[string]bool{}, []error(nil)
 	for _, app := range apps {
 		_, err := releases.Prune(ctx, app, outlived)
 		if err != nil && !errors.Is(err, spillway.ErrNotFound) {
-			return err
+			errs = append(errs, err)
+			continue
 		}
 		all, err := releases.Releases(ctx, app)
 		if err != nil && !errors.Is(err, spillway.ErrNotFound) { // destroyed meanwhile
-			return fmt.Errorf("find the builds that are needed: %w", err)
+			errs = append(errs, fmt.Errorf("find the builds that are needed: %w", err))
 		}
 		for _, r := range all {
 			for _, a := range r.Artefacts {
 				needed[a.Source] = true
 			}
 		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
 	}
 	return builds.Prune(func(a spillway.Artefact) bool { return needed[a.Source] })
 }

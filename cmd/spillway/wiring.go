@@ -55,12 +55,14 @@ type installation struct {
 	doubts func(context.Context, spillway.App) []string                          // what its data plane does otherwise than an app says; nil = see doubtfulCertificates
 	taken  func(context.Context, spillway.Release) error                         // whether others have its hosts
 	gone   func(context.Context, spillway.Ref, rollout.Status) ([]string, error) // resources in use that somebody deleted
-	wishes wishes
-	asked  func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
-	judge  *counts.Judge
-	lead   func(ctx context.Context, run func(context.Context) error) error
-	leads  atomic.Bool // this server decides, and no other
-	visit  *visitor    // nil without a gateway: nobody counts
+	// putBack makes those anew that this server remembers.
+	putBack func(context.Context, spillway.Ref, rollout.Status) ([]string, error)
+	wishes  wishes
+	asked   func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
+	judge   *counts.Judge
+	lead    func(ctx context.Context, run func(context.Context) error) error
+	leads   atomic.Bool // this server decides, and no other
+	visit   *visitor    // nil without a gateway: nobody counts
 
 	standing func(context.Context) (string, bool) // what this server is while it does not lead, and whether another one leads
 	leader   func(context.Context) spillway.Check // who leads

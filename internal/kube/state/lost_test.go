@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,54 @@ func TestStore_NothingIsDecidedWithoutTheReleaseThatServes(t *testing.T) {
 		t.Fatalf("it cannot even be destroyed: %v", err)
 	}
 	loaded(t, next, "castle")
+}
+
+// TestStore_PutsBackWhatServes: who remembers a Release makes it anew, so that the next server knows it; not one that does
+// not serve, and none of an App that goes.
+func TestStore_PutsBackWhatServes(t *testing.T) {
+	c, namespace := cluster(t)
+	first := open(t, c, namespace)
+	r, in := deploy(t, first, file)
+	if _, _, err := add(t.Context(), first, strings.Replace(file, "run: ./www", "run: ./www -v", 1), ""); err != nil {
+		t.Fatal(err)
+	}
+	saved := loaded(t, first, "castle")
+	st := rollout.Status{Phase: spillway.Healthy, Stable: r.Number, Intent: in.Seq}
+	if err := first.Save(t.Context(), "castle", saved.Version, st, nil); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := first.PutBack(t.Context(), "castle", st); err != nil || len(names) != 0 {
+		t.Errorf("nothing is gone, and %q was put back, %v", names, err)
+	}
+	remove := func() {
+		t.Helper()
+		for _, name := range []string{"castle-1", "castle-2"} {
+			gone := &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+			if err := c.Delete(t.Context(), gone); client.IgnoreNotFound(err) != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove()
+	if names, err := open(t, c, namespace).PutBack(t.Context(), "castle", st); err != nil || len(names) != 0 {
+		t.Errorf("a server that never read it put %q back, %v", names, err)
+	}
+	if names, err := first.PutBack(t.Context(), "castle", st); err != nil || !slices.Equal(names, []string{"castle-1"}) {
+		t.Errorf("%q was put back, %v; want castle-1", names, err)
+	}
+	was, is := saved.Spec.Releases[1], loaded(t, open(t, c, namespace), "castle").Spec.Releases[1]
+	if !reflect.DeepEqual(was, is) {
+		t.Errorf("it is %+v, and was %+v", is, was)
+	}
+	remove()
+	app := &v1alpha1.App{}
+	key := client.ObjectKey{Namespace: namespace, Name: "castle"}
+	if err := errors.Join(first.Hold(t.Context(), "castle"), c.Get(t.Context(), key, app), c.Delete(t.Context(), app)); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := first.PutBack(t.Context(), "castle", st); err != nil || len(names) != 0 {
+		t.Errorf("the App is being deleted, and %q was put back, %v", names, err)
+	}
 }
 
 // TestStore_NothingIsDecidedWithoutTheReleaseOfATrack: its users would become stable's without a word.

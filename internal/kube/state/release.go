@@ -11,7 +11,6 @@ import (
 
 	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
-	"github.com/spillway-dev/spillway/internal/rollout"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -113,27 +112,6 @@ func (s *Store) getRelease(ctx context.Context, ref spillway.Ref, number int) (*
 		return nil, fmt.Errorf("read release %d of %s: %w", number, ref, s.explain(err, "get", releases))
 	}
 	return releaseOf(&object)
-}
-
-// Gone are the names of the Releases that serve by a status, or are to, that somebody deleted: a server that read them
-// before goes on from what it remembers, and would not notice.
-func (s *Store) Gone(ctx context.Context, ref spillway.Ref, st rollout.Status) ([]string, error) {
-	var gone []string
-	if st.Destroy {
-		return nil, nil
-	}
-	for _, n := range serving(st) {
-		object := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "Release"}}
-		name := releaseName(ref, n)
-		err := s.live.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: name}, object)
-		switch {
-		case absent(err):
-			gone = append(gone, name)
-		case err != nil:
-			return nil, fmt.Errorf("look for release %d of %s: %w", n, ref, s.explain(err, "get", releases))
-		}
-	}
-	return gone, nil
 }
 
 func releaseOf(object *v1alpha1.Release) (*spillway.Release, error) {
@@ -244,18 +222,9 @@ func (s *Store) createRelease(ctx context.Context, app *v1alpha1.App, release sp
 				release.Groups[service] = number
 			}
 		}
-		spec, err := document(release)
+		object, err := s.object(app, release)
 		if err != nil {
 			return release, err
-		}
-		object := &v1alpha1.Release{
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: s.namespace, Name: releaseName(release.App, number),
-				Labels:          map[string]string{v1alpha1.AppLabel: v1alpha1.Label(release.App), "app.kubernetes.io/managed-by": v1alpha1.Manager},
-				Annotations:     map[string]string{v1alpha1.SourceAnnotation: source(release.Source)},
-				OwnerReferences: []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: "App", Name: app.Name, UID: app.UID}},
-			},
-			Spec: spec,
 		}
 		err = s.client.Create(ctx, object, client.FieldOwner(v1alpha1.Manager))
 		if apierrors.IsAlreadyExists(err) { // of a deploy that crashed, or that is not finished yet
@@ -263,6 +232,20 @@ func (s *Store) createRelease(ctx context.Context, app *v1alpha1.App, release sp
 		}
 		return release, s.explain(err, "create", releases)
 	}
+}
+
+// object is a release as a resource.
+func (s *Store) object(app *v1alpha1.App, release spillway.Release) (*v1alpha1.Release, error) {
+	spec, err := document(release)
+	return &v1alpha1.Release{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: s.namespace, Name: releaseName(release.App, release.Number),
+			Labels:          map[string]string{v1alpha1.AppLabel: v1alpha1.Label(release.App), "app.kubernetes.io/managed-by": v1alpha1.Manager},
+			Annotations:     map[string]string{v1alpha1.SourceAnnotation: source(release.Source)},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: v1alpha1.GroupVersion.String(), Kind: "App", Name: app.Name, UID: app.UID}},
+		},
+		Spec: spec,
+	}, err
 }
 
 // source is where a release came from in a few letters.

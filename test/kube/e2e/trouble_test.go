@@ -51,15 +51,25 @@ func TestAppInTrouble(t *testing.T) {
 	apply(func(web map[string]any) { web["stop"] = drained })
 	await(t, 30*time.Second, "the mistake to be forgotten", func() bool { return !strings.Contains(in.run("/", status...).stdout, "nobody") })
 
-	release := &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Namespace: in.namespace, Name: "echo-1"}}
-	if err := cluster.Delete(in.ctx(10*time.Second), release); err != nil {
-		t.Fatal(err)
+	remove := func() {
+		t.Helper()
+		release := &v1alpha1.Release{ObjectMeta: metav1.ObjectMeta{Namespace: in.namespace, Name: "echo-1"}}
+		if err := cluster.Delete(in.ctx(10*time.Second), release); err != nil {
+			t.Fatal(err)
+		}
 	}
-	in.told(10*time.Second, status, "release 1 serves", "Release echo-1")
+	remove()
+	in.told(10*time.Second, status, "release 1 serves")
+	in.told(10*time.Second, []string{"events", "--app", "echo"}, "somebody deleted the resource Release echo-1", "it was put back")
+	back := &v1alpha1.Release{}
+	if err := cluster.Get(in.ctx(10*time.Second), client.ObjectKey{Namespace: in.namespace, Name: "echo-1"}, back); err != nil {
+		t.Errorf("the Release that serves was not put back: %v", err)
+	}
 
 	apply(func(web map[string]any) { web["stop"], web["image"] = drained, images[1] })
 	await(t, 30*time.Second, "release 2", func() bool { return in.newest("echo") == 2 })
 	in.healthy("echo", 2, time.Minute)
+	remove()
 	in.spillway("rollback", "--app", "echo", "1").want(t, 1).tells(t, "somebody deleted the resource Release echo-1", "choose another: spillway releases")
 
 	done := in.behind("destroy", "--app", "echo", "--yes")

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/rollout"
+)
+
+// goneProblems names the resources of releases in use that somebody deleted and that are not to be put back. While the
+// cluster does not answer there are none: that is told elsewhere.
+func (e *engine) goneProblems(ctx context.Context, app spillway.Ref, st rollout.Status) []string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // all else comes from caches
+	defer cancel()
+	gone, err := e.gone(ctx, app, st)
+	if err != nil {
+		e.log.Debug("it is not known whether the releases in use are there", "app", app, "error", err)
+	}
+	if len(gone) > 0 && e.leads.Load() {
+		back := e.restore(ctx, app, st)
+		gone = slices.DeleteFunc(gone, func(name string) bool { return slices.Contains(back, name) })
+	}
+	var problems []string
+	for _, name := range gone {
+		problems = append(problems, fmt.Sprintf("the resource Release %s is in use and gone: this server goes on from its memory, and the next one changes nothing of %s; put it back from a backup, or let a new release take its place: spillway deploy", name, app))
+	}
+	return problems
+}
+
+// restore puts the resources of releases in use back that somebody deleted, as far as this server remembers them: the next
+// server would not know what serves. It says so in the history, and gives their names.
+func (in *installation) restore(ctx context.Context, app spillway.Ref, st rollout.Status) []string {
+	names, err := in.putBack(ctx, app, st)
+	if err != nil {
+		in.log.Warn("a release in use is gone and cannot be put back", "app", app, "error", err)
+	}
+	for _, name := range names {
+		in.fact(spillway.Event{At: time.Now().UTC(), App: app, Kind: spillway.EventProblem, Text: fmt.Sprintf("somebody deleted the resource Release %s, which is in use: it was put back", name)})
+	}
+	return names
+}
+
+// restoreAll does that for all apps, whoever looks at them.
+func (in *installation) restoreAll(ctx context.Context) {
+	refs, err := in.store.Apps(ctx)
+	if err != nil {
+		return // who prunes after this says so
+	}
+	for _, app := range refs {
+		if saved, err := in.store.Load(ctx, app); err == nil {
+			in.restore(ctx, app, saved.Status)
+		}
+	}
+}
