@@ -182,10 +182,10 @@ func TestOverview_NamesTheReleaseInUseThatWasDeleted(t *testing.T) {
 func TestOverview_PutsTheReleaseInUseBack(t *testing.T) {
 	in := &installation{log: slog.New(slog.DiscardHandler), store: fifth{}, platform: still{}, proxy: foreign{platform: new(kube.Platform)}, facts: make(chan spillway.Event, 1)}
 	in.leads.Store(true)
-	in.gone = func(context.Context, spillway.Ref, rollout.Status) ([]string, error) {
-		return []string{"castle-5", "castle-6"}, nil
-	}
+	gone := []string{"castle-5", "castle-6"}
+	in.gone = func(context.Context, spillway.Ref, rollout.Status) ([]string, error) { return gone, nil }
 	in.putBack = func(context.Context, spillway.Ref, rollout.Status) ([]string, error) {
+		gone = []string{"castle-6"}
 		return []string{"castle-5"}, spillway.ErrDenied
 	}
 	o, err := (&engine{installation: in}).Overview(t.Context(), "castle")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -20,8 +19,8 @@ func (e *engine) goneProblems(ctx context.Context, app spillway.Ref, st rollout.
 		e.log.Debug("it is not known whether the releases in use are there", "app", app, "error", err)
 	}
 	if len(gone) > 0 && e.leads.Load() {
-		back := e.restore(ctx, app, st)
-		gone = slices.DeleteFunc(gone, func(name string) bool { return slices.Contains(back, name) })
+		e.restore(ctx, app, st)
+		gone, _ = e.gone(ctx, app, st) // as above
 	}
 	var problems []string
 	for _, name := range gone {
@@ -31,8 +30,8 @@ func (e *engine) goneProblems(ctx context.Context, app spillway.Ref, st rollout.
 }
 
 // restore puts the resources of releases in use back that somebody deleted, as far as this server remembers them: the next
-// server would not know what serves. It says so in the history, and gives their names.
-func (in *installation) restore(ctx context.Context, app spillway.Ref, st rollout.Status) []string {
+// server would not know what serves. It says so in the history.
+func (in *installation) restore(ctx context.Context, app spillway.Ref, st rollout.Status) {
 	names, err := in.putBack(ctx, app, st)
 	if err != nil {
 		in.log.Warn("a release in use is gone and cannot be put back", "app", app, "error", err)
@@ -40,7 +39,6 @@ func (in *installation) restore(ctx context.Context, app spillway.Ref, st rollou
 	for _, name := range names {
 		in.fact(spillway.Event{At: time.Now().UTC(), App: app, Kind: spillway.EventProblem, Text: fmt.Sprintf("somebody deleted the resource Release %s, which is in use: it was put back", name)})
 	}
-	return names
 }
 
 // restoreAll does that for all apps, whoever looks at them.

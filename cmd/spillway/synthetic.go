@@ -122,7 +122,9 @@ func (in *installation) tours(ctx context.Context) (map[tour]bool, error) {
 	wanted, errs := map[tour]bool{}, []error(nil)
 	for _, app := range in.trials.list() {
 		saved, err := in.store.Load(ctx, app)
-		if err != nil && !errors.Is(err, spillway.ErrNotFound) { // it was destroyed meanwhile
+		if errors.Is(err, spillway.ErrNotFound) { // it was destroyed meanwhile
+			in.trials.note(app, rollout.Desired{})
+		} else if err != nil {
 			errs = append(errs, err)
 		}
 		for _, t := range toursOf(app, saved.Status) {
@@ -168,10 +170,13 @@ func (v *visitor) run(ctx context.Context) error {
 	defer crew.Wait()
 	tick := time.NewTicker(v.every)
 	defer tick.Stop()
-	running := map[tour]context.CancelFunc{}
+	running, told := map[tour]context.CancelFunc{}, ""
 	for {
 		wanted, err := v.tours(ctx)
-		if err != nil && ctx.Err() == nil {
+		if err == nil {
+			told = ""
+		} else if ctx.Err() == nil && err.Error() != told {
+			told = err.Error() // once: it may last
 			v.warn("it is not known which trials want requests of our own", err)
 		}
 		for t, stop := range running {
@@ -210,7 +215,7 @@ func (v *visitor) travel(ctx context.Context, t tour) {
 	free := make(chan struct{}, visitsAtOnce)
 	tick := time.NewTicker(time.Second / time.Duration(t.rate))
 	defer tick.Stop()
-	paths, warned := strings.Split(t.paths, "\n"), false
+	paths, warned, looked := strings.Split(t.paths, "\n"), false, time.Time{}
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -218,6 +223,10 @@ func (v *visitor) travel(ctx context.Context, t tour) {
 		case <-tick.C:
 		}
 		if by == nil || by.lost.Load() {
+			if time.Since(looked) < v.every {
+				continue
+			}
+			looked = time.Now()
 			w, err := v.way(ctx, t.host)
 			if err != nil {
 				if ctx.Err() == nil && !warned {

@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spillway-dev/spillway"
@@ -112,12 +114,41 @@ func TestVisitor_MakesRequestsWhileTheyAreWanted(t *testing.T) {
 	}
 }
 
+// A data plane that cannot be found is looked for now and then, not at the rate of the requests; and it is told once that it is
+// not known what is wanted.
+func TestVisitor_IsPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks, warned atomic.Int64
+		v := &visitor{
+			every: time.Second, warn: func(string, error) { warned.Add(1) },
+			way: func(context.Context, string) (way, error) {
+				looks.Add(1)
+				return way{}, errors.New("there is no gateway")
+			},
+			tours: func(context.Context) (map[tour]bool, error) {
+				return map[tour]bool{{app: "castle", host: "www.test", paths: "/", rate: 100}: true}, errors.New("lost cannot be read")
+			},
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := v.run(ctx); err != nil {
+			t.Error(err)
+		}
+		if looks.Load() > 61 || looks.Load() < 50 || warned.Load() != 2 {
+			t.Errorf("looked for a way %d times in a minute and warned %d times; want once a second, and twice", looks.Load(), warned.Load())
+		}
+	})
+}
+
 // halfRead are the records of apps of which one cannot be read.
 type halfRead struct{ records }
 
 func (halfRead) Load(_ context.Context, app spillway.Ref) (reconcile.Saved, error) {
-	if app == "lost" {
+	switch app {
+	case "lost":
 		return reconcile.Saved{}, spillway.ErrUnavailable
+	case "destroyed":
+		return reconcile.Saved{}, spillway.ErrNotFound
 	}
 	st := rollout.Status{Phase: spillway.Progressing, Rollout: &rollout.Rollout{Acked: true}, Route: synthetic("www")}
 	return reconcile.Saved{Status: st}, nil
@@ -134,7 +165,7 @@ func synthetic(service string) spillway.Route {
 // One app that cannot be read does not keep the others from theirs, and what wants none is not even read.
 func TestTours_AreOfThoseWhoseDecisionsWantSome(t *testing.T) {
 	in := &installation{store: halfRead{}}
-	for _, app := range []spillway.Ref{"castle", "lost", "over"} {
+	for _, app := range []spillway.Ref{"castle", "lost", "over", "destroyed"} {
 		in.trials.note(app, rollout.Desired{Route: synthetic("www")})
 	}
 	in.trials.note("over", rollout.Desired{})
@@ -142,6 +173,9 @@ func TestTours_AreOfThoseWhoseDecisionsWantSome(t *testing.T) {
 	got, err := in.tours(t.Context())
 	if want := map[tour]bool{{app: "castle", trial: 3, host: "www.test", paths: "/", rate: 5}: true}; !reflect.DeepEqual(got, want) || !errors.Is(err, spillway.ErrUnavailable) {
 		t.Errorf("got %+v, %v; want %+v and what is wrong with lost", got, err, want)
+	}
+	if left := in.trials.list(); !slices.Equal(left, []spillway.Ref{"castle", "lost"}) {
+		t.Errorf("asked about again are %q", left)
 	}
 }
 

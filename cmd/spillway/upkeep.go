@@ -24,6 +24,9 @@ func (in *installation) keepSmall(ctx context.Context) error {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
 	for {
+		if in.putBack != nil { // also at once: this server may have stood by for long, and remember what is gone
+			in.restoreAll(ctx)
+		}
 		if err := prune(ctx, in.store, in.builder); err != nil && ctx.Err() == nil {
 			in.log.Warn("not every release and build that nobody needs could be removed", "error", err)
 		}
@@ -31,9 +34,6 @@ func (in *installation) keepSmall(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		}
-		if in.putBack != nil { // not at the start, when nothing is remembered that is not there
-			in.restoreAll(ctx)
 		}
 	}
 }

@@ -152,7 +152,7 @@ func (p *Platform) stillSilent(ctx context.Context, q question) bool {
 	if err != nil && !apierrors.IsNotFound(err) {
 		return true
 	}
-	if _, silent := silentPods(nil, []corev1.Pod{pod})[q.uid]; silent || err == nil && q.silent.job && job.UID == q.uid {
+	if _, silent := silentPods(nil, []corev1.Pod{pod})[q.uid]; silent || err == nil && job.UID == q.uid && job.Status.Active == 0 && jobEnd(&job) == nil {
 		return true
 	}
 	q.app.mu.Lock()

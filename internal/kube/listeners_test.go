@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -129,15 +134,40 @@ func TestEntrances_OneSlowAnswerHoldsUpNobody(t *testing.T) {
 
 // Requests of our own come by HTTPS where there is a listener for it, and connect to an instance.
 func TestWay_IsThatOfAUser(t *testing.T) {
-	p := &Platform{conf: Config{Gateway: Gateway{Namespace: "edge", Name: "public"}}, log: slog.New(slog.DiscardHandler)}
-	p.doors.learn([]entrance{{"http://10.0.0.7:80", ""}, {"https://10.0.0.7:443", "*.shop.test"}}, "")
-	for host, want := range map[string]string{"www.shop.test": "https://10.0.0.7:443", "other.test": "http://10.0.0.7:80"} {
+	instance := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "for ", r.Host) }))
+	t.Cleanup(instance.Close)
+	at := strings.TrimPrefix(instance.URL, "http://")
+	instances, err := NewInstances(&rest.Config{}, Places{HTTP: []string{at}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := strings.Cut(at, ":")
+	nowhere := "http://192.0.2.7:" + port
+	p := &Platform{conf: Config{Gateway: Gateway{Namespace: "edge", Name: "public"}, Instances: instances}, log: slog.New(slog.DiscardHandler)}
+	p.doors.learn([]entrance{{nowhere, ""}, {"https://192.0.2.7:443", "*.shop.test"}}, "")
+	for host, want := range map[string]string{"www.shop.test": "https://192.0.2.7:443", "other.test": nowhere} {
 		base, by, err := p.Way(t.Context(), host)
 		if err != nil || base != want || by.TLSClientConfig.ServerName != host {
-			t.Errorf("to %s: %s %v, want %s", host, base, err, want)
+			t.Fatalf("to %s: %s %v, want %s", host, base, err, want)
 		}
+		if host != "other.test" {
+			continue
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		answer, err := by.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(answer.Body); err != nil || string(text) != "for "+host {
+			t.Errorf("answered %q, %v", text, err)
+		}
+		_ = answer.Body.Close()
 	}
-	p.doors.learn([]entrance{{"https://10.0.0.7:443", "*.shop.test"}}, "")
+	p.doors.learn([]entrance{{"https://192.0.2.7:443", "*.shop.test"}}, "")
 	if _, _, err := p.Way(t.Context(), "other.test"); !errors.Is(err, spillway.ErrUnavailable) {
 		t.Errorf("to a host that no listener takes: %v", err)
 	}

@@ -89,7 +89,7 @@ func silentJobs(known, all map[types.UID]silent, there map[string]client.Object,
 			s = silent{name: job.Name, since: job.CreationTimestamp.Time, job: true}
 		}
 		pod := podOf(job, pods)
-		s.told = pod != nil || jobEnd(job) != nil
+		s.told = s.told || pod != nil || jobEnd(job) != nil // it has one pod at most: once that was made, nothing keeps it from being made
 		switch {
 		case pod != nil && (ran(pod) || ready(pod)):
 			s.answer = ""

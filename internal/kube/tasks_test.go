@@ -76,7 +76,7 @@ func TestLookCloser_AsksWhyAJobHasNoPod(t *testing.T) {
 	field := func(get func(*corev1.Event) string) client.IndexerFunc {
 		return func(o client.Object) []string { return []string{get(o.(*corev1.Event))} }
 	}
-	live := fake.NewClientBuilder().WithObjects(job,
+	live := fake.NewClientBuilder().WithStatusSubresource(&batchv1.Job{}).WithObjects(job,
 		event("b", "FailedCreate", `Error creating: pods "x" is forbidden: exceeded quota: tight, requested: pods=1, used: pods=1, limited: pods=1`, time.Now()),
 		event("a", "FailedCreate", "Error creating: an old reason", time.Now().Add(-time.Minute)),
 		event("c", "Suspended", "Job suspended", time.Now())).
@@ -106,7 +106,16 @@ func TestLookCloser_AsksWhyAJobHasNoPod(t *testing.T) {
 	if asked := p.questions(time.Now()); len(asked) != 0 {
 		t.Errorf("it has a pod, and is asked about: %+v", asked)
 	}
-	if err := live.Delete(t.Context(), job); err != nil {
+	a.silent = silentJobs(a.silent, nil, there, nil)
+	if again := p.questions(time.Now()); len(again) != 0 {
+		t.Errorf("its pod is gone, which says nothing of how it began, and it is asked about: %+v", again)
+	}
+	running := job.DeepCopy()
+	if running.Status.Active = 1; live.Status().Update(t.Context(), running) != nil || p.stillSilent(t.Context(), asked[0]) {
+		t.Error("a Job that nobody observes has its pod, and is asked about")
+	}
+	a.silent = silentJobs(nil, nil, there, nil)
+	if err := live.Delete(t.Context(), running); err != nil {
 		t.Fatal(err)
 	}
 	if p.stillSilent(t.Context(), asked[0]) || len(a.silent) > 0 {

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// faulty is a client whose writes of a status fail.
+// faulty is a client whose writes of a status fail, while it has an error for them.
 type faulty struct {
 	client.Client
 	status error
@@ -25,7 +25,10 @@ type faultyStatus struct {
 	err error
 }
 
-func (f faultyStatus) Update(context.Context, client.Object, ...client.SubResourceUpdateOption) error {
+func (f faultyStatus) Update(ctx context.Context, o client.Object, options ...client.SubResourceUpdateOption) error {
+	if f.err == nil {
+		return f.SubResourceWriter.Update(ctx, o, options...)
+	}
 	return f.err
 }
 

@@ -59,7 +59,11 @@ func (s *Store) PutBack(ctx context.Context, ref spillway.Ref, st rollout.Status
 		if err != nil {
 			return names, err
 		}
-		if err := s.client.Create(ctx, object, client.FieldOwner(v1alpha1.Manager)); err != nil && !apierrors.IsAlreadyExists(err) {
+		err = s.client.Create(ctx, object, client.FieldOwner(v1alpha1.Manager))
+		if apierrors.IsAlreadyExists(err) { // somebody else was faster
+			continue
+		}
+		if err != nil {
 			return names, fmt.Errorf("put %s back: %w", object.Name, s.explain(err, "create", releases))
 		}
 		names = append(names, object.Name)

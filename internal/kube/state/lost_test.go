@@ -65,7 +65,8 @@ func TestStore_NothingIsDecidedWithoutTheReleaseThatServes(t *testing.T) {
 // not serve, and none of an App that goes.
 func TestStore_PutsBackWhatServes(t *testing.T) {
 	c, namespace := cluster(t)
-	first := open(t, c, namespace)
+	broken := &faulty{Client: c}
+	first := open(t, broken, namespace)
 	r, in := deploy(t, first, file)
 	if _, _, err := add(t.Context(), first, strings.Replace(file, "run: ./www", "run: ./www -v", 1), ""); err != nil {
 		t.Fatal(err)
@@ -88,6 +89,11 @@ func TestStore_PutsBackWhatServes(t *testing.T) {
 		}
 	}
 	remove()
+	broken.status = apierrors.NewInternalError(errors.New("drawn")) // of which a store cannot know whether it was written
+	if err := first.AppendEvents(t.Context(), "castle", []spillway.Event{{Text: "something"}}); err == nil {
+		t.Fatal("a write that failed went well")
+	}
+	broken.status = nil
 	if names, err := open(t, c, namespace).PutBack(t.Context(), "castle", st); err != nil || len(names) != 0 {
 		t.Errorf("a server that never read it put %q back, %v", names, err)
 	}

@@ -56,6 +56,7 @@ func (s *Store) releases(ctx context.Context, app *v1alpha1.App) (map[int]spillw
 	defer s.mu.Unlock()
 	if h := s.shelf[ref]; h != nil && h.uid == app.UID {
 		h.releases = known
+		maps.DeleteFunc(h.missed, func(n int, _ bool) bool { return known[n] != nil })
 	}
 	return list, nil
 }

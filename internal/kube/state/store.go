@@ -337,6 +337,16 @@ func (s *Store) forget(ref spillway.Ref) {
 	delete(s.shelf, ref)
 }
 
+// doubt makes the next read of an App go past the cache. Its releases, which nobody can change, stay known: one of them may
+// be gone from the cluster.
+func (s *Store) doubt(ref spillway.Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.shelf[ref]; h != nil {
+		h.version, h.app = "", nil
+	}
+}
+
 // errSame is what an edit returns when there is nothing to write.
 var errSame = errors.New("nothing to write")
 
@@ -365,7 +375,7 @@ func (s *Store) change(ctx context.Context, ref spillway.Ref, edit func(*v1alpha
 				return app, nil
 			}
 			if !apierrors.IsConflict(err) && !absent(err) {
-				s.forget(ref) // it may have been written all the same
+				s.doubt(ref) // it may have been written all the same
 				return nil, s.explain(err, "update", status)
 			}
 			if err := pause(ctx, try); err != nil {
