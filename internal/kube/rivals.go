@@ -21,6 +21,8 @@ import (
 const (
 	rivalTime = 10 * time.Second // how long what was seen of others is believed
 	freshTime = 2 * time.Second  // and at a deploy
+	ownerTime = 30 * time.Second // how long what the gateway answered is believed, where the routes of others may not be read
+	ownersAt  = 20               // apps that it is asked about at once
 	rivalWait = 5 * time.Second  // how long looking may take
 )
 
@@ -150,18 +152,24 @@ func publicHosts(route spillway.Route) []string {
 }
 
 // lookForRivals looks whether others have hosts of an app too: two servers that deploy in the same moment do not see
-// each other. It does so once for each route that is served, and again while there are some, or while it is not known.
+// each other. It does so once for each route that is served, and again while there are some, or while it is not known. Where
+// the routes of others may not be read, the gateway is asked now and then: it may obey one that is made later.
 // news: others have other hosts than before.
 func (p *Platform) lookForRivals(ctx context.Context, a *app) (news bool) {
 	a.mu.Lock()
 	hosts := publicHosts(a.served)
 	generation, last := a.served.Generation, a.contest
 	a.mu.Unlock()
-	if p.conf.Gateway.Name == "" || generation == last.generation && !last.open() {
+	known := generation == last.generation && !last.open()
+	if p.conf.Gateway.Name == "" || known && !last.due(time.Now()) {
 		return false
 	}
-	s, err := p.lookAtOthers(ctx, rivalTime/2)
-	found := contest{generation: generation, rivals: map[string]string{}}
+	var s seen
+	var err error
+	if !known {
+		s, err = p.lookAtOthers(ctx, rivalTime/2)
+	}
+	found := contest{generation: generation, rivals: map[string]string{}, narrow: !s.all && len(hosts) > 0, looked: time.Now()}
 	for _, host := range hosts {
 		if route := s.taken[strings.ToLower(host)]; route != "" {
 			found.rivals[host] = route
@@ -199,19 +207,41 @@ func (p *Platform) answersForOthers(ctx context.Context, ref spillway.Ref, host 
 	return found.Load()
 }
 
-// followRivals looks again where others had hosts at the last look, or where it failed, until ctx ends. No round waits for
-// that: an abort has other things to do.
+// followRivals looks again where others had hosts at the last look, or where it failed, or is long ago, until ctx ends. No
+// round waits for that: an abort has other things to do.
 func (p *Platform) followRivals(ctx context.Context) {
 	repeat(ctx, rivalTime, func() {
-		for _, a := range p.allApps() {
-			a.mu.Lock()
-			open := a.contest.open()
-			a.mu.Unlock()
-			if open && p.lookForRivals(ctx, a) {
+		for _, a := range p.disputes(time.Now()) {
+			if p.lookForRivals(ctx, a) {
 				p.watchers.Changed(a.ref)
 			}
 		}
 	})
+}
+
+// disputes are the apps whose hosts are to be looked at again: all where something is open, and some of the others, those
+// that were looked at first.
+func (p *Platform) disputes(now time.Time) (list []*app) {
+	type due struct {
+		app    *app
+		looked time.Time
+	}
+	var others []due
+	for _, a := range p.allApps() {
+		a.mu.Lock()
+		switch c := a.contest; {
+		case c.open():
+			list = append(list, a)
+		case c.due(now):
+			others = append(others, due{a, c.looked})
+		}
+		a.mu.Unlock()
+	}
+	slices.SortFunc(others, func(a, b due) int { return a.looked.Compare(b.looked) })
+	for _, d := range others[:min(len(others), ownersAt)] {
+		list = append(list, d.app)
+	}
+	return list
 }
 
 // repeat does something again and again, for the first time after a pause, until ctx ends.
@@ -233,10 +263,15 @@ type contest struct {
 	generation int64             // of the route whose hosts were looked for
 	rivals     map[string]string // by host; "" = one that the server may not read
 	unknown    string            // why the last look failed, and rivals are those of the one before; "" = it did not
+	narrow     bool              // the routes of others may not be read: by the gateway's answers alone they are known
+	looked     time.Time
 }
 
 // open reports whether it has to be looked again.
 func (c contest) open() bool { return len(c.rivals) > 0 || c.unknown != "" }
+
+// due reports whether the gateway is to be asked again.
+func (c contest) due(now time.Time) bool { return c.narrow && now.Sub(c.looked) >= ownerTime }
 
 // contested adds to what is wrong with an app the hosts that others have too.
 func (c contest) contested(wrong map[string]string) map[string]string {

@@ -146,6 +146,53 @@ func TestRivals_ThatMayNotBeRead(t *testing.T) {
 	}
 }
 
+// A gateway may obey a route that is made later, which the server may not read: it is asked now and then, about some apps at
+// once, and those longest ago first.
+func TestRivals_ThatMayNotBeReadAreLookedForNowAndThen(t *testing.T) {
+	scheme, err := newScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists := 0
+	forbids := func(ctx context.Context, through client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+		if lists++; len(options) == 0 {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "httproutes"}, "", errors.New("not in all namespaces"))
+		}
+		return through.List(ctx, list, options...)
+	}
+	owner := "shop"
+	p := behindDoors(t, func(w http.ResponseWriter, r *http.Request) { leadsTo(owner, "castle")(w, r) })
+	p.live = interceptor.NewClient(fake.NewClientBuilder().WithScheme(scheme).Build(), interceptor.Funcs{List: forbids})
+	p.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	p.log, p.conf.Namespace = slog.New(slog.DiscardHandler), "shop"
+	a := &app{ref: "castle", served: spillway.Route{Generation: 1, Edges: []spillway.Edge{{Service: "www", Hosts: []string{"www.castle.test"}}}}}
+	p.apps = map[spillway.Ref]*app{"castle": a}
+	owner = "other"
+	a.contest = contest{generation: 1, narrow: true, looked: time.Now()}
+	if p.lookForRivals(t.Context(), a) || len(p.disputes(time.Now())) > 0 {
+		t.Error("asked again at once")
+	}
+	before := lists
+	a.contest.looked = time.Now().Add(-ownerTime)
+	if due := p.disputes(time.Now()); len(due) != 1 || !p.lookForRivals(t.Context(), due[0]) || !strings.Contains(a.contest.contested(nil)["www.castle.test"], "of another namespace") {
+		t.Errorf("that the gateway obeys another is not seen: %+v", a.contest)
+	}
+	if lists != before {
+		t.Error("the cluster was asked for routes, which a quiet one need not be")
+	}
+	owner = "shop"
+	if !p.lookForRivals(t.Context(), a) || a.contest.open() || !a.contest.narrow {
+		t.Errorf("that it is over is not seen: %+v", a.contest)
+	}
+	for i := range 2 * ownersAt {
+		p.apps[spillway.Ref(strings.Repeat("x", i+1))] = &app{contest: contest{narrow: true, looked: time.Now().Add(-time.Minute - time.Duration(i)*time.Second)}}
+	}
+	due := p.disputes(time.Now())
+	if len(due) != ownersAt || due[0] != p.apps[spillway.Ref(strings.Repeat("x", 2*ownersAt))] {
+		t.Errorf("%d apps are due", len(due))
+	}
+}
+
 // A look that fails is told once, takes away nothing that was seen, and is made again.
 func TestRivals_AreLookedForAgainWhenTheLookFails(t *testing.T) {
 	scheme, err := newScheme()
