@@ -67,7 +67,7 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	names, refused, held := p.placeAll(ctx, a, &r, wanted, there)
 	if !held {
 		p.removeAll(ctx, a, there, refused, func(o client.Object) bool {
-			return !names[key(o)] && o.GetDeletionTimestamp() == nil && !r.unknown(o) && !a.mayLead(o, d.Route.Generation)
+			return !names[key(o)] && o.GetDeletionTimestamp() == nil && !leftToRead(o) && !r.unknown(o) && !a.mayLead(o, d.Route.Generation)
 		})
 	}
 	if len(refused) == 0 && a.count(0) == acts {

@@ -109,8 +109,11 @@ func releaseIn(pod *corev1.Pod, there map[string]client.Object) int {
 		return g.Release
 	}
 	var t rollout.Task
-	if job, ok := there["Job/"+pod.Labels[batchv1.JobNameLabel]]; ok && json.Unmarshal([]byte(job.GetAnnotations()[taskAnnotation]), &t) == nil {
-		return t.Release
+	if job, ok := there["Job/"+pod.Labels[batchv1.JobNameLabel]]; ok {
+		is := job.GetAnnotations()
+		if json.Unmarshal([]byte(cmp.Or(is[taskAnnotation], is[pastAnnotation])), &t) == nil {
+			return t.Release
+		}
 	}
 	return 0
 }

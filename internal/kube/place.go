@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -176,6 +177,9 @@ func (p *Platform) removeAll(ctx context.Context, a *app, there map[string]clien
 // remove deletes an object if it still is as it was seen.
 func (p *Platform) remove(ctx context.Context, a *app, o client.Object) error {
 	a.count(1)
+	if job, ok := o.(*batchv1.Job); ok && jobEnd(job) != nil && job.Annotations[taskAnnotation] != "" {
+		return p.leaveToRead(ctx, job)
+	}
 	uid, version, background := o.GetUID(), o.GetResourceVersion(), metav1.DeletePropagationBackground
 	err := p.client.Delete(ctx, o, client.Preconditions{UID: &uid, ResourceVersion: &version}, client.PropagationPolicy(background))
 	if apierrors.IsNotFound(err) {

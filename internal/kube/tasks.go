@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 
@@ -38,6 +39,30 @@ func observeTasks(there map[string]client.Object, pods []corev1.Pod, known map[t
 		tasks = append(tasks, t)
 	}
 	return tasks
+}
+
+// readable is for how many seconds after its end what a release command wrote can be read.
+const readable = int32(3600)
+
+// pastAnnotation is the rollout.Task of a Job that is left for its log.
+const pastAnnotation = "spillway.dev/past-task"
+
+// leaveToRead forgets a release command that has ended, and leaves its Job for its log: the cluster deletes that by itself. One
+// that is deleted takes what was written with it.
+func (p *Platform) leaveToRead(ctx context.Context, job *batchv1.Job) error {
+	left := job.DeepCopy()
+	left.Annotations[pastAnnotation] = left.Annotations[taskAnnotation]
+	delete(left.Annotations, taskAnnotation)
+	after := readable
+	left.Spec.TTLSecondsAfterFinished = &after
+	err := p.client.Patch(ctx, left, client.MergeFrom(job), client.FieldOwner(Manager))
+	return explain("leave the log of "+key(job), client.IgnoreNotFound(err))
+}
+
+// leftToRead reports whether an object is a Job that is left for its log.
+func leftToRead(o client.Object) bool {
+	job, ok := o.(*batchv1.Job)
+	return ok && job.Annotations[pastAnnotation] != ""
 }
 
 // jobEnd is the condition by which a Job has ended; nil = it has not.

@@ -122,3 +122,41 @@ func TestLookCloser_AsksWhyAJobHasNoPod(t *testing.T) {
 		t.Error("a Job that is gone is asked about")
 	}
 }
+
+// What a release command wrote goes with its pod, so one that has ended is left for a while; one that runs is ended.
+func TestRemove_LeavesTheLogOfACommandThatHasEnded(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  []batchv1.JobCondition
+		left bool
+	}{
+		"failed":    {[]batchv1.JobCondition{{Type: batchv1.JobFailed, Status: corev1.ConditionTrue}}, true},
+		"succeeded": {[]batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}, true},
+		"runs":      {nil, false},
+	} {
+		job := releaseJob()
+		job.Status.Conditions = c.end
+		live := fake.NewClientBuilder().WithObjects(job).Build()
+		p, stays := &Platform{client: live, conf: Config{Namespace: "shop"}}, &batchv1.Job{}
+		if err := live.Get(t.Context(), client.ObjectKeyFromObject(job), stays); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.remove(t.Context(), &app{}, stays); err != nil {
+			t.Fatal(err)
+		}
+		after := &batchv1.Job{}
+		err := live.Get(t.Context(), client.ObjectKeyFromObject(job), after)
+		if left := err == nil; left != c.left || left && (!leftToRead(after) || after.Spec.TTLSecondsAfterFinished == nil) {
+			t.Errorf("%s: it is %+v, %v", name, after, err)
+		}
+		if !c.left {
+			continue
+		}
+		there := map[string]client.Object{"Job/" + job.Name: after}
+		if tasks := observeTasks(there, nil, nil); len(tasks) != 0 {
+			t.Errorf("%s: it is not forgotten: %+v", name, tasks)
+		}
+		if pod := jobPod(t, "unready", job); releaseIn(&pod, there) != 2 {
+			t.Errorf("%s: its log is of release %d, want 2", name, releaseIn(&pod, there))
+		}
+	}
+}

@@ -113,6 +113,13 @@ func TestBadDeploys(t *testing.T) {
 	giveUp()
 	c.edit("    release: ./backend -once\n    limits: {cpu: 100}\n", "")
 
+	t.Log("a release command that fails, and what it wrote")
+	c.edit("    build: ./backend\n    env: {", "    build: ./backend\n    release: ./backend\n    env: {CRASH: 1s, ")
+	c.change().deploy().want(t, 1).tells(t, "the release command of backend failed", "crashing on purpose")
+	in.spillway("logs", "--app", "castle", "--release", fmt.Sprint(in.newest("castle"))).want(t, 0).tells(t, "listens on", "crashing on purpose")
+	c.edit("    release: ./backend\n    env: {CRASH: 1s, ", "    env: {")
+	in.healthy("castle", 1, time.Minute)
+
 	t.Log("pods that no node takes")
 	c.edit("    build: ./www  ", "    limits: {cpu: 100}\n    build: ./www  ")
 	c.change().deploy("--detach").want(t, 0)
