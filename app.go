@@ -152,7 +152,8 @@ type Match struct {
 }
 
 // Synthetic says what requests Spillway itself makes to a service while its candidate is judged and too
-// few come from users. Half of them go to the candidate, half to stable.
+// few come from users. Half of them go to the candidate, half to stable; a gateway
+// of a cluster deals them like those of users.
 type Synthetic struct {
 	Path []string `json:"path"` // asked in turn by GET: ["/"]
 	Rate int      `json:"rate"` // requests a second, 1 to 100

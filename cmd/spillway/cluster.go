@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func (o *clusterOptions) flags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.gateway, "gateway", "", "`NAMESPACE/NAME[/LISTENER]` of the Gateway (Gateway API) that users come in by")
 	flags.StringVar(&o.gatewayURL, "gateway-url", "", "`URL` at which the gateway is reached from here (default: the addresses in its status)")
 	flags.StringVar(&o.serviceType, "service-type", "", "`TYPE` of the Services of public services where there is no gateway: ClusterIP, NodePort or LoadBalancer (default ClusterIP)")
-	flags.StringVar(&o.flavour, "gateway-kind", string(counts.Traefik), "whose metrics the gateway has: traefik, envoy or nginx")
+	flags.StringVar(&o.flavour, "gateway-kind", "", "whose metrics the gateway has: traefik, envoy or nginx (default traefik)")
 	flags.StringSliceVar(&o.metrics, "gateway-metrics", nil, "`URL` of the gateway's metrics, by which releases are judged: http://NAME.NAMESPACE:PORT/metrics of a Service, whose replicas are each read; or one of each instance")
 	flags.StringSliceVar(&o.instances, "gateway-instances", nil, "`NAME.NAMESPACE:PORT` of the Service that users come by, whose replicas are each asked what they serve (default: the Service of --gateway-metrics, if it has the gateway's port)")
 	flags.StringVar(&o.prometheus, "prometheus", "", "base `URL` of a Prometheus that has the gateway's metrics, instead")
@@ -65,6 +66,7 @@ func (o *clusterOptions) flags(flags *pflag.FlagSet) {
 // check finds flags that do not fit together.
 func (o *clusterOptions) check() error {
 	if o.on {
+		o.flavour = cmp.Or(o.flavour, string(counts.Traefik))
 		if n := len(strings.Split(o.gateway, "/")); o.gateway != "" && (n < 2 || n > 3) {
 			return usage("--gateway %s: write NAMESPACE/NAME, or NAMESPACE/NAME/LISTENER", o.gateway)
 		}
@@ -85,7 +87,7 @@ func (o *clusterOptions) check() error {
 	for _, flag := range []struct{ name, value string }{
 		{"kubeconfig", o.kubeconfig}, {"kube-context", o.context}, {"namespace", o.namespace}, {"gateway", o.gateway}, {"gateway-url", o.gatewayURL}, {"service-type", o.serviceType},
 		{"gateway-metrics", strings.Join(o.metrics, "")}, {"gateway-instances", strings.Join(o.instances, "")}, {"prometheus", o.prometheus}, {"registry", o.images.Repository}, {"registry-secret", o.secret},
-		{"gateway-kind", strings.TrimPrefix(o.flavour, string(counts.Traefik))}, {"insecure-registry", strings.Join(o.images.Insecure, "")}, {"base-image", o.images.Base},
+		{"gateway-kind", o.flavour}, {"insecure-registry", strings.Join(o.images.Insecure, "")}, {"base-image", o.images.Base},
 	} {
 		if flag.value != "" {
 			return usage("--%s is about a cluster, and this server runs apps on its own machine; add --kubernetes", flag.name)
@@ -204,7 +206,7 @@ func assembleCluster(_ context.Context, o serverOptions, log *slog.Logger) (*ins
 	in.asker = metrics.New(metrics.Config{Log: log, Changed: func(app spillway.Ref) { in.loop.Wake(app) }})
 	in.loop = reconcile.NewLoop(in.store, gated{in.platform, in.asker, &in.trials}, log).Dividing(o.cluster.divides()).AtOnce(rounds)
 	in.fits = func(app spillway.App) error { return kube.Fits(app, o.cluster.theGateway()) }
-	in.taken, in.gone, in.putBack = platform.HostsFree, stored.Gone, stored.PutBack
+	in.taken, in.gone, in.putBack, in.lost = platform.HostsFree, stored.Gone, stored.PutBack, platform.Lost
 	in.engine = &engine{installation: in, options: o}
 	in.api = api.NewServer(api.Config{Engine: in.engine, Log: log, Dir: o.dir, Listen: o.listen})
 	in.closers = append(in.closers, in.api.Close) // nobody asks any more when the rest is closed
@@ -255,13 +257,14 @@ func (in *installation) decide(ctx context.Context) error {
 			// Owned by this call; ends with ctx; waited for below. Who does not lead may be late with what it knows of
 			// releases, and removes nothing.
 			go func() { small <- in.keepSmall(ctx) }()
-			visits := make(chan error, 1)
-			// Owned by this call; ends with ctx; waited for below. Who does not lead makes no requests of our own: the one that
-			// leads does.
+			visits, lost := make(chan error, 1), make(chan error, 1)
+			// Both owned by this call; they end with ctx; waited for below. Who does not lead makes no requests of our own, and
+			// puts nothing back: the one that leads does.
 			go func() { visits <- in.visit.run(ctx) }()
+			go func() { lost <- in.followLost(ctx) }()
 			err := in.loop.Run(ctx)
 			cancel()
-			err = errors.Join(err, <-wishes, <-small, <-visits)
+			err = errors.Join(err, <-wishes, <-small, <-visits, <-lost)
 			if leading.Err() != nil { // it does not lead any more, and what was under way was broken off
 				return nil
 			}

@@ -43,9 +43,9 @@ func TestMayPass(t *testing.T) {
 // What is about a cluster is not passed over in silence by a server of one machine.
 func TestClusterOptions_NeedTheCluster(t *testing.T) {
 	for flag, o := range map[string]clusterOptions{
-		"":                    {flavour: "traefik"},
+		"":                    {},
 		"--gateway":           {gateway: "edge/public"},
-		"--gateway-kind":      {flavour: "envoy"},
+		"--gateway-kind":      {flavour: "traefik"},
 		"--gateway-metrics":   {metrics: []string{"http://t:9100/metrics"}},
 		"--base-image":        {images: oci.Config{Base: "debian:12"}},
 		"--insecure-registry": {images: oci.Config{Insecure: []string{"127.0.0.1:5000"}}},
@@ -194,6 +194,24 @@ func TestOverview_PutsTheReleaseInUseBack(t *testing.T) {
 	}
 	if e := <-in.facts; e.App != "castle" || e.Kind != spillway.EventProblem || !strings.Contains(e.Text, "castle-5") || !strings.Contains(e.Text, "it was put back") {
 		t.Errorf("told is %+v", e)
+	}
+}
+
+// A Release that is deleted is put back at once when it is in use: not one that was pruned.
+func TestFollowLost_PutsBackWhatIsInUse(t *testing.T) {
+	in := &installation{log: slog.New(slog.DiscardHandler), store: fifth{}, facts: make(chan spillway.Event, 9)}
+	var back []spillway.Ref
+	in.putBack = func(_ context.Context, app spillway.Ref, st rollout.Status) ([]string, error) {
+		back = append(back, app)
+		return []string{fmt.Sprintf("%s-%d", app, st.Stable)}, nil
+	}
+	in.lost = func(_ context.Context, gone func(spillway.Ref, int)) error {
+		gone("castle", 4)
+		gone("castle", 5)
+		return nil
+	}
+	if err := in.followLost(t.Context()); err != nil || !slices.Equal(back, []spillway.Ref{"castle"}) || len(in.facts) != 1 {
+		t.Errorf("put back %q and told %d facts, %v; want castle once", back, len(in.facts), err)
 	}
 }
 

@@ -41,6 +41,16 @@ func (in *installation) restore(ctx context.Context, app spillway.Ref, st rollou
 	}
 }
 
+// followLost does that at once when one is deleted, until ctx ends.
+func (in *installation) followLost(ctx context.Context) error {
+	return in.lost(ctx, func(app spillway.Ref, release int) {
+		saved, err := in.store.Load(ctx, app)
+		if err == nil && inUse(saved)[release] { // and not one that is pruned, or goes with its app
+			in.restore(ctx, app, saved.Status)
+		}
+	})
+}
+
 // restoreAll does that for all apps, whoever looks at them.
 func (in *installation) restoreAll(ctx context.Context) {
 	refs, err := in.store.Apps(ctx)

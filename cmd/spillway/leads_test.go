@@ -55,6 +55,7 @@ func TestDecide_WhoDoesNotLeadRemovesNothing(t *testing.T) {
 		in := &installation{log: log, store: stored, builder: builds, platform: still{}, loop: reconcile.NewLoop(stored, still{}, log)}
 		in.engine = &engine{installation: in}
 		in.asked = func(ctx context.Context, _ func(spillway.Ref)) error { <-ctx.Done(); return nil }
+		in.lost = func(ctx context.Context, _ func(spillway.Ref, int)) error { <-ctx.Done(); return nil }
 		in.lead = func(ctx context.Context, run func(context.Context) error) error {
 			select {
 			case <-leads:
@@ -97,6 +98,7 @@ func TestDecide_GoesOnWhenTheLeaseIsLostAtOnce(t *testing.T) {
 		in := &installation{log: log, store: slow{}, loop: reconcile.NewLoop(slow{}, still{}, log)}
 		in.engine = &engine{installation: in}
 		in.asked = func(ctx context.Context, _ func(spillway.Ref)) error { <-ctx.Done(); return nil }
+		in.lost = func(ctx context.Context, _ func(spillway.Ref, int)) error { <-ctx.Done(); return nil }
 		in.lead = func(ctx context.Context, run func(context.Context) error) error {
 			led++
 			leading, lose := context.WithTimeout(ctx, 6*time.Second)

@@ -57,6 +57,7 @@ type installation struct {
 	gone   func(context.Context, spillway.Ref, rollout.Status) ([]string, error) // resources in use that somebody deleted
 	// putBack makes those anew that this server remembers.
 	putBack func(context.Context, spillway.Ref, rollout.Status) ([]string, error)
+	lost    func(ctx context.Context, gone func(spillway.Ref, int)) error // watches for them
 	wishes  wishes
 	asked   func(ctx context.Context, changed func(spillway.Ref)) error // watches what resources ask for
 	judge   *counts.Judge

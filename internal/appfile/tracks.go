@@ -32,7 +32,7 @@ func edgeKeys() []key {
 		{name: "tracks", example: "{canary: {replicas: 1, share: 10%}}", shape: tracksShape(),
 			doc: "Lanes beside stable, by name, that hold a release of their own or are servers that Spillway does not run."},
 		{name: "synthetic", example: "{path: /, rate: 5}", shape: syntheticShape(),
-			doc: "Requests that Spillway itself makes while a new release is judged and users make too few. Half of them go to each release."},
+			doc: "Requests that Spillway itself makes while a new release is judged and users make too few. Half of them go to each release; through a gateway of a cluster as many as of all users."},
 	}
 }
 

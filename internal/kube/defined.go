@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/metadata"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/spillway-dev/spillway"
@@ -104,6 +105,19 @@ func (p *Platform) Asked(ctx context.Context, changed func(app spillway.Ref)) er
 		return fmt.Errorf("watch the apps: %w", err)
 	}
 	return state.Watch(ctx, p.cache, changed)
+}
+
+// Lost calls gone for each Release that is deleted, until ctx ends. It begins when the cluster knows them.
+func (p *Platform) Lost(ctx context.Context, gone func(app spillway.Ref, release int)) error {
+	if err := p.Defined(ctx); err != nil {
+		return fmt.Errorf("watch the releases: %w", err)
+	}
+	c, err := metadata.NewForConfig(p.conf.Rest)
+	if err != nil {
+		return explain("connect to the cluster", err)
+	}
+	state.WatchGone(ctx, c, p.conf.Namespace, gone)
+	return nil
 }
 
 // keepAuthors leaves the managed fields out of what is cached, but for Apps: they tell who wrote a spec.

@@ -150,7 +150,11 @@ func ending(t *corev1.ContainerStateTerminated) string {
 	case t.Signal != 0:
 		text = fmt.Sprintf("ended by signal %d", t.Signal)
 	}
-	if words := oneLine(t.Message); words != "" {
+	switch words := oneLine(t.Message); {
+	case words == "":
+	case t.Reason == "StartError": // the runtime's, not the program's
+		text += ": " + words
+	default:
 		text += "; its last words: " + words
 	}
 	return text

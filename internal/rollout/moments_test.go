@@ -119,7 +119,7 @@ func TestDecide_SaysWhyAReleaseCommandDoesNotBegin(t *testing.T) {
 	w.ask(spillway.Intent{Verb: spillway.VerbDeploy, Release: 2}, 2)
 	w.obs.Tasks = []rollout.TaskState{{Task: rollout.Decide(w.spec, w.status, w.obs, w.now).Desired.Tasks[0], Problem: why}}
 	o := rollout.Describe(w.spec, w.status, w.obs, w.now)
-	if want := "the release command of www: " + why; o.Rollout == nil || o.Rollout.Waiting != want {
+	if want := "the release command of www does not begin: " + why; o.Rollout == nil || o.Rollout.Waiting != want {
 		t.Errorf("waits for %+v; want %q", o.Rollout, want)
 	}
 	waiting := w.obs.Tasks
@@ -127,7 +127,7 @@ func TestDecide_SaysWhyAReleaseCommandDoesNotBegin(t *testing.T) {
 		w.obs.Tasks = waiting
 		w.run(1)
 	}
-	if last := w.status.Last; last == nil || last.Outcome != spillway.Failed || !strings.HasSuffix(last.Reason, "the release command of www has not ended: "+why) {
+	if last := w.status.Last; last == nil || last.Outcome != spillway.Failed || !strings.HasSuffix(last.Reason, "the release command of www does not begin: "+why) {
 		t.Errorf("ended as %+v", last)
 	}
 }

@@ -134,13 +134,13 @@ func taskFailed(t *turn) (spillway.Outcome, string) {
 	return "", ""
 }
 
-// commandText names a release command that has not ended, with what keeps it from beginning.
+// commandText names a release command that has not ended, with what keeps it from beginning; has says that it has not.
 func (t *turn) commandText(task Task, has string) string {
-	text := "the release command of " + task.Service + has
+	text := "the release command of " + task.Service
 	if state := t.task(task); state != nil && state.Problem != "" {
-		text += ": " + state.Problem
+		return text + " does not begin: " + state.Problem
 	}
-	return text
+	return text + has
 }
 
 // byNeeds are the services of a release, each behind those that it needs, otherwise by name.

@@ -12,13 +12,13 @@ import (
 )
 
 // Rules are the rights that a Store needs in its namespace, and no more. Watch is among them for a Client that reads
-// from a cache, and events for a Recorder.
+// from a cache and for WatchGone, and events for a Recorder.
 func Rules() []rbac.PolicyRule {
 	group := []string{v1alpha1.Group}
 	return []rbac.PolicyRule{
 		{APIGroups: group, Resources: []string{apps}, Verbs: []string{"get", "list", "watch", "create", "patch", "delete"}},
 		{APIGroups: group, Resources: []string{status}, Verbs: []string{"update"}},
-		{APIGroups: group, Resources: []string{releases}, Verbs: []string{"get", "list", "create", "delete"}},
+		{APIGroups: group, Resources: []string{releases}, Verbs: []string{"get", "list", "watch", "create", "delete"}},
 		{APIGroups: []string{"events.k8s.io"}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}},
 	}
 }

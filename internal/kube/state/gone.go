@@ -4,9 +4,15 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/spillway-dev/spillway"
@@ -69,4 +75,37 @@ func (s *Store) PutBack(ctx context.Context, ref spillway.Ref, st rollout.Status
 		names = append(names, object.Name)
 	}
 	return names, nil
+}
+
+// WatchGone calls gone for each Release of a namespace that is deleted, by whomever, until ctx ends. Of Releases it keeps their
+// names.
+func WatchGone(ctx context.Context, c metadata.Interface, namespace string, gone func(app spillway.Ref, number int)) {
+	all := c.Resource(v1alpha1.GroupVersion.WithResource(releases)).Namespace(namespace)
+	name := func(o any) (any, error) {
+		if m, ok := o.(*metav1.PartialObjectMetadata); ok {
+			return &metav1.PartialObjectMetadata{TypeMeta: m.TypeMeta, ObjectMeta: metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}}, nil
+		}
+		return o, nil
+	}
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+			ListWithContextFunc:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return all.List(ctx, o) },
+			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return all.Watch(ctx, o) },
+		}, c),
+		ObjectType: &metav1.PartialObjectMetadata{}, Transform: name,
+		Handler: cache.ResourceEventHandlerFuncs{DeleteFunc: func(o any) {
+			if last, ok := o.(cache.DeletedFinalStateUnknown); ok {
+				o = last.Obj
+			}
+			m, ok := o.(*metav1.PartialObjectMetadata)
+			if !ok {
+				return
+			}
+			i := strings.LastIndexByte(m.Name, '-')
+			if n, err := strconv.Atoi(m.Name[i+1:]); i > 0 && err == nil {
+				gone(v1alpha1.RefOf(m.Name[:i]), n)
+			}
+		}},
+	})
+	informer.RunWithContext(ctx)
 }

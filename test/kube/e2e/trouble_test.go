@@ -59,7 +59,6 @@ func TestAppInTrouble(t *testing.T) {
 		}
 	}
 	remove()
-	in.told(10*time.Second, status, "release 1 serves")
 	in.told(10*time.Second, []string{"events", "--app", "echo"}, "somebody deleted the resource Release echo-1", "it was put back")
 	back := &v1alpha1.Release{}
 	if err := cluster.Get(in.ctx(10*time.Second), client.ObjectKey{Namespace: in.namespace, Name: "echo-1"}, back); err != nil {
