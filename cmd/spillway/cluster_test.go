@@ -197,22 +197,29 @@ func TestOverview_PutsTheReleaseInUseBack(t *testing.T) {
 	}
 }
 
-// A Release that is deleted is put back at once when it is in use: not one that was pruned.
+// A Release that is deleted is put back when it is in use, not one that was pruned; and again until it could be done.
 func TestFollowLost_PutsBackWhatIsInUse(t *testing.T) {
-	in := &installation{log: slog.New(slog.DiscardHandler), store: fifth{}, facts: make(chan spillway.Event, 9)}
-	var back []spillway.Ref
-	in.putBack = func(_ context.Context, app spillway.Ref, st rollout.Status) ([]string, error) {
-		back = append(back, app)
-		return []string{fmt.Sprintf("%s-%d", app, st.Stable)}, nil
-	}
-	in.lost = func(_ context.Context, gone func(spillway.Ref, int)) error {
-		gone("castle", 4)
-		gone("castle", 5)
-		return nil
-	}
-	if err := in.followLost(t.Context()); err != nil || !slices.Equal(back, []spillway.Ref{"castle"}) || len(in.facts) != 1 {
-		t.Errorf("put back %q and told %d facts, %v; want castle once", back, len(in.facts), err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		in := &installation{log: slog.New(slog.DiscardHandler), store: fifth{}, facts: make(chan spillway.Event, 9)}
+		tries := 0
+		in.putBack = func(_ context.Context, app spillway.Ref, st rollout.Status) ([]string, error) {
+			if tries++; tries < 3 {
+				return nil, spillway.ErrUnavailable
+			}
+			return []string{fmt.Sprintf("%s-%d", app, st.Stable)}, nil
+		}
+		in.lost = func(ctx context.Context, gone func(spillway.Ref, int)) error {
+			gone("castle", 4)
+			gone("castle", 5)
+			<-ctx.Done()
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := in.followLost(ctx); err != nil || tries != 3 || len(in.facts) != 1 {
+			t.Errorf("tried %d times and told %d facts, %v; want 3 and 1", tries, len(in.facts), err)
+		}
+	})
 }
 
 // fifth is a store of one app whose release 5 serves.

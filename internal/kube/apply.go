@@ -66,8 +66,9 @@ func (p *Platform) Apply(ctx context.Context, ref spillway.Ref, releases map[int
 	acts := a.count(0)
 	names, refused, held := p.placeAll(ctx, a, &r, wanted, there)
 	if !held {
+		another := len(d.Tasks) > 0 // release command: those before it need not be read any more, and may be what a quota has room for
 		p.removeAll(ctx, a, there, refused, func(o client.Object) bool {
-			return !names[key(o)] && o.GetDeletionTimestamp() == nil && !leftToRead(o) && !r.unknown(o) && !a.mayLead(o, d.Route.Generation)
+			return !names[key(o)] && o.GetDeletionTimestamp() == nil && (another || !leftToRead(o)) && !r.unknown(o) && !a.mayLead(o, d.Route.Generation)
 		})
 	}
 	if len(refused) == 0 && a.count(0) == acts {

@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -95,6 +96,11 @@ func (p *Platform) place(ctx context.Context, a *app, r *rendering, o client.Obj
 	if d, ok := o.(*appsv1.Deployment); ok {
 		h, kept := there["HorizontalPodAutoscaler/"+d.Name]
 		return p.ensureDeployment(ctx, a, d, there, r.scales(d) || kept && h.GetDeletionTimestamp() == nil)
+	}
+	if job, ok := o.(*batchv1.Job); ok {
+		if err := p.clear(ctx, a, job, there); err != nil {
+			return err
+		}
 	}
 	return p.ensure(ctx, a, o, there[key(o)])
 }

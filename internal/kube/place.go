@@ -174,12 +174,18 @@ func (p *Platform) removeAll(ctx context.Context, a *app, there map[string]clien
 	}
 }
 
-// remove deletes an object if it still is as it was seen.
+// remove deletes an object that is not wanted any more; the Job of a release command that has ended is left for its log.
 func (p *Platform) remove(ctx context.Context, a *app, o client.Object) error {
-	a.count(1)
 	if job, ok := o.(*batchv1.Job); ok && jobEnd(job) != nil && job.Annotations[taskAnnotation] != "" {
+		a.count(1)
 		return p.leaveToRead(ctx, job)
 	}
+	return p.delete(ctx, a, o)
+}
+
+// delete deletes an object if it still is as it was seen.
+func (p *Platform) delete(ctx context.Context, a *app, o client.Object) error {
+	a.count(1)
 	uid, version, background := o.GetUID(), o.GetResourceVersion(), metav1.DeletePropagationBackground
 	err := p.client.Delete(ctx, o, client.Preconditions{UID: &uid, ResourceVersion: &version}, client.PropagationPolicy(background))
 	if apierrors.IsNotFound(err) {

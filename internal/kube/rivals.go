@@ -211,7 +211,14 @@ func (p *Platform) answersForOthers(ctx context.Context, ref spillway.Ref, host 
 // round waits for that: an abort has other things to do.
 func (p *Platform) followRivals(ctx context.Context) {
 	repeat(ctx, rivalTime, func() {
-		for _, a := range p.disputes(time.Now()) {
+		began := time.Now()
+		for _, a := range p.disputes(began) {
+			a.mu.Lock()
+			open := a.contest.open()
+			a.mu.Unlock()
+			if !open && time.Since(began) > rivalTime { // a gateway that is silent must not hold up those; the rest is first in the next pass
+				break
+			}
 			if p.lookForRivals(ctx, a) {
 				p.watchers.Changed(a.ref)
 			}

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/spillway-dev/spillway"
 	"github.com/spillway-dev/spillway/internal/rollout"
 )
 
@@ -47,22 +49,42 @@ const readable = int32(3600)
 // pastAnnotation is the rollout.Task of a Job that is left for its log.
 const pastAnnotation = "spillway.dev/past-task"
 
-// leaveToRead forgets a release command that has ended, and leaves its Job for its log: the cluster deletes that by itself. One
-// that is deleted takes what was written with it.
+// leaveToRead forgets a release command that has ended, if it still is as it was seen, and leaves its Job for its log: until the
+// app has another one, or the cluster deletes it. One that is deleted takes what was written with it.
 func (p *Platform) leaveToRead(ctx context.Context, job *batchv1.Job) error {
 	left := job.DeepCopy()
 	left.Annotations[pastAnnotation] = left.Annotations[taskAnnotation]
 	delete(left.Annotations, taskAnnotation)
 	after := readable
 	left.Spec.TTLSecondsAfterFinished = &after
-	err := p.client.Patch(ctx, left, client.MergeFrom(job), client.FieldOwner(Manager))
+	err := p.client.Patch(ctx, left, client.MergeFromWithOptions(job, client.MergeFromWithOptimisticLock{}), client.FieldOwner(Manager))
 	return explain("leave the log of "+key(job), client.IgnoreNotFound(err))
 }
 
 // leftToRead reports whether an object is a Job that is left for its log.
 func leftToRead(o client.Object) bool {
 	job, ok := o.(*batchv1.Job)
-	return ok && job.Annotations[pastAnnotation] != ""
+	return ok && job.Annotations[pastAnnotation] != "" && job.Annotations[taskAnnotation] == "" && jobEnd(job) != nil
+}
+
+// clear deletes a Job that is in the place of one that is to be made: left by an app of the same name, whose numbers begin at
+// 1 again. Its end is not that of the new command. ErrStale until it is gone.
+func (p *Platform) clear(ctx context.Context, a *app, job *batchv1.Job, there map[string]client.Object) error {
+	old, ok := there[key(job)].(*batchv1.Job)
+	if !ok {
+		return nil
+	}
+	mine, theirs := job.OwnerReferences, old.OwnerReferences
+	others := len(mine) > 0 && len(theirs) > 0 && mine[0].UID != theirs[0].UID
+	if !others && !leftToRead(old) && old.DeletionTimestamp == nil {
+		return nil
+	}
+	if old.DeletionTimestamp == nil {
+		if err := p.delete(ctx, a, old); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s of an app of this name before has to go first: %w", key(old), spillway.ErrStale)
 }
 
 // jobEnd is the condition by which a Job has ended; nil = it has not.

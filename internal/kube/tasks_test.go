@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,45 @@ func TestRemove_LeavesTheLogOfACommandThatHasEnded(t *testing.T) {
 		}
 		if pod := jobPod(t, "unready", job); releaseIn(&pod, there) != 2 {
 			t.Errorf("%s: its log is of release %d, want 2", name, releaseIn(&pod, there))
+		}
+	}
+}
+
+// An app of the same name begins its numbers at 1 again: the Job that another one left is not the new command's.
+func TestPlace_AJobOfAnAppBeforeGoesFirst(t *testing.T) {
+	owned := func(job *batchv1.Job, uid types.UID) *batchv1.Job {
+		job.OwnerReferences = []metav1.OwnerReference{{UID: uid}}
+		return job
+	}
+	left := releaseJob()
+	left.Annotations = map[string]string{pastAnnotation: left.Annotations[taskAnnotation]}
+	left.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+	now := metav1.Now()
+	going := owned(releaseJob(), "new")
+	going.DeletionTimestamp, going.Finalizers = &now, []string{"held"}
+	for name, c := range map[string]struct {
+		there         *batchv1.Job
+		clears, stays bool
+	}{
+		"left without an owner":      {left, true, false},
+		"of an App before":           {owned(releaseJob(), "old"), true, false},
+		"on its way out":             {going, true, true},
+		"this App's own":             {owned(releaseJob(), "new"), false, true},
+		"left alone by an uninstall": {releaseJob(), false, true},
+	} {
+		job := owned(releaseJob(), "new")
+		job.TypeMeta = metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"}
+		c.there.TypeMeta = job.TypeMeta
+		live := fake.NewClientBuilder().WithObjects(c.there).Build()
+		p, was := &Platform{client: live, conf: Config{Namespace: "shop"}}, &batchv1.Job{}
+		if err := live.Get(t.Context(), client.ObjectKeyFromObject(job), was); err != nil {
+			t.Fatal(err)
+		}
+		was.TypeMeta = job.TypeMeta
+		err := p.clear(t.Context(), &app{}, job, map[string]client.Object{key(job): was})
+		stays := live.Get(t.Context(), client.ObjectKeyFromObject(job), &batchv1.Job{}) == nil
+		if errors.Is(err, spillway.ErrStale) != c.clears || !c.clears && err != nil || stays != c.stays {
+			t.Errorf("%s: %v, it stays: %v", name, err, stays)
 		}
 	}
 }
