@@ -75,7 +75,7 @@ func Lead(ctx context.Context, c *rest.Config, namespace, id string, log *slog.L
 		return explain("connect to the cluster", err)
 	}
 	lock := &resourcelock.LeaseLock{
-		LeaseMeta: metav1.ObjectMeta{Name: "spillway-server", Namespace: namespace},
+		LeaseMeta: metav1.ObjectMeta{Name: leaseName, Namespace: namespace},
 		Client:    clients.CoordinationV1(), LockConfig: resourcelock.ResourceLockConfig{Identity: id},
 	}
 	leading, cancel := context.WithCancel(ctx)

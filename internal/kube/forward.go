@@ -88,7 +88,7 @@ func (r *Remote) bearer(ctx context.Context) (string, error) {
 	}
 	secret, err := r.clients.CoreV1().Secrets(r.namespace).Get(ctx, tokenName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return "", r.missing()
+		return "", r.missing(ctx)
 	}
 	if err != nil {
 		return "", r.mayNot("read the Secret "+tokenName, err)
@@ -110,7 +110,17 @@ func (r *Remote) Check(ctx context.Context) error {
 	return err
 }
 
-func (r *Remote) missing() error {
+// missing says why there is no server to be reached, as far as who asks may know it.
+func (r *Remote) missing(ctx context.Context) error {
+	d, err := r.clients.AppsV1().Deployments(r.namespace).Get(ctx, serverName, metav1.GetOptions{})
+	if err == nil && d.Spec.Replicas != nil && *d.Spec.Replicas == 0 {
+		return fmt.Errorf("the Spillway server in namespace %s has 0 replicas; have it run: spillway kube upgrade --namespace %[1]s --replicas 1: %w", r.namespace, spillway.ErrUnavailable)
+	}
+	installed := !apierrors.IsNotFound(err) // as far as it is known
+	lease, err := r.clients.CoordinationV1().Leases(r.namespace).Get(ctx, leaseName, metav1.GetOptions{})
+	if err == nil && !installed && holder(lease.Spec, time.Now()) != "" {
+		return fmt.Errorf("the Spillway server of namespace %s runs outside the cluster, on %s: use it there, where spillway server --kubernetes was started: %w", r.namespace, holder(lease.Spec, time.Now()), spillway.ErrUnavailable)
+	}
 	return fmt.Errorf("there is no Spillway server in namespace %s at %s; install one: spillway kube install --namespace %s --registry HOST/PATH: %w", r.namespace, r.conf.Host, r.namespace, spillway.ErrUnavailable)
 }
 
@@ -130,7 +140,7 @@ func (r *Remote) dial(ctx context.Context) (net.Conn, error) {
 		return nil, r.mayNot("look for the server", err)
 	}
 	if len(pods.Items) == 0 {
-		return nil, r.missing()
+		return nil, r.missing(ctx)
 	}
 	var failed error
 	problem := ""

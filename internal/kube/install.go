@@ -362,7 +362,7 @@ func (i *Installer) Uninstall(ctx context.Context, namespace string, within time
 	if err != nil {
 		return err
 	}
-	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "spillway-server"}} // see Lead
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: leaseName}}
 	if err := i.client.Delete(ctx, lease); err != nil && !apierrors.IsNotFound(err) {
 		return mayNot("delete the lease of the server", err)
 	}

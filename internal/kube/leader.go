@@ -16,11 +16,14 @@ import (
 // Unasked is why it is not known what the gateway serves of an app, to a server that did not ask for it itself.
 const Unasked = "it is not known yet what the gateway serves: this server has just begun to look, and asks it now"
 
+// leaseName is the Lease that the server which decides holds: see Lead.
+const leaseName = "spillway-server"
+
 // Leader names the server of the namespace that decides: the name of its host, which is that of its pod. "" when none
 // does at the moment.
 func (p *Platform) Leader(ctx context.Context) (string, error) {
 	var lease coordinationv1.Lease
-	err := p.live.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: "spillway-server"}, &lease) // see Lead
+	err := p.live.Get(ctx, client.ObjectKey{Namespace: p.conf.Namespace, Name: leaseName}, &lease)
 	switch {
 	case apierrors.IsNotFound(err):
 		return "", nil
