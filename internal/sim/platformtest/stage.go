@@ -313,11 +313,14 @@ func (s *stage) boots(host string, n int) map[string]bool {
 	return s.seen(n, func() string { return s.ask(host, "/").Boot })
 }
 
+// learns is how long a gateway may take to lead users to a replica that is ready again.
+const learns = 10 * time.Second
+
 // seen collects what many requests give, until there are n different ones. It fails the test when there are fewer.
 func (s *stage) seen(n int, ask func() string) map[string]bool {
 	s.t.Helper()
-	seen := map[string]bool{}
-	for i := 0; i < 20 || i < 2000 && len(seen) < n; i++ {
+	seen, until := map[string]bool{}, time.Now().Add(learns)
+	for i := 0; i < 20 || len(seen) < n && (i < 2000 || time.Now().Before(until)); i++ {
 		seen[ask()] = true
 	}
 	if len(seen) != n {
