@@ -18,8 +18,8 @@ import (
 const pruneEvery = time.Hour
 
 // keepSmall removes old releases and what was built for releases that are gone, and on a cluster puts back what is in use
-// and was deleted, at once and then every so often, until ctx ends. What cannot be removed now stays for the next time: a full disk is no reason to stop
-// the server.
+// and was deleted, at once and then every so often, until ctx ends. What cannot be removed now stays for the next time: a
+// full disk is no reason to stop the server.
 func (in *installation) keepSmall(ctx context.Context) error {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
