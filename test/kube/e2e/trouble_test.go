@@ -3,15 +3,19 @@
 package e2e
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/spillway-dev/spillway"
+	"github.com/spillway-dev/spillway/internal/e2etest"
 	"github.com/spillway-dev/spillway/internal/kube/v1alpha1"
 )
 
@@ -80,6 +84,32 @@ func TestAppInTrouble(t *testing.T) {
 	}
 	(<-done).want(t, 0)
 	in.told(5*time.Second, status, "there is no app echo")
+}
+
+// TestServerElsewhere looks for a server in the cluster where one runs beside it, and where one has no replica.
+func TestServerElsewhere(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	says := func(text string) {
+		t.Helper()
+		await(t, 20*time.Second, "context add to say "+text, func() bool { // a server leads a moment after it answers
+			env := append(os.Environ(), "KUBECONFIG="+kubeconfig(), "XDG_CONFIG_HOME="+t.TempDir())
+			code, _, stderr := e2etest.Run(commandWithin, "/", env, binary, "context", "add", "shop", "--kubernetes", "--namespace", in.namespace)
+			return code == 0 && strings.Contains(stderr, text)
+		})
+	}
+	says("the Spillway server of namespace " + in.namespace + " runs outside the cluster, on ")
+	none, labels := int32(0), map[string]string{"app": "spillway"}
+	stopped := &apps.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: in.namespace, Name: "spillway"},
+		Spec: apps.DeploymentSpec{Replicas: &none, Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: core.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: core.PodSpec{Containers: []core.Container{{Name: "server", Image: "registry.test/none:1"}}},
+		}},
+	}
+	if err := cluster.Create(in.ctx(10*time.Second), stopped); err != nil {
+		t.Fatal(err)
+	}
+	says("has 0 replicas; have it run: spillway kube upgrade --namespace " + in.namespace + " --replicas 1")
 }
 
 // TestWithdrawnRoute has a gateway that takes the route of an app and later, when its listener is changed, does not take
